@@ -1,1 +1,30 @@
-//! x
+//! Bytes and types that the appliance and the coordinator share.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`ids`] | session, party and key identifiers; each is validated by its one constructor |
+//! | [`roster`] | who takes part in a session, in which order, pinned by which identity key |
+//! | [`token`] | the join token: claims, signing, strict verification |
+//! | [`api`] | HTTP bodies of the appliance's participate calls, session and share views |
+//! | [`problem`] | RFC 9457 problem details with the product's stable codes |
+//! | [`frame`] | length-prefixed frames of the message stream |
+//! | [`envelope`] | hello, transcript, signed and sealed session messages |
+//! | [`signature`] | an ECDSA signature with its recovery id, and its verification |
+//! | [`certificate`] | the key certificate: n identity signatures over one public key |
+
+pub mod api;
+pub mod certificate;
+pub mod envelope;
+pub mod frame;
+pub mod ids;
+pub mod problem;
+pub mod roster;
+pub mod signature;
+pub mod token;
+
+pub use api::Intent;
+pub use certificate::{KeyCertificate, KeyStatement};
+pub use ids::{Digest32, IdentityKey, PartyId, PublicKey, SessionId, SessionType, ShareType};
+pub use problem::{Code, Problem};
+pub use roster::{Member, Roster, Threshold};
+pub use signature::EcdsaSignature;

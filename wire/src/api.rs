@@ -1,0 +1,207 @@
+//! HTTP bodies of the appliance (API contract, section 1), as both sides use them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::certificate::KeyCertificate;
+use crate::ids::{Digest32, PartyId, PublicKey, SessionId, SessionType, ShareType};
+use crate::problem::Problem;
+use crate::signature::EcdsaSignature;
+
+/// The base path of every call of the appliance.
+pub const BASE_PATH: &str = "/api/v1/mpc-party";
+/// The largest JSON body, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+
+/// What is asked to be signed, in a form that each party decodes, encodes again and hashes itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intent {
+    /// For example `ethereum_transaction`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Hex for Ethereum and messages, JSON text for EIP-712, base64 for a PSBT.
+    pub payload: String,
+    /// Which input of a PSBT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_index: Option<u32>,
+}
+
+/// `POST keygen/participate`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeygenRequest {
+    /// The session.
+    #[serde(alias = "sessionId")]
+    pub session_id: SessionId,
+    /// The party that is asked.
+    #[serde(alias = "partyId")]
+    pub party_id: PartyId,
+    /// Its join token.
+    #[serde(alias = "joinToken")]
+    pub join_token: String,
+    /// What the key is for.
+    #[serde(alias = "shareType")]
+    pub share_type: ShareType,
+    /// A name that policy can put the key into groups by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Signed approval statements.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Value>,
+}
+
+/// `POST signing/participate`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SigningRequest {
+    /// The session.
+    #[serde(alias = "sessionId")]
+    pub session_id: SessionId,
+    /// The party that is asked.
+    #[serde(alias = "partyId")]
+    pub party_id: PartyId,
+    /// Its join token.
+    #[serde(alias = "joinToken")]
+    pub join_token: String,
+    /// The key's public key.
+    pub key: PublicKey,
+    /// A non-hardened BIP-32 path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derivation_path: Option<String>,
+    /// What is signed.
+    #[serde(alias = "messageHash")]
+    pub message_hash: Digest32,
+    /// What it means. Without one, the request is to sign blindly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// Signed approval statements.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Value>,
+    /// The key's certificate, by which a party whose keygen missed its last message adopts its pending share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<KeyCertificate>,
+}
+
+/// The 202 answer of the participate calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The session.
+    pub session_id: SessionId,
+    /// The party that answers.
+    pub party_id: PartyId,
+    /// What happens next, for people.
+    pub message: String,
+    /// Where the session stands.
+    pub status: SessionStatus,
+}
+
+/// Where a session stands at one appliance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionStatus {
+    /// Committed; waits for the message stream.
+    Accepted,
+    /// The protocol runs.
+    Running,
+    /// It ended with a result.
+    Completed,
+    /// It ended without one.
+    Failed,
+    /// Nobody attached in time.
+    Expired,
+}
+
+impl SessionStatus {
+    /// The status as text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Whether nothing more will change.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Expired)
+    }
+}
+
+/// `GET sessions/{id}`, and the 200 answer of the `-sync` calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// The session.
+    pub session_id: SessionId,
+    /// What it is for.
+    pub session_type: SessionType,
+    /// Where it stands.
+    pub status: SessionStatus,
+    /// The protocol's round, for people; 0 before it starts.
+    pub round: u16,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+    /// The key that was made or used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<PublicKey>,
+    /// The signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<EcdsaSignature>,
+    /// The new key's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<KeyCertificate>,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<String>,
+}
+
+/// `GET shares/{id}`: metadata only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShareView {
+    /// The share's id.
+    pub id: String,
+    /// The party that holds it.
+    pub party_id: PartyId,
+    /// The session that made it.
+    pub session_id: SessionId,
+    /// What the key is for.
+    pub share_type: ShareType,
+    /// The key's public key.
+    pub public_key: PublicKey,
+    /// For example `2-of-3`.
+    pub threshold: String,
+    /// All parties of the key, in order.
+    pub participants: Vec<PartyId>,
+    /// `pending`, `active`, `rotated` or `revoked`.
+    pub status: String,
+    /// 1 for a new key.
+    pub epoch: u64,
+    /// The key-encryption key, for example `kek/1`.
+    pub kek: String,
+    /// The label, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<String>,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items of this page.
+    pub items: Vec<T>,
+    /// From 1.
+    pub page: u32,
+    /// Items a page.
+    pub limit: u32,
+    /// Items in all.
+    pub total: u64,
+}
