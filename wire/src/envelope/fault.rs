@@ -46,8 +46,9 @@ impl Fault {
         match self {
             Self::Transport(_) => Code::TransportFault,
             Self::Peer { .. } => Code::PeerFault,
-            Self::Mismatch { .. } | Self::Clash { .. } => Code::QuorumMismatch,
-            Self::Local(
+            Self::Mismatch { .. }
+            | Self::Clash { .. }
+            | Self::Local(
                 LocalFault::View { .. } | LocalFault::NotInRoster | LocalFault::Identity,
             ) => Code::QuorumMismatch,
             Self::Local(_) => Code::Internal,

@@ -123,7 +123,7 @@ impl Handshake {
             return Err(LocalFault::Identity.into());
         }
         let signed = SignedHello {
-            hello: self.hello.clone(),
+            hello: Box::new(self.hello.clone()),
             signature,
         };
         if let Some(place) = self.accepted.get_mut(usize::from(self.position)) {
@@ -137,7 +137,7 @@ impl Handshake {
     /// # Errors
     /// Names what is wrong and, where a signature proves it, who did it. The session must end then.
     pub fn accept(&mut self, signed: &SignedHello, now: Timestamp) -> Result<(), Fault> {
-        let Hello { view, own } = &signed.hello;
+        let Hello { view, own } = signed.hello.as_ref();
         if view.session_id != self.hello.view.session_id {
             return Err(TransportFault::ForeignSession(view.session_id.to_string()).into());
         }

@@ -52,7 +52,7 @@ impl Hello {
 #[serde(deny_unknown_fields)]
 pub struct SignedHello {
     /// The statement.
-    pub hello: Hello,
+    pub hello: Box<Hello>,
     /// The signature over its deterministic encoding.
     #[serde(with = "serde_bytes")]
     pub signature: [u8; 64],
