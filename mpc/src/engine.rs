@@ -18,8 +18,12 @@ use futures::future::LocalBoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
+use crate::aux::{self, AuxInfo, AuxSetup};
 use crate::compute::Compute;
 use crate::error::MpcError;
+use crate::gmp_wipe;
+use crate::io::{Limits, Wiring};
+use crate::levels::Level;
 
 /// How much the protocol threads yield to the daemon's other threads, as a nice value.
 const NICE: i32 = 5;
@@ -33,12 +37,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts `threads` protocol threads and as many for [`Compute`]; `None` means as many as there are cores.
+    /// Makes GMP wipe what it frees, and starts `threads` protocol threads and as many for [`Compute`]; `None` means as many as there are cores.
     ///
     /// # Errors
     /// [`MpcError::Threads`] if the system refuses the threads.
     pub fn start(threads: Option<usize>) -> Result<Self, MpcError> {
         let count = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
+        gmp_wipe::install();
         let compute = Compute::start(count)?;
         let workers = (0..count).map(Worker::start).collect::<Result<_, _>>()?;
         Ok(Self { workers, compute })
@@ -89,6 +94,11 @@ impl Engine {
         });
         worker.submit(job);
         session
+    }
+
+    /// Starts a run of the auxiliary-information protocol; see [`aux::generate`].
+    pub fn aux_info<L: Level>(&self, setup: AuxSetup, limits: Limits, wiring: Wiring) -> Session<AuxInfo<L>> {
+        self.run(limits.session, move |compute| async move { aux::generate(setup, limits, wiring, &compute).await })
     }
 
     /// The pool for long computations.

@@ -69,6 +69,15 @@ pub enum MpcError {
     /// The engine's threads could not be started.
     #[error("cannot start the protocol threads: {0}")]
     Threads(#[source] std::io::Error),
+    /// The CPU lacks instructions that the built-in GMP needs.
+    #[error(
+        "this CPU lacks {missing}; Casemate's big-integer arithmetic is built for Intel Broadwell, AMD Zen and later: \
+         run it on such a host, or check that the virtual machine passes these CPU features on"
+    )]
+    Cpu {
+        /// The instruction sets that are missing.
+        missing: &'static str,
+    },
     /// A step that cannot fail on valid inputs did.
     #[error("internal error in {step}; please report it")]
     Internal {

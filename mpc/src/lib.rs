@@ -11,21 +11,33 @@
 //! | [`round_io`] | [`RoundIo`]: rounds, limits and reliable broadcast for protocols written here |
 //! | [`engine`] | [`Engine`]: the protocol threads, and [`Session`], a running protocol |
 //! | [`compute`] | [`Compute`]: spreads long computations over the cores |
+//! | [`scheme`] | [`Scheme`]: the border to a signature scheme; [`DkgParams`], [`SignParams`] |
+//! | [`ecdsa`] | [`Cggmp21`]: threshold ECDSA; [`DkgShare`], [`KeyShare`], [`Signature`] |
+//! | [`aux`] | the auxiliary-information protocol and the checks on the parties' numbers |
+//! | [`primes`] | safe primes for it |
+//! | [`gmp_wipe`] | wipes what GMP and Rust free; the only `unsafe` code |
+//! | [`cpu`] | the CPU baseline of the GMP build |
 //! | [`levels`] | the security level (and a reduced one for tests) |
 
 pub mod aux;
 pub mod codec;
 pub mod compute;
+pub mod cpu;
+pub mod ecdsa;
 pub mod engine;
 pub mod error;
+pub mod gmp_wipe;
 pub mod io;
 pub mod levels;
-mod roll_call;
 pub mod primes;
+mod roll_call;
 pub mod round_io;
+pub mod scheme;
 
 pub use compute::Compute;
+pub use ecdsa::{Cggmp21, DkgShare, KeyShare, Signature};
 pub use engine::{Engine, Session};
 pub use error::{ExecutionId, MpcError};
 pub use io::{Inbound, Kind, Limits, Outbound, Recipient, Wiring};
 pub use round_io::RoundIo;
+pub use scheme::{DkgParams, Scheme, SignParams};

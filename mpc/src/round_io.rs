@@ -173,11 +173,11 @@ impl RoundIo {
     }
 
     fn record_broadcasts(&mut self, round: u16, peers: &[(u16, Vec<u8>)]) {
-        let own = self.own_broadcasts.remove(&round).unwrap_or_default();
+        let own = (self.me, self.own_broadcasts.remove(&round).unwrap_or_default());
+        let before = peers.iter().filter(|(party, _)| *party < self.me);
+        let after = peers.iter().filter(|(party, _)| *party > self.me);
         let mut hash = Sha256::new();
-        let (before, after): (Vec<_>, Vec<_>) = peers.iter().partition(|(party, _)| *party < self.me);
-        let ordered = before.into_iter().chain(std::iter::once(&(self.me, own))).chain(after).collect::<Vec<_>>();
-        for (party, body) in ordered {
+        for (party, body) in before.chain(std::iter::once(&own)).chain(after) {
             hash.update(party.to_be_bytes());
             hash.update((body.len() as u64).to_be_bytes());
             hash.update(body);
