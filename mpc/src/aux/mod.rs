@@ -1,0 +1,26 @@
+//! Auxiliary information: every party's Paillier modulus and ring-Pedersen parameters, proved to all others.
+//!
+//! [`generate`] runs the protocol once for a committee; the [`AuxInfo`] that comes out serves all of the committee's
+//! keys. See [`protocol`] for the rounds.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`numbers`] | checks on parties' numbers; integers on the wire |
+//! | [`protocol`] | the rounds |
+//! | [`prm`], [`blum`], [`factors`] | the proofs Π_prm, Π_mod and Π_fac |
+//! | [`info`] | the result, and its stored form |
+//! | [`messages`] | what travels |
+
+pub(crate) mod arith;
+mod blum;
+mod factors;
+mod hashing;
+mod info;
+mod messages;
+pub mod numbers;
+mod prm;
+mod protocol;
+mod spread;
+
+pub use info::AuxInfo;
+pub use protocol::{AuxSetup, generate};
