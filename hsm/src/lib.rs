@@ -1,1 +1,45 @@
-//! x
+//! The only user of PKCS#11 in Casemate.
+//!
+//! One [`Hsm`] stands for one token. It finds the token and its keys, refuses to open unless every key is what
+//! `FORMATS.md` ("Keys in the HSM") asks for, and then does four things: [wrap](Hsm::wrap) and [unwrap](Hsm::unwrap)
+//! data encryption keys under the token's KEK, [sign](Hsm::sign) with the token's P-256 keys, and give
+//! [random bytes](Hsm::random).
+//!
+//! Calls into the module run on named threads (`hsm-0`, `hsm-1`, …; `hsm-watch` watches the token) behind a bounded
+//! queue and a time limit, so that a slow or hung HSM never holds the caller's runtime. A lost session is reopened and
+//! the call tried once more; a lost token makes the HSM [unavailable](HsmState::Unavailable) until it is back; a
+//! refused PIN is never tried twice.
+//!
+//! [`init_token`] and [`init_keys`] make what [`Hsm::open`] expects.
+
+mod canary;
+mod config;
+mod error;
+mod facts;
+mod handle;
+mod keys;
+mod login;
+mod module;
+mod pin;
+mod profile;
+mod provision;
+mod queue;
+mod secret;
+mod session;
+mod state;
+mod token;
+mod watch;
+mod worker;
+mod wrapped;
+
+pub use config::{HsmConfig, TokenSelector, WrapMode};
+pub use error::{HsmError, TokenError};
+pub use handle::Hsm;
+pub use keys::{KeyPurpose, KeyStatus};
+pub use pin::{Pin, PinError, PinKind, PinSource};
+pub use profile::HsmStatus;
+pub use provision::{CreatedKey, init_keys, init_token};
+pub use secret::Secret32;
+pub use state::HsmState;
+pub use token::TokenDescription;
+pub use wrapped::{WrapAlgorithm, WrappedKey};

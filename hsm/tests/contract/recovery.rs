@@ -1,0 +1,191 @@
+//! Sessions and tokens that go away and come back.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use casemate_hsm::{Hsm, HsmError, HsmState, KeyPurpose, Secret32};
+
+use crate::raw::Raw;
+use crate::support::{Module, Store, eventually, on_fresh_store};
+
+#[test]
+fn closed_sessions_are_reopened_without_the_caller_noticing() {
+    on_fresh_store(Module::Faulty, async |store| {
+        let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
+        let key = Secret32::random().unwrap();
+        for _ in 0..5 {
+            store.break_it("close-all-sessions");
+            let entry = hsm.wrap(b"share", &key).await.unwrap();
+            store.break_it("close-all-sessions");
+            assert_eq!(
+                hsm.unwrap(b"share", &entry).await.unwrap().expose(),
+                key.expose()
+            );
+            store.break_it("close-all-sessions");
+            hsm.sign(KeyPurpose::Identity, b"message").await.unwrap();
+        }
+        assert_eq!(hsm.state(), HsmState::Ready);
+    });
+}
+
+#[test]
+fn a_lost_login_is_renewed_without_the_caller_noticing() {
+    on_fresh_store(Module::Faulty, async |store| {
+        let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
+        for _ in 0..5 {
+            store.break_it("logout");
+            hsm.sign(KeyPurpose::Identity, b"message").await.unwrap();
+            store.break_it("logout");
+            let key = Secret32::random().unwrap();
+            let entry = hsm.wrap(b"share", &key).await.unwrap();
+            store.break_it("logout");
+            hsm.unwrap(b"share", &entry).await.unwrap();
+        }
+    });
+}
+
+async fn the_token_is_lost_and_back(
+    store: &Store,
+    lose: impl Fn(),
+    give_back: impl Fn(),
+    hsm: &Hsm,
+) {
+    let key = Secret32::random().unwrap();
+    let entry = hsm.wrap(b"share", &key).await.unwrap();
+    lose();
+    let error = hsm.unwrap(b"share", &entry).await.unwrap_err();
+    assert!(matches!(error, HsmError::Unavailable { .. }), "{error}");
+    let HsmState::Unavailable { since, reason } = hsm.state() else {
+        panic!("{:?}", hsm.state());
+    };
+    assert!(!reason.is_empty());
+
+    // It stays so, refuses at once, and keeps the time at which it began, over several attempts to reload.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let began = Instant::now();
+    let error = hsm
+        .sign(KeyPurpose::Identity, b"message")
+        .await
+        .unwrap_err();
+    assert!(began.elapsed() < Duration::from_millis(100));
+    assert!(
+        matches!(error, HsmError::Unavailable { since: same, .. } if same == since),
+        "{error}"
+    );
+
+    give_back();
+    eventually("the HSM is back", || hsm.state() == HsmState::Ready).await;
+    assert_eq!(
+        hsm.unwrap(b"share", &entry).await.unwrap().expose(),
+        key.expose()
+    );
+    hsm.sign(KeyPurpose::Identity, b"message").await.unwrap();
+    assert!(store.tokens().exists());
+}
+
+#[test]
+fn a_removed_device_makes_the_hsm_unavailable_until_it_is_back() {
+    on_fresh_store(Module::Faulty, async |store| {
+        let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
+        let lose = || store.break_it("device-removed");
+        the_token_is_lost_and_back(&store, lose, || store.mend_it("device-removed"), &hsm).await;
+    });
+}
+
+#[test]
+fn a_token_folder_moved_away_makes_the_hsm_unavailable_until_it_is_back() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
+        let (here, away) = (store.tokens(), store.folder().join("away"));
+        let lose = || {
+            fs::rename(&here, &away).unwrap();
+            fs::create_dir(&here).unwrap();
+        };
+        let give_back = || {
+            fs::remove_dir_all(&here).unwrap();
+            fs::rename(&away, &here).unwrap();
+        };
+        the_token_is_lost_and_back(&store, lose, give_back, &hsm).await;
+    });
+}
+
+#[test]
+fn an_idle_hsm_notices_by_itself_that_the_token_is_gone() {
+    on_fresh_store(Module::Faulty, async |store| {
+        let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
+        store.break_it("device-removed");
+        eventually("it is seen", || {
+            matches!(hsm.state(), HsmState::Unavailable { .. })
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_token_that_comes_back_with_another_identity_is_not_used() {
+    on_fresh_store(Module::Faulty, async |store| {
+        let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
+        store.break_it("device-removed");
+        hsm.sign(KeyPurpose::Identity, b"message")
+            .await
+            .unwrap_err();
+        // The same token, with a new identity pair made by somebody else with the PIN: in a process of its own, since
+        // the module is open here.
+        let swap = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["recovery::swaps_the_identity_key", "--exact", "--nocapture"])
+            .env("CASEMATE_SWAP_IDENTITY", "1")
+            .env("CASEMATE_FAULTS", "/nonexistent")
+            .output()
+            .unwrap();
+        assert!(
+            swap.status.success(),
+            "{}",
+            String::from_utf8_lossy(&swap.stderr)
+        );
+        store.mend_it("device-removed");
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let error = hsm
+            .sign(KeyPurpose::Identity, b"message")
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("other keys than before"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn swaps_the_identity_key() {
+    if std::env::var_os("CASEMATE_SWAP_IDENTITY").is_none() {
+        return;
+    }
+    on_fresh_store(Module::Faulty, async |store| {
+        let raw = Raw::log_in(&store, "vault");
+        raw.destroy("identity");
+        raw.make_pair(
+            "identity",
+            &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7],
+            &[],
+        );
+    });
+}
+
+#[test]
+fn shutdown_does_not_wait_for_the_next_attempt_to_reload() {
+    on_fresh_store(Module::Faulty, async |store| {
+        let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
+        store.break_it("device-removed");
+        hsm.sign(KeyPurpose::Identity, b"message")
+            .await
+            .unwrap_err();
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+        let began = Instant::now();
+        hsm.shutdown().await.unwrap();
+        assert!(
+            began.elapsed() < Duration::from_millis(300),
+            "{:?}",
+            began.elapsed()
+        );
+    });
+}
