@@ -1,0 +1,168 @@
+//! The files of a bundle, read once, bounded before anything parses them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::error::BundleError;
+
+/// The manifest's name.
+pub(super) const MANIFEST: &str = "manifest.toml";
+/// The tables' name.
+pub(super) const ENTITIES: &str = "entities.json";
+/// The folder of test cases.
+const TESTS: &str = "tests";
+/// The largest file, in bytes.
+const MAX_FILE: u64 = 256 * 1024;
+/// The largest `entities.json`: room for 10,000 addresses with notes.
+const MAX_ENTITIES: u64 = 4 * 1024 * 1024;
+/// The most files in one bundle.
+const MAX_FILES: usize = 256;
+
+/// What stands in a bundle's folder.
+pub(super) struct Files {
+    manifest: Option<Vec<u8>>,
+    listed: BTreeMap<String, Vec<u8>>,
+}
+
+impl Files {
+    /// Reads every file of the folder. Links, other folders and files that have no place in a bundle are refused; the
+    /// manifest's signatures are left alone.
+    pub(super) fn read(dir: &Path) -> Result<Self, BundleError> {
+        let mut found = Self {
+            manifest: None,
+            listed: BTreeMap::new(),
+        };
+        found.read_folder(dir, "")?;
+        Ok(found)
+    }
+
+    fn read_folder(&mut self, dir: &Path, prefix: &str) -> Result<(), BundleError> {
+        let failed = |source| BundleError::Io {
+            doing: "list",
+            path: dir.to_owned(),
+            source,
+        };
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let Ok(name) = entry.file_name().into_string() else {
+                return Err(BundleError::file(
+                    &entry.file_name().to_string_lossy(),
+                    "the name is not UTF-8",
+                ));
+            };
+            let path = format!("{prefix}{name}");
+            let kind = entry.file_type().map_err(failed)?;
+            if kind.is_dir() && path == TESTS {
+                self.read_folder(&entry.path(), "tests/")?;
+            } else if !kind.is_file() {
+                return Err(BundleError::file(
+                    &path,
+                    "only regular files and the folder `tests` belong in a bundle; no links",
+                ));
+            } else if !path.starts_with("manifest.toml.sig") {
+                self.take(path, &entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, path: String, on_disk: &Path) -> Result<(), BundleError> {
+        if path != MANIFEST && !belongs(&path) {
+            return Err(BundleError::file(
+                &path,
+                "it does not belong in a bundle: only *.cedar, entities.json, tests/*.json and manifest.toml do",
+            ));
+        }
+        let limit = if path == ENTITIES {
+            MAX_ENTITIES
+        } else {
+            MAX_FILE
+        };
+        let bytes = read_bounded(on_disk, limit).map_err(|source| BundleError::Io {
+            doing: "read",
+            path: on_disk.to_owned(),
+            source,
+        })?;
+        let Some(bytes) = bytes else {
+            return Err(BundleError::file(
+                &path,
+                format!("it is larger than {limit} bytes; split it"),
+            ));
+        };
+        if path == MANIFEST {
+            self.manifest = Some(bytes);
+            return Ok(());
+        }
+        self.listed.insert(path, bytes);
+        if self.listed.len() > MAX_FILES {
+            return Err(BundleError::Manifest(format!(
+                "the bundle has more than {MAX_FILES} files"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The manifest's bytes, if there is one.
+    pub(super) fn manifest(&self) -> Option<&[u8]> {
+        self.manifest.as_deref()
+    }
+
+    /// Every other file: path inside the bundle and bytes.
+    pub(super) fn listed(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.listed
+    }
+
+    /// The bytes of `entities.json`, if there is one.
+    pub(super) fn entities(&self) -> Option<&[u8]> {
+        self.listed.get(ENTITIES).map(Vec::as_slice)
+    }
+
+    /// The Cedar files: path and text.
+    pub(super) fn policies(&self) -> Result<Vec<(&str, &str)>, BundleError> {
+        self.listed
+            .iter()
+            .filter(|(path, _)| is_policy(path))
+            .map(|(path, bytes)| match std::str::from_utf8(bytes) {
+                Ok(text) => Ok((path.as_str(), text)),
+                Err(_) => Err(BundleError::file(path, "it is not UTF-8 text")),
+            })
+            .collect()
+    }
+
+    /// The files of test cases: path and bytes.
+    pub(super) fn tests(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.listed
+            .iter()
+            .filter(|(path, _)| is_test(path))
+            .map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
+    }
+}
+
+fn belongs(path: &str) -> bool {
+    path == ENTITIES || is_policy(path) || is_test(path)
+}
+
+fn is_policy(path: &str) -> bool {
+    !path.contains('/') && has_extension(path, "cedar")
+}
+
+fn is_test(path: &str) -> bool {
+    path.strip_prefix("tests/")
+        .is_some_and(|name| has_extension(name, "json"))
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    name.rsplit_once('.')
+        .is_some_and(|(stem, last)| !stem.is_empty() && last == extension)
+}
+
+/// The file's bytes, or nothing if there are more than `limit`.
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    Ok((u64::try_from(read).is_ok_and(|read| read <= limit)).then_some(bytes))
+}

@@ -1,0 +1,185 @@
+//! The manifest: which files make up a bundle, by their hashes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use casemate_wire::Digest32;
+use casemate_wire::ids::InvalidId;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::error::BundleError;
+use super::files::{Files, MANIFEST};
+use crate::SCHEMA_VERSION;
+
+/// `manifest.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Manifest {
+    pub(super) version: u64,
+    pub(super) name: String,
+    pub(super) schema: u64,
+    pub(super) not_before: Timestamp,
+    #[serde(
+        serialize_with = "digest_or_empty",
+        deserialize_with = "empty_or_digest"
+    )]
+    pub(super) previous: Option<Digest32>,
+    #[serde(default = "utc")]
+    time_zone: String,
+    files: BTreeMap<String, Digest32>,
+}
+
+/// The digest of the bundle before; an empty string without one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct Previous(pub(super) Option<Digest32>);
+
+impl TryFrom<String> for Previous {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().map(Some).map(Self)
+    }
+}
+
+impl From<Previous> for String {
+    fn from(previous: Previous) -> Self {
+        previous
+            .0
+            .map(|digest| digest.to_string())
+            .unwrap_or_default()
+    }
+}
+
+impl Manifest {
+    /// The folder's manifest and its digest, checked against the files beside it.
+    pub(super) fn of(files: &Files) -> Result<(Self, Digest32), BundleError> {
+        let Some(bytes) = files.manifest() else {
+            return Err(BundleError::Manifest(
+                "it is missing; `casemate policy seal` writes it".into(),
+            ));
+        };
+        let manifest = Self::parse(bytes)?;
+        manifest.check(files)?;
+        Ok((manifest, sha256(bytes)))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
+        let manifest: Self = toml::from_slice(bytes)
+            .map_err(|error| BundleError::Manifest(error.to_string().trim_end().to_owned()))?;
+        if manifest.schema != SCHEMA_VERSION {
+            return Err(BundleError::Manifest(format!(
+                "schema {} is not known to this release, which has schema {SCHEMA_VERSION}",
+                manifest.schema
+            )));
+        }
+        Ok(manifest)
+    }
+
+    fn check(&self, files: &Files) -> Result<(), BundleError> {
+        for (path, expected) in &self.files {
+            let Some(bytes) = files.listed().get(path) else {
+                return Err(BundleError::file(
+                    path,
+                    "the manifest lists it, but it is not in the bundle's folder",
+                ));
+            };
+            let actual = sha256(bytes);
+            if actual != *expected {
+                return Err(BundleError::file(
+                    path,
+                    format!("its SHA-256 is {actual}, but the manifest says {expected}"),
+                ));
+            }
+        }
+        match files
+            .listed()
+            .keys()
+            .find(|path| !self.files.contains_key(*path))
+        {
+            None => Ok(()),
+            Some(path) => Err(BundleError::file(
+                path,
+                "the manifest does not list it; remove it, or run `casemate policy seal`",
+            )),
+        }
+    }
+
+    /// The zone in which policies see weekday and time of day.
+    pub(super) fn time_zone(&self) -> Result<TimeZone, BundleError> {
+        if self.time_zone == "UTC" {
+            return Ok(TimeZone::UTC);
+        }
+        TimeZone::get(&self.time_zone).map_err(|error| {
+            BundleError::Manifest(format!(
+                "time_zone `{}` is not an IANA zone of this host: {error}",
+                self.time_zone
+            ))
+        })
+    }
+}
+
+/// Writes `manifest.toml` for the files that stand in `dir` and returns the bundle's digest.
+///
+/// A manifest that is there keeps its name, `not_before` and time zone; if files have changed, the version rises by one and
+/// `previous` becomes the old manifest's digest. If nothing has changed, nothing is written. A new one has version 1, the
+/// name `policy`, UTC, and `now` as `not_before`.
+///
+/// # Errors
+/// [`BundleError`] if a file does not belong, is too large or cannot be read, if the manifest that is there cannot be
+/// understood, or if the new one cannot be written. The contents of the other files are not judged: load the bundle.
+pub fn seal(dir: &Path, now: Timestamp) -> Result<Digest32, BundleError> {
+    let files = Files::read(dir)?;
+    let hashes: BTreeMap<String, Digest32> = files
+        .listed()
+        .iter()
+        .map(|(path, bytes)| (path.clone(), sha256(bytes)))
+        .collect();
+    let manifest = match files.manifest() {
+        None => Manifest {
+            version: 1,
+            name: "policy".into(),
+            schema: SCHEMA_VERSION,
+            not_before: now,
+            previous: Previous(None),
+            time_zone: utc(),
+            files: hashes,
+        },
+        Some(bytes) => {
+            let old = Manifest::parse(bytes)?;
+            if old.files == hashes {
+                return Ok(sha256(bytes));
+            }
+            Manifest {
+                version: old.version.saturating_add(1),
+                previous: Previous(Some(sha256(bytes))),
+                files: hashes,
+                ..old
+            }
+        }
+    };
+    let text =
+        toml::to_string(&manifest).map_err(|error| BundleError::Manifest(error.to_string()))?;
+    let path = dir.join(MANIFEST);
+    fs::write(&path, &text).map_err(|source| BundleError::Io {
+        doing: "write",
+        path,
+        source,
+    })?;
+    Ok(sha256(text.as_bytes()))
+}
+
+fn sha256(bytes: &[u8]) -> Digest32 {
+    Digest32(Sha256::digest(bytes).into())
+}
+
+fn utc() -> String {
+    "UTC".into()
+}

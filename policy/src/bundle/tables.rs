@@ -1,0 +1,281 @@
+//! `entities.json`: what policies refer to by name.
+//!
+//! ```json
+//! {
+//!   "assets": [
+//!     { "chain": "eip155:1", "symbol": "ETH", "decimals": 18 },
+//!     { "chain": "eip155:1", "contract": "0xa0b8…eb48", "symbol": "USDC", "decimals": 6 }
+//!   ],
+//!   "address_books": [
+//!     { "name": "treasury", "addresses": [ { "address": "eip155:1:0x3535…3535", "note": "cold storage" } ] }
+//!   ],
+//!   "key_groups": [
+//!     { "name": "hot", "labels": ["hot-1"], "public_keys": ["02…"] }
+//!   ]
+//! }
+//! ```
+//!
+//! Address books become `Mpc::AddressBook` with its `Mpc::Address`es, key groups `Mpc::KeyGroup` with the keys that have one
+//! of the labels or are named by public key. An asset without `contract` is the chain's own coin. All parts may be left
+//! out, `note`s are for readers, and every name is ASCII, so that no two look alike.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use casemate_wire::PublicKey;
+use cedar_policy::{Entity, EntityUid};
+use serde::Deserialize;
+
+use super::error::BundleError;
+use super::files::ENTITIES;
+use crate::amount::MAX_DECIMALS;
+use crate::evaluate::uid;
+use crate::intent::{Address, AssetRef};
+use crate::tx::account_id;
+
+/// The tables of a bundle.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    pub(crate) assets: Assets,
+    /// Address id → the books that it stands in.
+    addresses: BTreeMap<String, BTreeSet<String>>,
+    books: BTreeSet<String>,
+    groups: BTreeMap<String, Group>,
+}
+
+/// Which assets are known, by chain id and contract.
+#[derive(Debug, Default)]
+pub(crate) struct Assets(BTreeMap<(u64, AssetRef), Asset>);
+
+/// A known asset.
+#[derive(Debug)]
+pub(crate) struct Asset {
+    pub(crate) symbol: String,
+    pub(crate) decimals: u8,
+}
+
+#[derive(Debug)]
+struct Group {
+    labels: BTreeSet<String>,
+    public_keys: BTreeSet<String>,
+}
+
+impl Assets {
+    pub(crate) fn find(&self, chain_id: u64, asset: AssetRef) -> Option<&Asset> {
+        self.0.get(&(chain_id, asset))
+    }
+}
+
+impl Tables {
+    /// Reads `entities.json`; without one, the tables are empty.
+    pub(super) fn parse(bytes: Option<&[u8]>) -> Result<Self, BundleError> {
+        let Some(bytes) = bytes else {
+            return Ok(Self::default());
+        };
+        let file: File = serde_json::from_slice(bytes)
+            .map_err(|error| BundleError::file(ENTITIES, error.to_string()))?;
+        Self::build(file).map_err(|why| BundleError::file(ENTITIES, why))
+    }
+
+    fn build(file: File) -> Result<Self, String> {
+        let mut tables = Self::default();
+        let mut symbols = BTreeSet::new();
+        for row in file.assets {
+            let (key, asset) = row.check()?;
+            if !symbols.insert((key.0, asset.symbol.clone())) {
+                return Err(format!(
+                    "asset `{}` stands twice on chain {}",
+                    asset.symbol, key.0
+                ));
+            }
+            if let Some(other) = tables.assets.0.insert(key, asset) {
+                return Err(format!(
+                    "the contract of asset `{}` stands twice",
+                    other.symbol
+                ));
+            }
+        }
+        for row in file.address_books {
+            check_name("address book", &row.name)?;
+            if !tables.books.insert(row.name.clone()) {
+                return Err(format!("address book `{}` stands twice", row.name));
+            }
+            for entry in row.addresses {
+                let id = canonical_address(&entry.address)?;
+                if !tables
+                    .addresses
+                    .entry(id)
+                    .or_default()
+                    .insert(row.name.clone())
+                {
+                    return Err(format!(
+                        "{} stands twice in address book `{}`",
+                        entry.address, row.name
+                    ));
+                }
+            }
+        }
+        for row in file.key_groups {
+            check_name("key group", &row.name)?;
+            let public_keys = row.public_keys.iter().map(ToString::to_string).collect();
+            let group = Group {
+                labels: row.labels,
+                public_keys,
+            };
+            if tables.groups.insert(row.name.clone(), group).is_some() {
+                return Err(format!("key group `{}` stands twice", row.name));
+            }
+        }
+        Ok(tables)
+    }
+
+    /// The entity of an address, in the books that it stands in.
+    pub(crate) fn address_entity(&self, id: &str) -> Result<Entity, String> {
+        let books = self.addresses.get(id).into_iter().flatten();
+        let parents = books
+            .map(|book| uid("AddressBook", book))
+            .collect::<Result<_, _>>()?;
+        Ok(Entity::new_no_attrs(uid("Address", id)?, parents))
+    }
+
+    /// The groups of a key with this label and public key.
+    pub(crate) fn groups_of(
+        &self,
+        label: Option<&str>,
+        public_key: Option<&str>,
+    ) -> Result<HashSet<EntityUid>, String> {
+        self.groups
+            .iter()
+            .filter(|(_, group)| {
+                label.is_some_and(|label| group.labels.contains(label))
+                    || public_key.is_some_and(|key| group.public_keys.contains(key))
+            })
+            .map(|(name, _)| uid("KeyGroup", name))
+            .collect()
+    }
+
+    /// Whether policies may name an entity of this type and id.
+    pub(super) fn has(&self, type_name: &str, id: &str) -> bool {
+        match type_name {
+            "Mpc::Address" => self.addresses.contains_key(id),
+            "Mpc::AddressBook" => self.books.contains(id),
+            "Mpc::KeyGroup" => self.groups.contains_key(id),
+            "Mpc::Key" => self
+                .groups
+                .values()
+                .any(|group| group.public_keys.contains(id)),
+            "Mpc::KeySlot" => id == "new",
+            "Mpc::Appliance" => id == "self",
+            _ => false,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    assets: Vec<AssetRow>,
+    #[serde(default)]
+    address_books: Vec<BookRow>,
+    #[serde(default)]
+    key_groups: Vec<GroupRow>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AssetRow {
+    chain: String,
+    #[serde(default)]
+    contract: Option<String>,
+    symbol: String,
+    decimals: u8,
+}
+
+impl AssetRow {
+    fn check(self) -> Result<((u64, AssetRef), Asset), String> {
+        check_name("asset symbol", &self.symbol)?;
+        if self.decimals > MAX_DECIMALS {
+            return Err(format!(
+                "asset `{}` has more than {MAX_DECIMALS} decimals",
+                self.symbol
+            ));
+        }
+        let chain_id = chain_id(&self.chain)?;
+        let asset = match &self.contract {
+            None => AssetRef::Native,
+            Some(contract) => AssetRef::Token(address(contract)?),
+        };
+        let named = Asset {
+            symbol: self.symbol,
+            decimals: self.decimals,
+        };
+        Ok(((chain_id, asset), named))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BookRow {
+    name: String,
+    addresses: Vec<AddressRow>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddressRow {
+    address: String,
+    #[serde(default, rename = "note")]
+    _note: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupRow {
+    name: String,
+    #[serde(default)]
+    labels: BTreeSet<String>,
+    #[serde(default)]
+    public_keys: Vec<PublicKey>,
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+        return Err(format!(
+            "{what} {name:?} is not a name: use 1 to 64 of A-Z a-z 0-9 . _ -, so that no two look alike"
+        ));
+    }
+    Ok(())
+}
+
+fn chain_id(chain: &str) -> Result<u64, String> {
+    chain
+        .strip_prefix("eip155:")
+        .and_then(|id| {
+            id.parse::<u64>()
+                .ok()
+                .filter(|parsed| parsed.to_string() == id)
+        })
+        .filter(|id| *id != 0 && i64::try_from(*id).is_ok())
+        .ok_or_else(|| {
+            format!("chain {chain:?} is not known: write eip155:<chain id>, for example eip155:1")
+        })
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    let refuse = || format!("{text:?} is not an address: write 0x and 40 lower-case hex digits");
+    let digits = text.strip_prefix("0x").ok_or_else(refuse)?;
+    if digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err(refuse());
+    }
+    let bytes: [u8; 20] = hex::decode(digits)
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(refuse)?;
+    Ok(Address::from(bytes))
+}
+
+fn canonical_address(text: &str) -> Result<String, String> {
+    let (chain, account) = text.rsplit_once(':').unwrap_or_default();
+    Ok(account_id(chain_id(chain)?, address(account)?))
+}
