@@ -1,0 +1,207 @@
+//! What may be said in a log: one constructor for each phase, so that a field that a phase needs cannot be forgotten.
+
+use casemate_wire::{PublicKey, SessionId};
+
+use crate::leaf::{Approval, Decision, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Tx};
+use crate::text::Text;
+
+/// Something to be logged; [`crate::Head::append`] gives it its place and its time.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub(crate) op: Op,
+    pub(crate) phase: Phase,
+    pub(crate) req: Option<Text>,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) actor: Option<Text>,
+    pub(crate) key: Option<PublicKey>,
+    pub(crate) tx: Option<Tx>,
+    pub(crate) decision: Option<Decision>,
+    pub(crate) approvals: Vec<Approval>,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) guards: Vec<GuardChange>,
+    pub(crate) peers: Vec<PeerCheckpoint>,
+}
+
+/// Where a request came from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The request's id.
+    pub req: Text,
+    /// Who asked: the client's configured name.
+    pub actor: Text,
+    /// The session, where the request named one.
+    pub session: Option<SessionId>,
+}
+
+/// What an intent is about to do.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// Make a key.
+    Keygen,
+    /// Sign one digest.
+    Sign {
+        /// With this key.
+        key: PublicKey,
+        /// This.
+        tx: Tx,
+    },
+}
+
+/// Proof that an intent stands in the log, to be spent on its one outcome.
+///
+/// It is not `Clone`. After a restart, [`crate::Line::intent`] makes it again from a stored intent without an outcome.
+#[derive(Debug, PartialEq, Eq)]
+pub struct IntentRef {
+    op: Op,
+    req: Option<Text>,
+    session: Option<SessionId>,
+    key: Option<PublicKey>,
+}
+
+impl IntentRef {
+    pub(crate) fn of(leaf: &Leaf) -> Option<Self> {
+        (leaf.phase == Phase::Intent).then(|| Self {
+            op: leaf.op,
+            req: leaf.req.clone(),
+            session: leaf.session.clone(),
+            key: leaf.key,
+        })
+    }
+
+    /// The session that the intent opened.
+    pub fn session(&self) -> Option<&SessionId> {
+        self.session.as_ref()
+    }
+
+    /// What was intended.
+    pub fn op(&self) -> Op {
+        self.op
+    }
+}
+
+impl Entry {
+    /// Before an act. `decision` must allow it, by named policies of a bundle: `append` refuses any other.
+    pub fn intent(act: Act, origin: Origin, decision: Decision) -> Self {
+        let (op, key, tx) = match act {
+            Act::Keygen => (Op::Keygen, None, None),
+            Act::Sign { key, tx } => (Op::Sign, Some(key), Some(tx)),
+        };
+        let entry = Self {
+            key,
+            tx,
+            decision: Some(decision),
+            ..Self::bare(op, Phase::Intent)
+        };
+        entry.asked_by(origin)
+    }
+
+    /// After an act that an intent announced.
+    pub fn outcome(intent: IntentRef, outcome: Outcome) -> Self {
+        let IntentRef {
+            op,
+            req,
+            session,
+            key,
+        } = intent;
+        Self {
+            req,
+            session,
+            key,
+            outcome: Some(outcome),
+            ..Self::bare(op, Phase::Outcome)
+        }
+    }
+
+    /// After a keygen that made `key`.
+    pub fn key_made(intent: IntentRef, key: PublicKey) -> Self {
+        Self {
+            key: Some(key),
+            ..Self::outcome(intent, Outcome::key_made())
+        }
+    }
+
+    /// What was asked and is not done, with the stable code of the answer.
+    pub fn refusal(op: Op, origin: Origin, code: Text, detail: Text) -> Self {
+        let entry = Self {
+            outcome: Some(Outcome::refused(code, detail)),
+            ..Self::bare(op, Phase::Refusal)
+        };
+        entry.asked_by(origin)
+    }
+
+    /// A change by the daemon itself, or by an operator (then with [`Entry::asked_by`]).
+    pub fn admin(op: Op) -> Self {
+        Self::bare(op, Phase::Admin)
+    }
+
+    /// A start of the daemon.
+    pub fn boot() -> Self {
+        Self::bare(Op::Boot, Phase::Boot)
+    }
+
+    pub(crate) fn genesis() -> Self {
+        Self::bare(Op::Init, Phase::Genesis)
+    }
+
+    /// Says who asked.
+    #[must_use]
+    pub fn asked_by(mut self, origin: Origin) -> Self {
+        self.req = Some(origin.req);
+        self.actor = Some(origin.actor);
+        self.session = origin.session;
+        self
+    }
+
+    /// Adds what was asked to be signed and with which key, to a refusal.
+    #[must_use]
+    pub fn about(mut self, key: Option<PublicKey>, tx: Option<Tx>) -> Self {
+        self.key = key;
+        self.tx = tx;
+        self
+    }
+
+    /// Adds what policy said, to a refusal.
+    #[must_use]
+    pub fn decided(mut self, decision: Decision) -> Self {
+        self.decision = Some(decision);
+        self
+    }
+
+    /// Adds the approvals that were counted.
+    #[must_use]
+    pub fn approved(mut self, approvals: Vec<Approval>) -> Self {
+        self.approvals = approvals;
+        self
+    }
+
+    /// Adds changes of guards: all that the same database transaction makes.
+    #[must_use]
+    pub fn guarding(mut self, guards: Vec<GuardChange>) -> Self {
+        self.guards = guards;
+        self
+    }
+
+    /// Adds the peers' checkpoints that came with their hellos.
+    #[must_use]
+    pub fn witnessing(mut self, peers: Vec<PeerCheckpoint>) -> Self {
+        self.peers = peers;
+        self
+    }
+
+    fn bare(op: Op, phase: Phase) -> Self {
+        Self {
+            op,
+            phase,
+            req: None,
+            session: None,
+            actor: None,
+            key: None,
+            tx: None,
+            decision: None,
+            approvals: Vec::new(),
+            outcome: None,
+            guards: Vec::new(),
+            peers: Vec::new(),
+        }
+    }
+}

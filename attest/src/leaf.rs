@@ -1,0 +1,302 @@
+//! The fields of one leaf. Absent fields are left out of the line, and unknown ones are refused.
+
+use casemate_wire::{Digest32, EcdsaSignature, PartyId, PublicKey, SessionId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::text::{At, LogId, Text};
+
+/// The version of the leaf's form.
+pub const VERSION: u16 = 1;
+
+/// One leaf. [`crate::Head::append`] makes it, [`crate::Line`] holds its bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leaf {
+    /// The version of this form.
+    pub v: u16,
+    /// The log that it belongs to.
+    pub log: LogId,
+    /// Its place in the log, from 0, without gaps.
+    pub seq: u64,
+    /// The hash of the leaf before; zeros in the first.
+    pub prev: Digest32,
+    /// When it was written, by the host's wall clock.
+    pub at: At,
+    /// How many times the daemon had started on this log; 0 until its first start.
+    pub boot: u64,
+    /// What it is about.
+    pub op: Op,
+    /// Which stage of that.
+    pub phase: Phase,
+    /// The request that caused it, as the `x-request-id` of its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub req: Option<Text>,
+    /// The session; it joins an outcome to its intent (else `req` does).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// Who asked: a client's configured name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Text>,
+    /// The key that acts, or that was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PublicKey>,
+    /// What was asked to be signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tx: Option<Tx>,
+    /// What policy said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// Whose approvals were counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Every guard that changes in the same database transaction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<GuardChange>,
+    /// Where the peers' logs stood, by their hellos.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerCheckpoint>,
+}
+
+/// What a leaf is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// The log begins.
+    Init,
+    /// The daemon starts.
+    Boot,
+    /// The daemon stops in order.
+    Stop,
+    /// A key is made.
+    Keygen,
+    /// A hash is signed.
+    Sign,
+    /// A policy bundle is loaded or refused.
+    Policy,
+}
+
+impl Op {
+    /// Whether it is something done with other parties, which needs an intent before and an outcome after.
+    pub fn is_act(self) -> bool {
+        matches!(self, Self::Keygen | Self::Sign)
+    }
+
+    /// The word that stands in the leaf.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Boot => "boot",
+            Self::Stop => "stop",
+            Self::Keygen => "keygen",
+            Self::Sign => "sign",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// Which stage of an operation a leaf records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The first leaf of a log.
+    Genesis,
+    /// Before the act: durable before a share is unsealed or a message leaves.
+    Intent,
+    /// After the act: durable before its result is released.
+    Outcome,
+    /// What was asked and not done.
+    Refusal,
+    /// A change by this host's operator or by the daemon itself.
+    Admin,
+    /// A start of the daemon.
+    Boot,
+}
+
+impl Phase {
+    /// The word that stands in the leaf.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Genesis => "genesis",
+            Self::Intent => "intent",
+            Self::Outcome => "outcome",
+            Self::Refusal => "refusal",
+            Self::Admin => "admin",
+            Self::Boot => "boot",
+        }
+    }
+}
+
+/// What was asked to be signed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tx {
+    /// The message hash.
+    pub digest: Digest32,
+    /// The decoded fields as an object. Numbers in it are integers of at most 2^53 − 1; larger ones must be text, since
+    /// canonical JSON has doubles only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoded: Option<Value>,
+}
+
+/// Which way policy decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// A permit applied and no forbid.
+    Allow,
+    /// Everything else.
+    Deny,
+}
+
+/// What policy said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    /// Which way.
+    pub effect: Effect,
+    /// The policies that decided, sorted.
+    pub policies: Vec<Text>,
+    /// The digest of the bundle that they stand in; absent when none was loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Digest32>,
+}
+
+/// One approval that was counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// Who approved.
+    pub name: Text,
+    /// For which organisation.
+    pub org: Text,
+    /// The SHA-256 of the statement that was signed.
+    pub statement: Digest32,
+}
+
+/// How an act ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// In one word.
+    pub result: Verdict,
+    /// The stable code of a failure or refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Text>,
+    /// The failure in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Text>,
+    /// The peer that is proven to have caused a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub party: Option<PartyId>,
+    /// The signature that was made and verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<EcdsaSignature>,
+}
+
+/// How an act ended, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The result was made, and is released after this leaf.
+    Completed,
+    /// It was begun and ended without a result here.
+    Failed,
+    /// It was not begun.
+    Refused,
+}
+
+impl Outcome {
+    /// A signature was made.
+    pub fn signed(signature: EcdsaSignature) -> Self {
+        Self {
+            signature: Some(signature),
+            ..Self::ended(Verdict::Completed)
+        }
+    }
+
+    /// A key was made; the leaf's `key` names it.
+    pub fn key_made() -> Self {
+        Self::ended(Verdict::Completed)
+    }
+
+    /// The act failed.
+    pub fn failed(code: Text, detail: Text) -> Self {
+        Self {
+            code: Some(code),
+            detail: Some(detail),
+            ..Self::ended(Verdict::Failed)
+        }
+    }
+
+    pub(crate) fn refused(code: Text, detail: Text) -> Self {
+        Self {
+            code: Some(code),
+            detail: Some(detail),
+            ..Self::ended(Verdict::Refused)
+        }
+    }
+
+    /// Names the peer that is proven to have caused it.
+    #[must_use]
+    pub fn by(mut self, party: PartyId) -> Self {
+        self.party = Some(party);
+        self
+    }
+
+    fn ended(result: Verdict) -> Self {
+        Self {
+            result,
+            code: None,
+            detail: None,
+            party: None,
+            signature: None,
+        }
+    }
+}
+
+/// What kind of row keeps the appliance from doing something twice, too often, or with the wrong thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guard {
+    /// A share and its state; the id is the share's.
+    Share,
+    /// A used join token; the id is its `jti`.
+    Token,
+    /// A session and its state; the id is the session's.
+    Session,
+    /// A committee's auxiliary information; the id is the roster's digest.
+    AuxInfo,
+    /// The active policy bundle and its version; the id is the bundle's name.
+    Bundle,
+}
+
+/// One change of a guard, committed to by the leaf of the database transaction that makes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuardChange {
+    /// The kind of row.
+    pub guard: Guard,
+    /// Which row.
+    pub id: Text,
+    /// What it says from now on; absent when the row goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Text>,
+}
+
+/// Where a peer's log stood, by its hello.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerCheckpoint {
+    /// The peer.
+    pub party: PartyId,
+    /// Its log.
+    pub log: LogId,
+    /// How many leaves it had.
+    pub size: u64,
+    /// The hash that commits to them.
+    pub hash: Digest32,
+}

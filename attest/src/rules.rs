@@ -1,0 +1,189 @@
+//! What a leaf must hold by its phase. Writer and verifier use the same rules, so that neither accepts what the other
+//! would not.
+
+use serde_json::Value;
+
+use crate::leaf::{Decision, Effect, Leaf, Op, Outcome, Phase, Verdict};
+
+/// The largest integer that every JSON reader takes exactly: 2^53 − 1.
+pub(crate) const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+const MAX_DEPTH: usize = 16;
+
+/// Checks one leaf by itself; its place in the chain is another matter.
+pub(crate) fn check(leaf: &Leaf) -> Result<(), String> {
+    integers(leaf)?;
+    match leaf.phase {
+        Phase::Genesis => genesis(leaf),
+        _ if leaf.seq == 0 => Err("the first leaf of a log must be its genesis".into()),
+        Phase::Boot => boot(leaf),
+        Phase::Intent => intent(leaf),
+        Phase::Outcome => outcome(leaf),
+        Phase::Refusal => refusal(leaf),
+        Phase::Admin => admin(leaf),
+    }
+}
+
+fn genesis(leaf: &Leaf) -> Result<(), String> {
+    only(leaf.op == Op::Init, "a genesis is the op init")?;
+    only(leaf.seq == 0, "a genesis can only be the first leaf")?;
+    only(leaf.boot == 0, "a genesis comes before the first start")?;
+    no_request(leaf)?;
+    no_act(leaf)
+}
+
+fn boot(leaf: &Leaf) -> Result<(), String> {
+    only(leaf.op == Op::Boot, "a boot leaf is the op boot")?;
+    only(leaf.boot > 0, "a boot leaf counts a start")?;
+    no_request(leaf)?;
+    no_act(leaf)
+}
+
+fn intent(leaf: &Leaf) -> Result<(), String> {
+    joined_act(leaf)?;
+    only(leaf.actor.is_some(), "an intent names who asked")?;
+    only(leaf.outcome.is_none(), "an intent has no outcome yet")?;
+    only(
+        leaf.decision.as_ref().is_some_and(allows),
+        "an intent needs an allowing decision with its policies and bundle",
+    )?;
+    match leaf.op {
+        Op::Sign => only(
+            leaf.key.is_some() && leaf.tx.is_some(),
+            "a signing intent names its key and its digest",
+        ),
+        _ => only(
+            leaf.key.is_none() && leaf.tx.is_none(),
+            "a keygen intent has no key and no digest yet",
+        ),
+    }
+}
+
+fn allows(decision: &Decision) -> bool {
+    decision.effect == Effect::Allow && decision.bundle.is_some() && !decision.policies.is_empty()
+}
+
+fn outcome(leaf: &Leaf) -> Result<(), String> {
+    joined_act(leaf)?;
+    only(
+        leaf.decision.is_none() && leaf.approvals.is_empty(),
+        "the decision stands in the intent",
+    )?;
+    only(
+        leaf.tx.is_none() && leaf.actor.is_none(),
+        "digest and actor stand in the intent",
+    )?;
+    let outcome = leaf
+        .outcome
+        .as_ref()
+        .ok_or("an outcome leaf needs its outcome")?;
+    match (outcome.result, leaf.op) {
+        (Verdict::Completed, Op::Sign) => {
+            only(
+                outcome.signature.is_some() && leaf.key.is_some(),
+                "a signature and its key belong to a completed signing",
+            )?;
+            unblamed(outcome)
+        }
+        (Verdict::Completed, _) => {
+            only(leaf.key.is_some(), "a completed keygen names its key")?;
+            only(outcome.signature.is_none(), "a keygen makes no signature")?;
+            unblamed(outcome)
+        }
+        (Verdict::Failed, _) => {
+            only(outcome.code.is_some(), "a failure has a code")?;
+            only(outcome.signature.is_none(), "a failure has no signature")
+        }
+        (Verdict::Refused, _) => Err("what was begun cannot be refused any more".into()),
+    }
+}
+
+fn unblamed(outcome: &Outcome) -> Result<(), String> {
+    only(
+        outcome.code.is_none() && outcome.party.is_none(),
+        "a success has no code and no culprit",
+    )
+}
+
+fn refusal(leaf: &Leaf) -> Result<(), String> {
+    let refused = leaf.outcome.as_ref().is_some_and(|outcome| {
+        outcome.result == Verdict::Refused && outcome.code.is_some() && outcome.signature.is_none()
+    });
+    only(refused, "a refusal needs a refused outcome with its code")
+}
+
+fn admin(leaf: &Leaf) -> Result<(), String> {
+    only(
+        matches!(leaf.op, Op::Stop | Op::Policy),
+        "an admin leaf is the op stop or policy",
+    )?;
+    no_act(leaf)
+}
+
+/// An act that its outcome can be joined to.
+fn joined_act(leaf: &Leaf) -> Result<(), String> {
+    only(
+        leaf.op.is_act(),
+        "only keygen and sign have intents and outcomes",
+    )?;
+    only(
+        leaf.session.is_some() || leaf.req.is_some(),
+        "a session or request must join intent and outcome",
+    )
+}
+
+fn no_request(leaf: &Leaf) -> Result<(), String> {
+    let asked = leaf.req.is_some() || leaf.session.is_some() || leaf.actor.is_some();
+    only(!asked, "nobody asks for a genesis or a start")
+}
+
+fn no_act(leaf: &Leaf) -> Result<(), String> {
+    let acts = leaf.tx.is_some()
+        || leaf.decision.is_some()
+        || leaf.outcome.is_some()
+        || leaf.key.is_some();
+    only(
+        !acts && leaf.approvals.is_empty() && leaf.peers.is_empty(),
+        "it holds fields of an act",
+    )
+}
+
+fn only(holds: bool, otherwise: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise.into()) }
+}
+
+/// Refuses numbers that canonical JSON cannot carry exactly.
+fn integers(leaf: &Leaf) -> Result<(), String> {
+    let sizes = leaf.peers.iter().map(|peer| peer.size);
+    if [leaf.seq, leaf.boot]
+        .into_iter()
+        .chain(sizes)
+        .any(|number| number > MAX_INTEGER)
+    {
+        return Err("a number is above 2^53 - 1".into());
+    }
+    match leaf.tx.as_ref().and_then(|tx| tx.decoded.as_ref()) {
+        None => Ok(()),
+        Some(decoded @ Value::Object(_)) => exact(decoded, MAX_DEPTH),
+        Some(_) => Err("decoded fields must be an object".into()),
+    }
+}
+
+fn exact(value: &Value, depth: usize) -> Result<(), String> {
+    let depth = depth
+        .checked_sub(1)
+        .ok_or("decoded fields are nested too deeply")?;
+    match value {
+        Value::Number(number) => {
+            let magnitude = number.as_i64().map(i64::unsigned_abs);
+            let fits = magnitude.is_some_and(|magnitude| magnitude <= MAX_INTEGER);
+            only(
+                fits,
+                "a number in the decoded fields is no integer within 2^53 - 1; write it as text",
+            )
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| exact(item, depth)),
+        Value::Object(fields) => fields.values().try_for_each(|field| exact(field, depth)),
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+    }
+}
