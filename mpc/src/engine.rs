@@ -71,7 +71,7 @@ impl Engine {
         let job: Job = Box::new(move || {
             let body = async move { protocol(compute).await };
             async move {
-                let _ticket = ticket;
+                let ticket = ticket;
                 let guarded = AssertUnwindSafe(tokio::time::timeout(limit, body)).catch_unwind();
                 tokio::select! {
                     biased;
@@ -85,6 +85,7 @@ impl Engine {
                                 Err(MpcError::Panicked)
                             }
                         };
+                        drop(ticket);
                         // Whoever waited may be gone; then the result is not wanted.
                         drop(done.send(result));
                     }
