@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 use crate::config::HsmConfig;
 use crate::error::HsmError;
 use crate::keys::KeyPurpose;
-use crate::login::Occasion;
 use crate::module::Module;
 use crate::profile::{HsmStatus, Profile};
 use crate::queue::NotTaken;
@@ -253,7 +252,7 @@ fn open(config: HsmConfig) -> Result<Shared, HsmError> {
     let module = Module::load(&config.module)?;
     let learned = {
         let lease = module.enter();
-        Profile::learn(&module, &lease, &config, None, Occasion::Configured)?
+        Profile::learn(&module, &lease, &config, None)?
     };
     tracing::info!(
         event = "hsm_open",

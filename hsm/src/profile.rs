@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use cryptoki::slot::Slot;
-
 use crate::canary;
 use crate::config::HsmConfig;
 use crate::error::HsmError;
 use crate::keys::{KeyPurpose, KeyStatus};
-use crate::login::Occasion;
 use crate::module::{Lease, Module};
 use crate::session::OpenSession;
 use crate::state::HsmState;
-use crate::token::{self, TokenDescription};
+use crate::token::TokenDescription;
 use crate::wrapped::{WrapAlgorithm, kek_id};
 
 /// The token, its keys and the state of the connection to it.
@@ -35,7 +32,6 @@ pub struct HsmStatus {
 /// The token as it was checked at opening; worker threads open their sessions by it.
 #[derive(Clone)]
 pub(crate) struct Profile {
-    pub(crate) slot: Slot,
     pub(crate) token: TokenDescription,
     pub(crate) wrap: WrapAlgorithm,
     pub(crate) live_epoch: u32,
@@ -43,47 +39,31 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// Finds the token, logs in, checks every key, probes the wrapping and runs the canaries.
+    /// Opens a session, checks everything on the token, probes the wrapping and runs the canaries.
     ///
-    /// `before` is what an earlier opening learned: the same token with the same public keys must have come back.
+    /// `before` is what an earlier opening learned: the same token with the same keys must have come back.
     pub(crate) fn learn(
         module: &Module,
         lease: &Lease<'_>,
         config: &HsmConfig,
         before: Option<&Self>,
-        occasion: Occasion,
     ) -> Result<Arc<Self>, HsmError> {
-        let (slot, token) = token::find(lease.pkcs11(), &config.token)?;
-        let session =
-            OpenSession::log_in(module, lease, slot, &token.serial, &config.pin, occasion)?;
-        let outcome = Self::check(&session, config, slot, token, before);
+        let session = OpenSession::log_in(module, lease, config, before)?;
+        let outcome = Self::check(&session, config);
         session.close(lease);
         outcome.map(Arc::new)
     }
 
-    fn check(
-        session: &OpenSession,
-        config: &HsmConfig,
-        slot: Slot,
-        token: TokenDescription,
-        before: Option<&Self>,
-    ) -> Result<Self, HsmError> {
+    fn check(session: &OpenSession, config: &HsmConfig) -> Result<Self, HsmError> {
         let keys = session.keys().status()?;
-        if let Some(before) = before {
-            before.expect_same_token(&token)?;
-            before.expect_same_keys(&keys)?;
-        }
-        let live_epoch = session
-            .keys()
-            .live_epoch()
-            .ok_or_else(|| HsmError::KeyMissing { id: kek_id(1) })?;
+        let live_epoch = session.keys().live_epoch();
+        let live_epoch = live_epoch.ok_or_else(|| HsmError::KeyMissing { id: kek_id(1) })?;
         let wrap = canary::probe_wrapping(session, config.wrap, live_epoch)?;
         for purpose in KeyPurpose::ALL {
             canary::sign(session, purpose)?;
         }
         Ok(Self {
-            slot,
-            token,
+            token: session.token().clone(),
             wrap,
             live_epoch,
             keys,
@@ -91,7 +71,7 @@ impl Profile {
     }
 
     /// Refuses another token than before.
-    fn expect_same_token(&self, token: &TokenDescription) -> Result<(), HsmError> {
+    pub(crate) fn expect_same_token(&self, token: &TokenDescription) -> Result<(), HsmError> {
         if token.serial != self.token.serial {
             return Err(HsmError::TokenChanged {
                 was: self.token.serial.clone(),

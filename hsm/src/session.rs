@@ -4,36 +4,48 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::object::{AttributeType, ObjectHandle};
 use cryptoki::session::Session;
-use cryptoki::slot::Slot;
 use p256::ecdsa::Signature;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use rand_core::{OsRng, RngCore};
 use zeroize::Zeroizing;
 
+use crate::config::HsmConfig;
 use crate::error::{Doing, Fault, HsmError};
 use crate::keys::{KeyPurpose, Keys};
 use crate::login::{Occasion, Target, log_in};
 use crate::module::{Lease, Module};
-use crate::pin::PinSource;
+use crate::profile::Profile;
 use crate::secret::Secret32;
+use crate::token::{self, TokenDescription};
 use crate::wrapped::{Binding, IV_LEN, TAG_LEN, WrapAlgorithm, WrappedKey};
 
 /// A session in which the user is logged in and all keys are found and checked.
 pub(crate) struct OpenSession {
     session: Session,
+    token: TokenDescription,
     keys: Keys,
     epoch: u64,
 }
 
 impl OpenSession {
+    /// Finds the token, logs in, and finds and checks the keys.
+    ///
+    /// With `known`, which an earlier opening learned, only the same token is logged in to, and only with the same
+    /// keys on it; and after a refused PIN none is tried.
     pub(crate) fn log_in(
         module: &Module,
         lease: &Lease<'_>,
-        slot: Slot,
-        serial: &str,
-        pin: &PinSource,
-        occasion: Occasion,
+        config: &HsmConfig,
+        known: Option<&Profile>,
     ) -> Result<Self, HsmError> {
+        // Found anew each time: slots change their numbers when a module is initialised anew.
+        let (slot, token) = token::find(lease.pkcs11(), &config.token)?;
+        known.map_or(Ok(()), |known| known.expect_same_token(&token))?;
+        let occasion = if known.is_some() {
+            Occasion::Background
+        } else {
+            Occasion::Configured
+        };
         // Not closed on drop: after the module was initialised anew its handle may be another session's.
         let session = lease
             .pkcs11()
@@ -43,12 +55,18 @@ impl OpenSession {
             module: module.path(),
             pkcs11: lease.pkcs11(),
             slot,
-            serial,
+            serial: &token.serial,
         };
-        let keys = log_in(&session, &target, pin, occasion).and_then(|()| Keys::find(&session));
+        let keys = log_in(&session, &target, &config.pin, occasion)
+            .and_then(|()| Keys::find(&session))
+            .and_then(|keys| match known {
+                Some(known) => known.expect_same_keys(&keys.status()?).map(|()| keys),
+                None => Ok(keys),
+            });
         match keys {
             Ok(keys) => Ok(Self {
                 session,
+                token,
                 keys,
                 epoch: lease.epoch(),
             }),
@@ -57,6 +75,10 @@ impl OpenSession {
                 Err(error)
             }
         }
+    }
+
+    pub(crate) fn token(&self) -> &TokenDescription {
+        &self.token
     }
 
     /// Whether the module is still the one in which this session was opened.

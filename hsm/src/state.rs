@@ -17,10 +17,12 @@ pub enum HsmState {
         /// Why, for the operator.
         reason: String,
     },
-    /// The token refused the PIN. Nothing is tried again in this process.
+    /// The token refused the PIN, or its PIN is locked or about to be. Nothing is tried again in this process.
     PinRefused {
         /// Since when.
         since: SystemTime,
+        /// What the token said, for the operator.
+        reason: String,
     },
     /// The HSM was shut down.
     Closed,
@@ -98,7 +100,10 @@ impl StateCell {
         let now = SystemTime::now();
         let next = match &inner.state {
             HsmState::Closed | HsmState::PinRefused { .. } => inner.state.clone(),
-            _ if error.is_pin_refusal() => HsmState::PinRefused { since: now },
+            _ if error.is_pin_refusal() => HsmState::PinRefused {
+                since: now,
+                reason: error.to_string(),
+            },
             HsmState::Unavailable { since, .. } => HsmState::Unavailable {
                 since: *since,
                 reason: error.to_string(),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::HsmError;
-use crate::login::Occasion;
 use crate::profile::Profile;
 use crate::session::OpenSession;
 use crate::state::Wake;
@@ -67,13 +66,7 @@ fn try_once(shared: &Shared, restart: bool) -> Result<Arc<Profile>, HsmError> {
     }
     let lease = shared.module.enter();
     let before = shared.profile();
-    Profile::learn(
-        &shared.module,
-        &lease,
-        &shared.config,
-        Some(&before),
-        Occasion::Background,
-    )
+    Profile::learn(&shared.module, &lease, &shared.config, Some(&before))
 }
 
 /// A quarter of a second, doubling to half a minute, for ever.

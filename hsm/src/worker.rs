@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 
 use crate::config::HsmConfig;
 use crate::error::{Fault, HsmError};
-use crate::login::Occasion;
 use crate::module::{Lease, Module};
 use crate::profile::Profile;
 use crate::queue::Queue;
@@ -164,42 +163,15 @@ impl Worker {
 
     fn session(&mut self, shared: &Shared, lease: &Lease<'_>) -> Result<&OpenSession, HsmError> {
         let profile = shared.profile();
-        let usable = self.session.take().and_then(|(session, opened_for)| {
+        if let Some((session, opened_for)) = self.session.take() {
             if session.is_of(lease) && Arc::ptr_eq(&opened_for, &profile) {
-                return Some((session, opened_for));
+                return Ok(&self.session.insert((session, opened_for)).0);
             }
             session.close(lease);
-            None
-        });
-        let (session, _) = match usable {
-            Some(usable) => self.session.insert(usable),
-            None => self
-                .session
-                .insert((open(shared, lease, &profile)?, profile)),
-        };
-        Ok(session)
-    }
-}
-
-fn open(shared: &Shared, lease: &Lease<'_>, profile: &Profile) -> Result<OpenSession, HsmError> {
-    let session = OpenSession::log_in(
-        &shared.module,
-        lease,
-        profile.slot,
-        &profile.token.serial,
-        &shared.config.pin,
-        Occasion::Background,
-    )?;
-    match session
-        .keys()
-        .status()
-        .and_then(|keys| profile.expect_same_keys(&keys))
-    {
-        Ok(()) => Ok(session),
-        Err(error) => {
-            session.close(lease);
-            Err(error)
         }
+        let known = Some(profile.as_ref());
+        let opened = OpenSession::log_in(&shared.module, lease, &shared.config, known)?;
+        Ok(&self.session.insert((opened, profile)).0)
     }
 }
 

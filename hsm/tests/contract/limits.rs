@@ -189,7 +189,7 @@ fn a_call_whose_caller_is_gone_is_not_made() {
         hsm.sign(KeyPurpose::Audit, b"message").await.unwrap();
         // One slow call was under way, and the last one: four more would take 1.2 s.
         assert!(
-            began.elapsed() < Duration::from_millis(1000),
+            began.elapsed() < Duration::from_secs(1),
             "{:?}",
             began.elapsed()
         );
@@ -207,9 +207,10 @@ async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Out
                 *output = Some(value);
             }
         }
-        match running.iter().all(|(_, output)| output.is_some()) {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
+        if running.iter().all(|(_, output)| output.is_some()) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
         }
     })
     .await;

@@ -2,12 +2,11 @@
 
 use casemate_hsm::{Hsm, HsmError, HsmState, KeyPurpose, TokenSelector, WrapAlgorithm, WrapMode};
 use cryptoki::mechanism::MechanismType;
-use cryptoki::object::Attribute;
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
 
-use crate::raw::{Raw, replace};
+use crate::raw::{P256, Raw, replace};
 use crate::support::{Module, on_fresh_store};
 
-const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const SECP256K1: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a];
 
 #[test]
@@ -216,8 +215,8 @@ fn an_imported_kek_is_refused() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let config = replace(&store, "kek/1", |raw| {
             let template = [
-                Attribute::Class(cryptoki::object::ObjectClass::SECRET_KEY),
-                Attribute::KeyType(cryptoki::object::KeyType::AES),
+                Attribute::Class(ObjectClass::SECRET_KEY),
+                Attribute::KeyType(KeyType::AES),
                 Attribute::Id("kek/1".into()),
                 Attribute::Token(true),
                 Attribute::Private(true),
@@ -321,20 +320,14 @@ fn a_public_key_that_is_not_the_private_ones_fails_the_canary() {
         raw.make_pair("identity", &P256, &[]);
         raw.make_pair("stray", &P256, &[]);
         // The private half of one pair and the public half of the other, under one id.
-        for (class, id) in [("private", "stray"), ("public", "identity")] {
-            let class = match class {
-                "private" => cryptoki::object::ObjectClass::PRIVATE_KEY,
-                _ => cryptoki::object::ObjectClass::PUBLIC_KEY,
-            };
-            for object in raw.find(class, id) {
-                raw.session().destroy_object(object).unwrap();
-            }
+        let (private, public) = (ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY);
+        for object in [raw.find(private, "stray"), raw.find(public, "identity")].concat() {
+            raw.session().destroy_object(object).unwrap();
         }
-        for object in raw.find(cryptoki::object::ObjectClass::PUBLIC_KEY, "stray") {
-            raw.session()
-                .update_attributes(object, &[Attribute::Id("identity".into())])
-                .unwrap();
-        }
+        let renamed = [Attribute::Id("identity".into())];
+        raw.session()
+            .update_attributes(raw.find(public, "stray")[0], &renamed)
+            .unwrap();
         drop(raw);
         let error = Hsm::open(config).await.unwrap_err();
         assert!(matches!(error, HsmError::Canary { .. }), "{error}");

@@ -2,6 +2,7 @@
 
 use casemate_hsm::HsmConfig;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
@@ -9,43 +10,49 @@ use cryptoki::types::AuthPin;
 
 use crate::support::{PIN, Store};
 
-/// A session of its own with the user logged in. The module is finalised when this is dropped.
-pub struct Raw {
+/// A session of its own with the user logged in. A module that was not in use before is finalised at the end.
+pub(crate) struct Raw {
     session: Option<Session>,
     pkcs11: Pkcs11,
+    finalize: bool,
 }
 
 impl Raw {
-    pub fn log_in(store: &Store, label: &str) -> Self {
+    pub(crate) fn log_in(store: &Store, label: &str) -> Self {
         let pkcs11 = Pkcs11::new(store.module()).unwrap();
-        pkcs11
-            .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
-            .unwrap();
+        let args = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
+        let finalize = match pkcs11.initialize(args) {
+            Ok(()) => true,
+            Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => false,
+            Err(error) => panic!("{error}"),
+        };
         let slots = pkcs11.get_slots_with_initialized_token().unwrap();
         let slot = slots
             .into_iter()
             .find(|slot| pkcs11.get_token_info(*slot).unwrap().label() == label)
             .unwrap();
         let session = pkcs11.open_rw_session(slot).unwrap();
-        session
-            .login(UserType::User, Some(&AuthPin::from(PIN)))
-            .unwrap();
+        match session.login(UserType::User, Some(&AuthPin::from(PIN))) {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
+            Err(error) => panic!("{error}"),
+        }
         Self {
             session: Some(session),
             pkcs11,
+            finalize,
         }
     }
 
-    pub fn session(&self) -> &Session {
+    pub(crate) fn session(&self) -> &Session {
         self.session.as_ref().unwrap()
     }
 
-    pub fn find(&self, class: ObjectClass, id: &str) -> Vec<ObjectHandle> {
+    pub(crate) fn find(&self, class: ObjectClass, id: &str) -> Vec<ObjectHandle> {
         let wanted = [Attribute::Class(class), Attribute::Id(id.into())];
         self.session().find_objects(&wanted).unwrap()
     }
 
-    pub fn destroy(&self, id: &str) {
+    pub(crate) fn destroy(&self, id: &str) {
         for class in [
             ObjectClass::SECRET_KEY,
             ObjectClass::PRIVATE_KEY,
@@ -58,7 +65,7 @@ impl Raw {
     }
 
     /// Makes a KEK with some attributes other than they should be.
-    pub fn make_kek(&self, id: &str, changes: &[Attribute]) {
+    pub(crate) fn make_kek(&self, id: &str, changes: &[Attribute]) {
         let template = changed(
             vec![
                 Attribute::Id(id.into()),
@@ -85,7 +92,7 @@ impl Raw {
     }
 
     /// Makes a signing pair on the curve `oid` with some private attributes other than they should be.
-    pub fn make_pair(&self, id: &str, oid: &[u8], changes: &[Attribute]) {
+    pub(crate) fn make_pair(&self, id: &str, oid: &[u8], changes: &[Attribute]) {
         let public = [
             Attribute::Id(id.into()),
             Attribute::Token(true),
@@ -121,12 +128,17 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         drop(self.session.take());
-        let _result = self.pkcs11.clone().finalize();
+        if self.finalize {
+            self.pkcs11.clone().finalize().unwrap();
+        }
     }
 }
 
+/// DER of the object identifier of P-256.
+pub(crate) const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
 /// Replaces the good KEK or pair of a provisioned token.
-pub fn replace(store: &Store, id: &str, make: impl FnOnce(&Raw)) -> HsmConfig {
+pub(crate) fn replace(store: &Store, id: &str, make: impl FnOnce(&Raw)) -> HsmConfig {
     let config = store.provisioned("vault");
     let raw = Raw::log_in(store, "vault");
     raw.destroy(id);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use casemate_hsm::{Hsm, HsmError, HsmState, KeyPurpose, Secret32};
 
-use crate::raw::Raw;
+use crate::raw::{P256, Raw};
 use crate::support::{Module, Store, eventually, on_fresh_store};
 
 #[test]
@@ -122,52 +122,84 @@ fn an_idle_hsm_notices_by_itself_that_the_token_is_gone() {
 }
 
 #[test]
-fn a_token_that_comes_back_with_another_identity_is_not_used() {
+fn a_token_whose_identity_key_was_replaced_is_not_used() {
     on_fresh_store(Module::Faulty, async |store| {
         let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
-        store.break_it("device-removed");
-        hsm.sign(KeyPurpose::Identity, b"message")
-            .await
-            .unwrap_err();
-        // The same token, with a new identity pair made by somebody else with the PIN: in a process of its own, since
-        // the module is open here.
-        let swap = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["recovery::swaps_the_identity_key", "--exact", "--nocapture"])
-            .env("CASEMATE_SWAP_IDENTITY", "1")
-            .env("CASEMATE_FAULTS", "/nonexistent")
-            .output()
-            .unwrap();
-        assert!(
-            swap.status.success(),
-            "{}",
-            String::from_utf8_lossy(&swap.stderr)
-        );
-        store.mend_it("device-removed");
-        tokio::time::sleep(Duration::from_millis(2500)).await;
-        let error = hsm
-            .sign(KeyPurpose::Identity, b"message")
-            .await
-            .unwrap_err();
-        assert!(
-            error.to_string().contains("other keys than before"),
-            "{error}"
-        );
+        let raw = Raw::log_in(&store, "vault");
+        raw.destroy("identity");
+        raw.make_pair("identity", &P256, &[]);
+        drop(raw);
+        store.break_it("close-all-sessions");
+        for _ in 0..2 {
+            let error = hsm
+                .sign(KeyPurpose::Identity, b"message")
+                .await
+                .unwrap_err();
+            assert!(
+                error.to_string().contains("other keys than before"),
+                "{error}"
+            );
+            // Reloading does not make it acceptable either.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     });
 }
 
 #[test]
-fn swaps_the_identity_key() {
-    if std::env::var_os("CASEMATE_SWAP_IDENTITY").is_none() {
-        return;
-    }
-    on_fresh_store(Module::Faulty, async |store| {
-        let raw = Raw::log_in(&store, "vault");
-        raw.destroy("identity");
-        raw.make_pair(
-            "identity",
-            &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7],
-            &[],
-        );
+fn another_token_with_the_same_label_is_not_used() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let (here, away) = (store.tokens(), store.folder().join("away"));
+        store.provisioned("vault");
+        fs::rename(&here, &away).unwrap();
+        fs::create_dir(&here).unwrap();
+        let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
+        fs::remove_dir_all(&here).unwrap();
+        fs::rename(&away, &here).unwrap();
+        hsm.sign(KeyPurpose::Identity, b"message")
+            .await
+            .unwrap_err();
+        eventually("the other token is seen", || match hsm.state() {
+            HsmState::Unavailable { reason, .. } => reason.contains("another token came back"),
+            _ => false,
+        })
+        .await;
+    });
+}
+
+#[test]
+fn one_token_that_is_lost_leaves_the_others_of_the_module_alone() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let lost = Hsm::open(store.provisioned("lost")).await.unwrap();
+        let folder = fs::read_dir(store.tokens())
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
+        let kept = Hsm::open(store.provisioned("kept")).await.unwrap();
+        let key = Secret32::random().unwrap();
+        let entry = kept.wrap(b"share", &key).await.unwrap();
+
+        let away = store.folder().join("away");
+        fs::rename(&folder, &away).unwrap();
+        lost.sign(KeyPurpose::Identity, b"message")
+            .await
+            .unwrap_err();
+        // Long enough for the module to be initialised anew twice, under the other's sessions.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(2200) {
+            assert_eq!(
+                kept.unwrap(b"share", &entry).await.unwrap().expose(),
+                key.expose()
+            );
+            kept.sign(KeyPurpose::Identity, b"message").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(matches!(lost.state(), HsmState::Unavailable { .. }));
+        fs::rename(&away, &folder).unwrap();
+        eventually("the lost one is back", || lost.state() == HsmState::Ready).await;
+        lost.sign(KeyPurpose::Identity, b"message").await.unwrap();
+        kept.sign(KeyPurpose::Identity, b"message").await.unwrap();
     });
 }
 
@@ -179,7 +211,7 @@ fn shutdown_does_not_wait_for_the_next_attempt_to_reload() {
         hsm.sign(KeyPurpose::Identity, b"message")
             .await
             .unwrap_err();
-        tokio::time::sleep(Duration::from_millis(1000)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let began = Instant::now();
         hsm.shutdown().await.unwrap();
         assert!(

@@ -5,6 +5,9 @@ use casemate_hsm::{Hsm, HsmError, Secret32, WrapAlgorithm, WrappedKey};
 use crate::raw::Raw;
 use crate::support::{Module, on_fresh_store};
 
+/// An attacker's alteration of a stored entry.
+type Change = fn(&mut WrappedKey);
+
 fn dek() -> Secret32 {
     Secret32::random().unwrap()
 }
@@ -83,7 +86,6 @@ fn an_altered_label_of_the_entry_is_rejected() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
         let entry = hsm.wrap(b"share 1", &dek()).await.unwrap();
-        type Change = fn(&mut WrappedKey);
         let changes: [(&str, Change); 3] = [
             ("algorithm", |entry| entry.alg = WrapAlgorithm::TokenIv),
             ("mechanism", |entry| entry.ckm = 0x1085),

@@ -14,29 +14,29 @@ use casemate_hsm::{
     HsmConfig, Pin, PinSource, TokenDescription, TokenSelector, WrapMode, init_keys, init_token,
 };
 
-pub const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
-pub const PIN: &str = "correct horse";
-pub const SO_PIN: &str = "battery staple";
+pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+pub(crate) const PIN: &str = "correct horse";
+pub(crate) const SO_PIN: &str = "battery staple";
 
 const STORE: &str = "CASEMATE_TEST_STORE";
 const FAULTS: &str = "CASEMATE_FAULTS";
 
 /// Which module the test talks to.
 #[derive(Clone, Copy)]
-pub enum Module {
+pub(crate) enum Module {
     SoftHsm,
     /// SoftHSM behind `faulty_module.c`.
     Faulty,
 }
 
 /// The folder of one test: tokens, the PIN file and switched-on faults.
-pub struct Store {
+pub(crate) struct Store {
     folder: PathBuf,
     module: PathBuf,
 }
 
 /// Runs a test's body in a child process with an empty token store of its own.
-pub fn on_fresh_store<F>(module: Module, body: F)
+pub(crate) fn on_fresh_store<F>(module: Module, body: F)
 where
     F: AsyncFnOnce(Store),
 {
@@ -48,7 +48,7 @@ where
                 .unwrap();
             runtime.block_on(body(Store::at(PathBuf::from(folder), module)));
         }
-        None => run_in_child(test_name::<F>(), module),
+        None => run_in_child(&test_name::<F>(), module),
     }
 }
 
@@ -63,12 +63,12 @@ fn test_name<F>() -> String {
         .join("::")
 }
 
-fn run_in_child(test: String, module: Module) {
+fn run_in_child(test: &str, module: Module) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::at(folder.path().to_owned(), module);
     store.create(module);
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([test.as_str(), "--exact", "--nocapture", "--test-threads=1"])
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env("SOFTHSM2_CONF", store.softhsm_conf())
         .env(STORE, folder.path())
         .env(FAULTS, store.folder.join("faults"))
@@ -120,20 +120,20 @@ impl Store {
     }
 
     /// The folder in which SoftHSM keeps its tokens.
-    pub fn tokens(&self) -> PathBuf {
+    pub(crate) fn tokens(&self) -> PathBuf {
         self.folder.join("tokens")
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    pub fn module(&self) -> &Path {
+    pub(crate) fn module(&self) -> &Path {
         &self.module
     }
 
     /// Puts a PIN into the PIN file.
-    pub fn write_pin(&self, pin: &str) {
+    pub(crate) fn write_pin(&self, pin: &str) {
         use std::os::unix::fs::PermissionsExt;
         let path = self.pin_file();
         fs::write(&path, pin).unwrap();
@@ -144,7 +144,7 @@ impl Store {
         self.folder.join("pin")
     }
 
-    pub fn config(&self, label: &str) -> HsmConfig {
+    pub(crate) fn config(&self, label: &str) -> HsmConfig {
         HsmConfig {
             module: self.module.clone(),
             token: TokenSelector::Label(label.into()),
@@ -157,13 +157,13 @@ impl Store {
     }
 
     /// A token without keys.
-    pub fn token(&self, label: &str) -> TokenDescription {
+    pub(crate) fn token(&self, label: &str) -> TokenDescription {
         let (so_pin, pin) = (Pin::new(SO_PIN).unwrap(), Pin::new(PIN).unwrap());
         init_token(&self.module, label, &so_pin, &pin).unwrap()
     }
 
     /// A token with all keys.
-    pub fn provisioned(&self, label: &str) -> HsmConfig {
+    pub(crate) fn provisioned(&self, label: &str) -> HsmConfig {
         self.token(label);
         let config = self.config(label);
         init_keys(&config).unwrap();
@@ -171,23 +171,23 @@ impl Store {
     }
 
     /// Switches a fault of `faulty_module.c` on.
-    pub fn break_it(&self, fault: &str) {
+    pub(crate) fn break_it(&self, fault: &str) {
         fs::write(self.folder.join("faults").join(fault), "").unwrap();
     }
 
     /// Switches a fault off again.
-    pub fn mend_it(&self, fault: &str) {
+    pub(crate) fn mend_it(&self, fault: &str) {
         fs::remove_file(self.folder.join("faults").join(fault)).unwrap();
     }
 
     /// How many times C_Login was called on `faulty_module.c`.
-    pub fn logins(&self) -> usize {
+    pub(crate) fn logins(&self) -> usize {
         fs::read(self.folder.join("faults/logins")).map_or(0, |dots| dots.len())
     }
 }
 
 /// Waits until a condition holds; fails after ten seconds.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if condition() {
             return;
