@@ -159,11 +159,11 @@ fn altered_bytes(bytes: &[u8], alteration: &Alteration) -> Option<Vec<u8>> {
 /// Scalars and points have negatives.
 fn negated(bytes: &[u8]) -> Option<Vec<u8>> {
     use k256::elliptic_curve::sec1::{FromEncodedPoint, ToEncodedPoint};
-    use k256::elliptic_curve::{Field, PrimeField};
+    use k256::elliptic_curve::PrimeField;
     match bytes.len() {
         32 => {
             let scalar = Option::<k256::Scalar>::from(k256::Scalar::from_repr(*k256::FieldBytes::from_slice(bytes)))?;
-            (!bool::from(scalar.is_zero()) && scalar != k256::Scalar::ZERO).then(|| (-scalar).to_bytes().to_vec())
+            (scalar != k256::Scalar::ZERO).then(|| (-scalar).to_bytes().to_vec())
         }
         65 => {
             let point = k256::EncodedPoint::from_bytes(bytes).ok()?;
