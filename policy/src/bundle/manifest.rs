@@ -23,11 +23,7 @@ pub(super) struct Manifest {
     pub(super) name: String,
     pub(super) schema: u64,
     pub(super) not_before: Timestamp,
-    #[serde(
-        serialize_with = "digest_or_empty",
-        deserialize_with = "empty_or_digest"
-    )]
-    pub(super) previous: Option<Digest32>,
+    pub(super) previous: Previous,
     #[serde(default = "utc")]
     time_zone: String,
     files: BTreeMap<String, Digest32>,

@@ -57,7 +57,7 @@ pub(super) fn compile(
     validate(&rules, &homes)?;
     for policy in rules.policies.policies() {
         let literals = known_literals(policy, &rules.tables, clients)
-            .map_err(|why| refusal(&homes, &policy.id().as_ref(), why))?;
+            .map_err(|why| refusal(&homes, policy.id().as_ref(), why))?;
         rules.literals.extend(literals);
     }
     Ok(rules)
