@@ -211,6 +211,14 @@ pub enum HsmError {
     /// No slot can take a new token.
     #[error("the module has no free slot for a new token; initialise it with the vendor's tool")]
     NoFreeSlot,
+    /// A PIN for a new token has a length that the module does not take.
+    #[error("the module takes PINs of {shortest} to {longest} bytes; nothing was changed")]
+    PinLength {
+        /// Bytes of the shortest PIN.
+        shortest: usize,
+        /// Bytes of the longest PIN.
+        longest: usize,
+    },
     /// Keys exist already.
     #[error("the token holds already {}; nothing was changed", ids.join(", "))]
     KeysExist {

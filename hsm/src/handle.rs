@@ -51,16 +51,22 @@ impl Hsm {
         config.check()?;
         let (report, opened) = oneshot::channel();
         let watching = spawn("hsm-watch".into(), move || open_and_watch(config, report))?;
-        let shared = match tokio::time::timeout(Self::OPEN_LIMIT, opened).await {
-            Ok(Ok(outcome)) => outcome?,
-            Ok(Err(_)) => return Err(HsmError::Thread("ended while opening the token")),
+        let hsm = match tokio::time::timeout(Self::OPEN_LIMIT, opened).await {
+            Ok(Ok(Ok(hsm))) => hsm,
+            Ok(refused) => {
+                // It has nothing left to do but to end.
+                let _panic = watching.join();
+                return Err(match refused {
+                    Ok(Err(error)) => error,
+                    _ => HsmError::Thread("ended while opening the token"),
+                });
+            }
             Err(_) => {
                 return Err(HsmError::Timeout {
                     limit: Self::OPEN_LIMIT,
                 });
             }
         };
-        let hsm = Self { shared };
         hsm.shared.threads().push(watching);
         for thread in 0..hsm.shared.config.threads {
             let worker = Worker::new(Arc::clone(&hsm.shared), thread);
@@ -235,14 +241,15 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandl
         .map_err(|_| HsmError::Thread("could not be started"))
 }
 
-fn open_and_watch(config: HsmConfig, report: oneshot::Sender<Result<Arc<Shared>, HsmError>>) {
+fn open_and_watch(config: HsmConfig, report: oneshot::Sender<Result<Hsm, HsmError>>) {
     match open(config) {
         Ok(shared) => {
             let shared = Arc::new(shared);
-            // Nobody watches over a token whose opener has given up.
-            if report.send(Ok(Arc::clone(&shared))).is_ok() {
-                watch::run(&shared);
-            }
+            // When the opener has given up, the handle is dropped, which ends the watch before it begins.
+            drop(report.send(Ok(Hsm {
+                shared: Arc::clone(&shared),
+            })));
+            watch::run(&shared);
         }
         Err(error) => drop(report.send(Err(error))),
     }

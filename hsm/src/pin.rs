@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use cryptoki::types::AuthPin;
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open};
 use rustix::process::geteuid;
+use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 /// The longest PIN, in bytes.
@@ -123,6 +124,11 @@ impl Pin {
 
     pub(crate) fn expose(&self) -> &AuthPin {
         &self.0
+    }
+
+    /// Bytes of the PIN.
+    pub(crate) fn len(&self) -> usize {
+        self.0.expose_secret().len()
     }
 
     fn parse(line: &[u8]) -> Result<Self, PinProblem> {

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error as Cryptoki, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::{Session, UserType};
+use cryptoki::slot::{Slot, TokenInfo};
 
 use crate::config::{HsmConfig, TokenSelector};
 use crate::error::{Doing, HsmError};
@@ -34,7 +36,8 @@ pub struct CreatedKey {
 /// hardware modules are usually made with the vendor's tool.
 ///
 /// # Errors
-/// [`HsmError::TokenExists`] when a token has the label already; [`HsmError::NoFreeSlot`]; what the module said.
+/// [`HsmError::TokenExists`] when a token has the label already; [`HsmError::PinLength`]; [`HsmError::NoFreeSlot`]; what
+/// the module said.
 pub fn init_token(
     module: &Path,
     label: &str,
@@ -56,13 +59,15 @@ pub fn init_token(
             serial: token.serial,
         });
     }
-    let slots = pkcs11.get_slots_with_token().doing("listing the slots")?;
-    let free = slots.into_iter().find(|slot| {
-        pkcs11
-            .get_token_info(*slot)
-            .is_ok_and(|info| !info.token_initialized())
-    });
-    let free = free.ok_or(HsmError::NoFreeSlot)?;
+    let (free, info) = free_slot(pkcs11)?;
+    // Checked beforehand: a token that refuses the PIN later is left without one.
+    let (shortest, longest) = (info.min_pin_length(), info.max_pin_length());
+    if [so_pin, pin]
+        .iter()
+        .any(|pin| !(shortest..=longest).contains(&pin.len()))
+    {
+        return Err(HsmError::PinLength { shortest, longest });
+    }
     pkcs11
         .init_token(free, so_pin.expose(), label)
         .doing("initialising the token")?;
@@ -78,6 +83,15 @@ pub fn init_token(
         .doing("setting the user PIN")?;
     session.logout().doing("logging out")?;
     Ok(token)
+}
+
+fn free_slot(pkcs11: &Pkcs11) -> Result<(Slot, TokenInfo), HsmError> {
+    let slots = pkcs11.get_slots_with_token().doing("listing the slots")?;
+    let mut free = slots.into_iter().filter_map(|slot| {
+        let info = pkcs11.get_token_info(slot).ok()?;
+        (!info.token_initialized()).then_some((slot, info))
+    });
+    free.next().ok_or(HsmError::NoFreeSlot)
 }
 
 /// Makes the keys that [`crate::Hsm::open`] expects, with exactly the attributes of FORMATS.md, "Keys in the HSM":

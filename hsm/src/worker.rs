@@ -139,18 +139,17 @@ impl Worker {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            match error.fault() {
-                Fault::Request => return Err(error),
-                Fault::Session if !retried => {
-                    tracing::warn!(event = "hsm_session_lost", %error);
-                    retried = true;
-                    self.session = None;
-                }
-                Fault::Session | Fault::Token => {
-                    self.session = None;
-                    return Err(shared.state.lose(&error));
-                }
+            if error.fault() == Fault::Request {
+                return Err(error);
             }
+            if let Some((session, _)) = self.session.take() {
+                session.close(&lease);
+            }
+            if error.fault() == Fault::Token || retried {
+                return Err(shared.state.lose(&error));
+            }
+            tracing::warn!(event = "hsm_session_lost", %error);
+            retried = true;
         }
     }
 

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod canaries;
 mod limits;
 mod opening;
 mod pin_file;
@@ -20,4 +21,5 @@ mod provisioning;
 mod raw;
 mod recovery;
 mod signing;
+mod unfit_keys;
 mod wrapping;

@@ -143,3 +143,18 @@ fn labels_that_a_token_cannot_hold_are_refused() {
         }
     });
 }
+
+#[test]
+fn a_pin_too_short_for_the_token_is_refused_before_the_token_is_made() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let (good, short) = (Pin::new("1234").unwrap(), Pin::new("123").unwrap());
+        for (so_pin, pin) in [(&good, &short), (&short, &good)] {
+            let error = init_token(store.module(), "vault", so_pin, pin).unwrap_err();
+            assert!(
+                matches!(error, HsmError::PinLength { shortest: 4, .. }),
+                "{error}"
+            );
+        }
+        init_token(store.module(), "vault", &good, &good).unwrap();
+    });
+}

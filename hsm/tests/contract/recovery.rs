@@ -204,6 +204,45 @@ fn one_token_that_is_lost_leaves_the_others_of_the_module_alone() {
 }
 
 #[test]
+fn a_session_from_before_the_module_restarted_is_never_used_again() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let mut restarting = store.provisioned("restarting");
+        let folder = fs::read_dir(store.tokens())
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
+        let mut waiting = store.provisioned("waiting");
+        (restarting.threads, waiting.threads) = (1, 1);
+        let key = Secret32::random().unwrap();
+
+        let waiting = Hsm::open(waiting).await.unwrap();
+        let entry = waiting.wrap(b"share", &key).await.unwrap();
+        let restarting = Hsm::open(restarting).await.unwrap();
+        let away = store.folder().join("away");
+        fs::rename(&folder, &away).unwrap();
+        restarting
+            .sign(KeyPurpose::Identity, b"message")
+            .await
+            .unwrap_err();
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        fs::rename(&away, &folder).unwrap();
+        eventually("the lost one is back", || {
+            restarting.state() == HsmState::Ready
+        })
+        .await;
+        restarting.wrap(b"share", &key).await.unwrap();
+
+        // The handles of both now have the same numbers: a stale one would reach the other token's keys.
+        assert_eq!(
+            waiting.unwrap(b"share", &entry).await.unwrap().expose(),
+            key.expose()
+        );
+    });
+}
+
+#[test]
 fn shutdown_does_not_wait_for_the_next_attempt_to_reload() {
     on_fresh_store(Module::Faulty, async |store| {
         let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
