@@ -110,13 +110,9 @@ impl<'a> Scan<'a> {
     }
 
     fn annotation_name(&mut self) -> Result<(), Refusal> {
-        while self
-            .rest
-            .next_if(|c| {
-                c.is_ascii_alphanumeric() || *c == '_' || c.is_ascii_whitespace() && *c != '\n'
-            })
-            .is_some()
-        {}
+        let in_name = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+        while self.rest.next_if(in_name).is_some() {}
+        while self.rest.next_if(|c| matches!(c, ' ' | '\t')).is_some() {}
         if self.rest.peek() == Some(&'(') {
             self.next()?;
             self.open()?;
@@ -157,6 +153,8 @@ impl<'a> Scan<'a> {
                 format!("more than {MAX_BRACKETS} brackets are open at once; simplify the policy");
             return Err((self.line, why));
         }
+        // Indexing and calls chain as members do: `a["b"]["c"]`.
+        self.link()?;
         self.levels.push(0);
         Ok(())
     }

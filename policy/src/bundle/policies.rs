@@ -131,14 +131,15 @@ fn add(
 fn validate(rules: &Rules, homes: &BTreeMap<String, String>) -> Result<(), BundleError> {
     let outcome =
         Validator::new(rules.schema.clone()).validate(&rules.policies, ValidationMode::Strict);
-    let errors = outcome
+    let errors: BTreeSet<(String, String)> = outcome
         .validation_errors()
-        .map(|error| (error.policy_id().to_string(), chain(error)));
-    let warnings = outcome
+        .map(|error| (error.policy_id().to_string(), chain(error)))
+        .collect();
+    let warnings: BTreeSet<(String, String)> = outcome
         .validation_warnings()
-        .map(|warning| (warning.policy_id().to_string(), chain(warning)));
-    let findings: BTreeSet<(String, String)> = errors.chain(warnings).collect();
-    match findings.into_iter().next() {
+        .map(|warning| (warning.policy_id().to_string(), chain(warning)))
+        .collect();
+    match errors.into_iter().chain(warnings).next() {
         None => Ok(()),
         Some((policy, why)) => Err(refusal(homes, &policy, why)),
     }

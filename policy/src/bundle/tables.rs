@@ -71,6 +71,10 @@ impl Tables {
         let Some(bytes) = bytes else {
             return Ok(Self::default());
         };
+        // Serde would take a list for a struct whose fields may all be left out.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(BundleError::file(ENTITIES, "it must be one JSON object"));
+        }
         let file: File = serde_json::from_slice(bytes)
             .map_err(|error| BundleError::file(ENTITIES, error.to_string()))?;
         Self::build(file).map_err(|why| BundleError::file(ENTITIES, why))
