@@ -28,7 +28,9 @@ impl Compute {
             .start_handler(|_| lower_priority())
             .build()
             .map_err(|error| MpcError::Threads(std::io::Error::other(error)))?;
-        Ok(Self { pool: Arc::new(pool) })
+        Ok(Self {
+            pool: Arc::new(pool),
+        })
     }
 
     /// Runs `work` on the pool and waits for it without holding the caller's thread. Several at once run side by side,
@@ -59,6 +61,8 @@ impl Compute {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
     use super::*;
 
     #[tokio::test]
@@ -66,7 +70,10 @@ mod tests {
         let compute = Compute::start(1).expect("threads");
         let failed: Result<(), _> = compute.run(|| panic!("on purpose")).await;
         assert!(matches!(failed, Err(MpcError::Panicked)));
-        assert_eq!(compute.run(|| 6 * 7).await.expect("the pool still works"), 42);
+        assert_eq!(
+            compute.run(|| 6 * 7).await.expect("the pool still works"),
+            42
+        );
     }
 
     #[tokio::test]
@@ -74,7 +81,10 @@ mod tests {
         let compute = Compute::start(1).expect("threads");
         let own = rustix::process::getpriority_process(None).expect("own priority");
         let pool = compute
-            .run(|| rustix::process::getpriority_process(Some(rustix::thread::gettid())).expect("priority"))
+            .run(|| {
+                rustix::process::getpriority_process(Some(rustix::thread::gettid()))
+                    .expect("priority")
+            })
             .await
             .expect("runs");
         assert!(pool > own || pool == 19, "pool at {pool}, process at {own}");

@@ -71,7 +71,11 @@ impl Limits {
     /// Auxiliary information among `n` parties: 256 KiB a message up to three parties, 64 KiB more for each further one.
     pub fn aux(n: u16) -> Self {
         let further = usize::from(n.saturating_sub(3));
-        Self { round: Duration::from_secs(90), session: Duration::from_secs(300), max_body: (256 + 64 * further) * 1024 }
+        Self {
+            round: Duration::from_secs(90),
+            session: Duration::from_secs(300),
+            max_body: (256 + 64 * further) * 1024,
+        }
     }
 
     /// Key generation among `n` parties: the longest message holds up to `n` points.

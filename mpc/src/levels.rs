@@ -1,7 +1,7 @@
 //! The security levels that the engine can run at.
 
-pub use cggmp21::security_level::SecurityLevel128;
 use cggmp21::security_level::SecurityLevel;
+pub use cggmp21::security_level::SecurityLevel128;
 
 mod sealed {
     pub trait Sealed {}

@@ -31,16 +31,26 @@ pub(crate) trait Message: Serialize + DeserializeOwned + Unpin + 'static {
 /// What a peer's message must keep before the protocol sees it: the peer's position, and the message.
 pub(crate) type Rule<M> = Box<dyn Fn(u16, &M) -> Result<(), Cow<'static, str>>>;
 
-/// Runs one protocol of the crate over `wiring`, for the party at position `me` of `parties`.
+/// One party's place in a run of a protocol.
+pub(crate) struct Seat {
+    /// This party's position.
+    pub(crate) me: u16,
+    /// How many parties take part.
+    pub(crate) parties: u16,
+    /// Time and size limits.
+    pub(crate) limits: Limits,
+    /// The longest string that a message can hold.
+    pub(crate) string_cap: usize,
+    /// The session's channels.
+    pub(crate) wiring: Wiring,
+}
+
+/// Runs one protocol of the crate from `seat`.
 ///
-/// `protocol` gets the crate's end of the bridge; `blame` translates the crate's own error where the bridge itself has
-/// not already seen the reason.
+/// `protocol` gets the crate's end of the bridge; `blame` translates the crate's own error where
+/// the bridge itself has not already seen the reason.
 pub(crate) async fn run<M, T, E, F>(
-    me: u16,
-    parties: u16,
-    limits: Limits,
-    string_cap: usize,
-    wiring: Wiring,
+    seat: Seat,
     rule: Rule<M>,
     protocol: impl FnOnce(Party<M>) -> F,
     blame: impl FnOnce(&E) -> MpcError,
@@ -49,11 +59,21 @@ where
     M: Message,
     F: Future<Output = Result<T, E>>,
 {
+    let Seat {
+        me,
+        parties,
+        limits,
+        string_cap,
+        wiring,
+    } = seat;
     let verdict = Verdict::default();
     let incoming = Incomings {
         channel: wiring.incoming,
         roll: RollCall::new(me, parties, M::PLAN),
-        caps: Caps { body: limits.max_body, string: string_cap },
+        caps: Caps {
+            body: limits.max_body,
+            string: string_cap,
+        },
         round_limit: limits.round,
         timer: None,
         accepted: 0,
@@ -80,7 +100,10 @@ struct Verdict(Arc<Mutex<Option<MpcError>>>);
 
 impl Verdict {
     fn set(&self, error: MpcError) -> Ended {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
         Ended
     }
 
@@ -124,19 +147,36 @@ impl<M: Message> Stream for Incomings<M> {
 
 impl<M: Message> Incomings<M> {
     fn accept(&mut self, message: Inbound) -> Result<Incoming<M>, MpcError> {
-        let Inbound { from, broadcast, body } = message;
+        let Inbound {
+            from,
+            broadcast,
+            body,
+        } = message;
         self.roll.admit(from)?;
-        let message: M =
-            codec::decode(&body, self.caps).map_err(|error| MpcError::peer(from, 0, error.to_string()))?;
+        let message: M = codec::decode(&body, self.caps)
+            .map_err(|error| MpcError::peer(from, 0, error.to_string()))?;
         let (round, kind) = message.slot();
         if broadcast != (kind == Kind::Broadcast) {
-            return Err(MpcError::peer(from, round, format!("what must be a {kind} was sent as the other")));
+            return Err(MpcError::peer(
+                from,
+                round,
+                format!("what must be a {kind} was sent as the other"),
+            ));
         }
         self.roll.mark(from, (round, kind))?;
         (self.rule)(from, &message).map_err(|what| MpcError::peer(from, round, what))?;
         self.accepted = self.accepted.saturating_add(1);
-        let msg_type = if broadcast { MessageType::Broadcast } else { MessageType::P2P };
-        Ok(Incoming { id: self.accepted, sender: from, msg_type, msg: message })
+        let msg_type = if broadcast {
+            MessageType::Broadcast
+        } else {
+            MessageType::P2P
+        };
+        Ok(Incoming {
+            id: self.accepted,
+            sender: from,
+            msg_type,
+            msg: message,
+        })
     }
 
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<MpcError> {
@@ -154,15 +194,24 @@ impl<M: Message> Incomings<M> {
 }
 
 fn outgoings<M: Message>(channel: mpsc::Sender<Outbound>, verdict: Verdict) -> Outgoings<M> {
-    Box::pin(futures::sink::unfold((channel, verdict), |(channel, verdict), message: Outgoing<M>| async move {
-        let to = match message.recipient {
-            MessageDestination::AllParties => Recipient::All,
-            MessageDestination::OneParty(party) => Recipient::One(party),
-        };
-        let (round, _) = message.msg.slot();
-        let body = codec::encode(&message.msg)
-            .map_err(|_| verdict.set(MpcError::Internal { step: "encoding a message" }))?;
-        channel.send(Outbound { to, round, body }).await.map_err(|_| verdict.set(MpcError::Closed))?;
-        Ok((channel, verdict))
-    }))
+    Box::pin(futures::sink::unfold(
+        (channel, verdict),
+        |(channel, verdict), message: Outgoing<M>| async move {
+            let to = match message.recipient {
+                MessageDestination::AllParties => Recipient::All,
+                MessageDestination::OneParty(party) => Recipient::One(party),
+            };
+            let (round, _) = message.msg.slot();
+            let body = codec::encode(&message.msg).map_err(|_| {
+                verdict.set(MpcError::Internal {
+                    step: "encoding a message",
+                })
+            })?;
+            channel
+                .send(Outbound { to, round, body })
+                .await
+                .map_err(|_| verdict.set(MpcError::Closed))?;
+            Ok((channel, verdict))
+        },
+    ))
 }

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use casemate_mpc::aux::AuxInfo;
 use casemate_mpc::levels::{Level, ReducedLevel, SecurityLevel128};
-use casemate_mpc::{Cggmp21, DkgParams, DkgShare, Engine, KeyShare, Limits, Scheme, Session, SignParams, Signature, Wiring};
-use ciborium::{Value, cbor};
+use casemate_mpc::primes::PrimePair;
+use casemate_mpc::{
+    Cggmp21, DkgParams, DkgShare, Engine, KeyShare, Limits, Scheme, Session, SignParams, Signature,
+    Wiring,
+};
 use cggmp21::key_share::AuxInfo as DealtAux;
 use cggmp21::rug::Integer;
 use cggmp21::rug::integer::Order;
 use cggmp21::trusted_dealer::generate_aux_data_with_primes;
+use ciborium::{Value, cbor};
 use rand::rngs::OsRng;
 
 use super::execution_id;
@@ -28,8 +32,27 @@ pub fn real_aux(n: u16) -> Vec<AuxInfo<SecurityLevel128>> {
     deal(include_str!("../data/safe-primes-1536.json"), n)
 }
 
+/// Prepared pairs of 1536-bit safe primes, as a party holds them.
+pub fn prime_pairs() -> Vec<PrimePair> {
+    let stored = |(p, q): (Integer, Integer)| {
+        let mut bytes = vec![1];
+        bytes.extend(p.to_digits::<u8>(Order::Msf));
+        bytes.extend(q.to_digits::<u8>(Order::Msf));
+        PrimePair::from_bytes(&bytes).expect("safe primes")
+    };
+    numbers(include_str!("../data/safe-primes-1536.json"))
+        .into_iter()
+        .map(stored)
+        .collect()
+}
+
 /// Deals auxiliary info from prepared safe primes.
 fn deal<L: Level>(primes: &str, n: u16) -> Vec<AuxInfo<L>> {
+    let primes = numbers(primes).into_iter().take(usize::from(n)).collect();
+    load(&generate_aux_data_with_primes(&mut OsRng, primes, false, false).expect("dealt"))
+}
+
+fn numbers(primes: &str) -> Vec<(Integer, Integer)> {
     #[derive(serde::Deserialize)]
     struct Pair {
         p: String,
@@ -37,15 +60,17 @@ fn deal<L: Level>(primes: &str, n: u16) -> Vec<AuxInfo<L>> {
     }
     let pairs: Vec<Pair> = serde_json::from_str(primes).expect("test data");
     let number = |digits: &str| Integer::from_str_radix(digits, 16).expect("test data");
-    let primes = pairs.iter().take(usize::from(n)).map(|pair| (number(&pair.p), number(&pair.q))).collect();
-    load(generate_aux_data_with_primes(&mut OsRng, primes, false, false).expect("dealt"))
+    pairs
+        .iter()
+        .map(|pair| (number(&pair.p), number(&pair.q)))
+        .collect()
 }
 
 /// Passes dealt numbers through the stored form, as the engine takes them.
-fn load<L: Level>(dealt: Vec<DealtAux<L>>) -> Vec<AuxInfo<L>> {
+fn load<L: Level>(dealt: &[DealtAux<L>]) -> Vec<AuxInfo<L>> {
     let bytes = |number: &Integer| Value::Bytes(number.to_digits(Order::Msf));
     (0u16..)
-        .zip(&dealt)
+        .zip(dealt)
         .map(|(index, aux)| {
             let parties: Vec<Value> = aux
                 .parties
@@ -75,14 +100,34 @@ pub fn start_dkg(engine: &Engine, params: DkgParams, wiring: Wiring) -> Session<
 }
 
 /// Runs key generation among `n` parties.
-pub async fn dkg(engine: &Engine, t: u16, n: u16, middle: impl FnMut(Copy) -> Vec<Copy>) -> Run<DkgShare> {
+pub async fn dkg(
+    engine: &Engine,
+    t: u16,
+    n: u16,
+    middle: impl FnMut(Copy) -> Vec<Copy>,
+) -> Run<DkgShare> {
     let execution_id = execution_id();
-    let start = |position, wiring| start_dkg(engine, DkgParams { execution_id, position, t, n }, wiring);
+    let start = |position, wiring| {
+        start_dkg(
+            engine,
+            DkgParams {
+                execution_id,
+                position,
+                t,
+                n,
+            },
+            wiring,
+        )
+    };
     network::run(n, start, middle).await
 }
 
 /// Makes a key among parties that hold `aux`.
-pub async fn make_key<L: Level>(engine: &Engine, t: u16, aux: &[AuxInfo<L>]) -> Vec<Arc<KeyShare<L>>> {
+pub async fn make_key<L: Level>(
+    engine: &Engine,
+    t: u16,
+    aux: &[AuxInfo<L>],
+) -> Vec<Arc<KeyShare<L>>> {
     let n = u16::try_from(aux.len()).expect("few parties");
     let shares = dkg(engine, t, n, network::pass).await.all();
     shares
@@ -119,7 +164,12 @@ pub async fn sign<L: Level>(
     let execution_id = execution_id();
     let t = u16::try_from(signers.len()).expect("few signers");
     let start = |position, wiring| {
-        Cggmp21::<L>::sign(engine, sign_params(shares, signers, position, execution_id), Limits::sign(t), wiring)
+        Cggmp21::<L>::sign(
+            engine,
+            sign_params(shares, signers, position, execution_id),
+            Limits::sign(t),
+            wiring,
+        )
     };
     network::run(t, start, middle).await
 }
