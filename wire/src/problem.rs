@@ -91,12 +91,16 @@ codes! {
     AuditUnavailable = "audit_unavailable", 503, "The audit log is not available";
     /// Primes or aux info are not made yet.
     NotReady = "not_ready", 503, "The appliance is still preparing";
+    /// Wall clock and boot clock disagree.
+    ClockUntrusted = "clock_untrusted", 503, "The appliance's clock cannot be trusted";
     /// An appliance cannot be reached by the coordinator.
     PartyUnreachable = "party_unreachable", 502, "A party cannot be reached";
     /// Too much at once.
     Overloaded = "overloaded", 503, "Too many requests at once";
     /// Something that should not happen did.
     Internal = "internal", 500, "Internal error";
+    /// The body's media type is not the one that the route takes.
+    UnsupportedMediaType = "unsupported_media_type", 415, "The media type is not supported";
 }
 
 impl std::fmt::Display for Code {

@@ -1,0 +1,208 @@
+//! The calls that the coordinator makes to an appliance (API contract, section 1).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use casemate_wire::api::{BASE_PATH, KeygenRequest, MAX_BODY, SigningRequest};
+use casemate_wire::frame::{Frame, FrameReader};
+use casemate_wire::{Code, PartyId, Problem, SessionId};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+
+use super::connection::{Connection, NoAnswer, RequestBody};
+use super::queue::Waiting;
+use super::unreachable;
+
+/// Deciding, recording and anchoring take a while on a slow HSM.
+const PARTICIPATE_LIMIT: Duration = Duration::from_secs(30);
+const ATTACH_LIMIT: Duration = Duration::from_secs(20);
+const HEALTH_LIMIT: Duration = Duration::from_secs(2);
+
+/// What one party is asked to take part in.
+#[derive(Debug, Clone)]
+pub(crate) enum Invitation {
+    /// A new key.
+    Keygen(Box<KeygenRequest>),
+    /// A signature.
+    Sign(Box<SigningRequest>),
+}
+
+/// The frames that a party sends.
+pub(crate) struct FrameStream {
+    party: PartyId,
+    body: Incoming,
+    reader: FrameReader,
+}
+
+impl Connection {
+    /// Asks the party to take part. Repeating the call starts nothing twice, so it is repeated once if the connection
+    /// breaks.
+    ///
+    /// # Errors
+    /// The appliance's own problem with `party` added, or `party_unreachable`.
+    pub(crate) async fn participate(&self, invitation: &Invitation) -> Result<(), Problem> {
+        let (path, body) = match invitation {
+            Invitation::Keygen(body) => ("keygen/participate", json(body)?),
+            Invitation::Sign(body) => ("signing/participate", json(body)?),
+        };
+        let request = || {
+            self.request(
+                Method::POST,
+                path,
+                "application/json",
+                Full::new(body.clone()).boxed_unsync(),
+            )
+        };
+        let answer = match self.send(request()?, PARTICIPATE_LIMIT).await {
+            Ok(answer) => answer,
+            Err(_) => self
+                .send(request()?, PARTICIPATE_LIMIT)
+                .await
+                .map_err(|why| self.unreachable("asked to take part", why))?,
+        };
+        self.accepted(answer).await.map(drop)
+    }
+
+    /// Attaches the message stream of a session: `frames` go to the party, the answer brings its own.
+    ///
+    /// # Errors
+    /// As [`Self::participate`].
+    pub(crate) async fn attach(
+        &self,
+        session: &SessionId,
+        frames: Waiting,
+    ) -> Result<FrameStream, Problem> {
+        let path = format!("sessions/{session}/messages");
+        let request = self.request(
+            Method::POST,
+            &path,
+            "application/octet-stream",
+            frames.boxed_unsync(),
+        )?;
+        let answer = self
+            .send(request, ATTACH_LIMIT)
+            .await
+            .map_err(|why| self.unreachable("sent its messages", why))?;
+        let body = self.accepted(answer).await?.into_body();
+        Ok(FrameStream {
+            party: self.appliance.party_id.clone(),
+            body,
+            reader: FrameReader::default(),
+        })
+    }
+
+    /// Whether the appliance says that it can serve.
+    pub(crate) async fn is_healthy(&self) -> bool {
+        let Ok(request) = self.request(
+            Method::GET,
+            "health",
+            "application/json",
+            Full::default().boxed_unsync(),
+        ) else {
+            return false;
+        };
+        self.send(request, HEALTH_LIMIT)
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: RequestBody,
+    ) -> Result<Request<RequestBody>, Problem> {
+        let uri = format!("{}{BASE_PATH}/{path}", self.appliance.address);
+        Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(CONTENT_TYPE, HeaderValue::from_static(content_type))
+            .body(body)
+            .map_err(|e| {
+                Problem::new(
+                    Code::Internal,
+                    format!("a request to an appliance could not be made: {e}"),
+                )
+            })
+    }
+
+    fn unreachable(&self, what: &str, why: NoAnswer) -> Problem {
+        unreachable(&self.appliance.party_id, &self.appliance.address, what, why)
+    }
+
+    async fn accepted(&self, answer: Response<Incoming>) -> Result<Response<Incoming>, Problem> {
+        let status = answer.status();
+        if matches!(status, StatusCode::OK | StatusCode::ACCEPTED) {
+            return Ok(answer);
+        }
+        let party = &self.appliance.party_id;
+        let body = Limited::new(answer.into_body(), MAX_BODY).collect().await;
+        let problem = body
+            .ok()
+            .and_then(|body| serde_json::from_slice::<Problem>(&body.to_bytes()).ok());
+        Err(match problem {
+            Some(problem) => reported_by(problem, party),
+            None => self.unreachable(
+                "asked to take part",
+                NoAnswer::Broken(format!("it answered {status} without saying why")),
+            ),
+        })
+    }
+}
+
+impl FrameStream {
+    /// The party's next frame; `None` once the stream has ended.
+    ///
+    /// # Errors
+    /// The stream broke, or what came is no frame.
+    pub(crate) async fn next(&mut self) -> Result<Option<Frame>, Problem> {
+        loop {
+            if let Some(frame) = self
+                .reader
+                .next_frame()
+                .map_err(|e| self.fault(Code::PeerFault, &e))?
+            {
+                return Ok(Some(frame));
+            }
+            match self.body.frame().await {
+                Some(Ok(part)) => {
+                    if let Ok(bytes) = part.into_data() {
+                        self.reader.push(&bytes);
+                    }
+                }
+                Some(Err(error)) => {
+                    return Err(self.fault(Code::PartyUnreachable, &super::with_causes(&error)));
+                }
+                None if self.reader.is_empty() => return Ok(None),
+                None => return Err(self.fault(Code::TransportFault, &"it ended inside a frame")),
+            }
+        }
+    }
+
+    fn fault(&self, code: Code, why: &dyn std::fmt::Display) -> Problem {
+        let detail = format!("the message stream of {} broke: {why}", self.party);
+        Problem::new(code, detail).with("party", self.party.as_str())
+    }
+}
+
+/// A party's problem, marked as that party's. Where it blames a peer under `party`, that stays.
+pub(crate) fn reported_by(mut problem: Problem, party: &PartyId) -> Problem {
+    problem
+        .more
+        .entry("party")
+        .or_insert_with(|| party.as_str().into());
+    problem.with("reported_by", party.as_str())
+}
+
+fn json(body: &impl Serialize) -> Result<Bytes, Problem> {
+    serde_json::to_vec(body).map(Bytes::from).map_err(|e| {
+        Problem::new(
+            Code::Internal,
+            format!("an invitation could not be written: {e}"),
+        )
+    })
+}

@@ -1,0 +1,322 @@
+//! What the front door takes and gives as JSON.
+
+use casemate_wire::{
+    Digest32, EcdsaSignature, Intent, KeyCertificate, PartyId, Problem, PublicKey, SessionId,
+    SessionType, ShareType, Threshold,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::problem::Failure;
+use crate::account::{Account, AccountId, AccountStatus, Device, Share, ethereum_address};
+use crate::convene::{KeygenOrder, SignOrder};
+use crate::invitation::JoinTokens;
+use crate::session::{Participant, ParticipantStatus, Purpose, Session, Status};
+
+/// `POST /api/v1/mpc/keygen`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeygenBody {
+    threshold_n: u16,
+    threshold_t: u16,
+    participants: Vec<KeygenParticipant>,
+    share_type: Option<ShareType>,
+    label: Option<String>,
+    username: Option<String>,
+    email: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeygenParticipant {
+    party_id: PartyId,
+    device_type: String,
+    device_id: Option<String>,
+    platform: Option<String>,
+}
+
+/// `POST /api/v1/mpc/sign`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignBody {
+    account_id: AccountId,
+    message_hash: Digest32,
+    intent: Option<Intent>,
+    #[serde(default)]
+    approvals: Vec<Value>,
+    participants: Vec<SignParticipant>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignParticipant {
+    party_id: PartyId,
+}
+
+impl TryFrom<KeygenBody> for KeygenOrder {
+    type Error = Failure;
+
+    fn try_from(body: KeygenBody) -> Result<Self, Failure> {
+        let threshold = Threshold::new(body.threshold_t, body.threshold_n)
+            .map_err(|e| Failure::bad_request(format!("threshold_t and threshold_n: {e}")))?;
+        short("label", body.label.as_deref(), 64)?;
+        short("username", body.username.as_deref(), 128)?;
+        short("email", body.email.as_deref(), 254)?;
+        let participant = |p: KeygenParticipant| {
+            short("participants.device_type", Some(&p.device_type), 64)?;
+            short("participants.device_id", p.device_id.as_deref(), 128)?;
+            short("participants.platform", p.platform.as_deref(), 64)?;
+            let device = Device {
+                device_type: p.device_type,
+                device_id: p.device_id,
+                platform: p.platform,
+            };
+            Ok((p.party_id, device))
+        };
+        Ok(Self {
+            threshold,
+            participants: body
+                .participants
+                .into_iter()
+                .map(participant)
+                .collect::<Result<_, Failure>>()?,
+            share_type: body.share_type.unwrap_or(ShareType::Wallet),
+            label: body.label,
+            username: body.username,
+            email: body.email,
+        })
+    }
+}
+
+impl From<SignBody> for SignOrder {
+    fn from(body: SignBody) -> Self {
+        Self {
+            account_id: body.account_id,
+            message_hash: body.message_hash,
+            intent: body.intent,
+            approvals: body.approvals,
+            participants: body.participants.into_iter().map(|p| p.party_id).collect(),
+        }
+    }
+}
+
+fn short(field: &str, text: Option<&str>, limit: usize) -> Result<(), Failure> {
+    match text {
+        Some(text)
+            if text.is_empty()
+                || text.chars().count() > limit
+                || text.chars().any(char::is_control) =>
+        {
+            let detail = format!(
+                "{field} is not valid: it must have 1 to {limit} characters, none of them control characters"
+            );
+            Err(Failure::bad_request(detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A session, as it is created, asked for, and waited for.
+#[derive(Serialize)]
+pub(super) struct SessionBody {
+    session_id: SessionId,
+    session_type: SessionType,
+    status: Status,
+    threshold_n: u16,
+    threshold_t: u16,
+    participants: Vec<ParticipantBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<AccountId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_hash: Option<Digest32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<PublicKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<KeyCertificate>,
+    #[serde(flatten)]
+    signature: Option<SignatureBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem>,
+    /// In the answer to the call that created the session, and never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    join_tokens: Option<JoinTokens>,
+    created_at: String,
+    expires_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ParticipantBody {
+    party_id: PartyId,
+    party_index: u16,
+    status: ParticipantStatus,
+}
+
+/// The signature as DER and by its parts.
+#[derive(Serialize)]
+struct SignatureBody {
+    signature: String,
+    #[serde(with = "hex::serde")]
+    r: [u8; 32],
+    #[serde(with = "hex::serde")]
+    s: [u8; 32],
+    v: u8,
+}
+
+impl SessionBody {
+    /// The session as it stands; `join_tokens` for the one who created it.
+    pub(super) fn new(session: &Session, join_tokens: Option<JoinTokens>) -> Self {
+        let certificate = session.finding().and_then(|finding| finding.certificate());
+        let (account_id, public_key, message_hash) = match session.purpose() {
+            Purpose::Keygen(new) => {
+                let key = certificate.map(|certificate| certificate.statement.public_key);
+                (key.map(|_| new.account_id), key, None)
+            }
+            Purpose::Sign {
+                account_id,
+                public_key,
+                message_hash,
+            } => (Some(*account_id), Some(*public_key), Some(*message_hash)),
+        };
+        Self {
+            session_id: session.id().clone(),
+            session_type: session.session_type(),
+            status: session.status(),
+            threshold_n: session.threshold().n(),
+            threshold_t: session.threshold().t(),
+            participants: session
+                .participants()
+                .iter()
+                .map(ParticipantBody::from)
+                .collect(),
+            account_id,
+            message_hash,
+            public_key,
+            address: public_key.as_ref().and_then(ethereum_address),
+            certificate: certificate.cloned(),
+            signature: session
+                .finding()
+                .and_then(|finding| finding.signature())
+                .and_then(SignatureBody::new),
+            error: session.error().cloned(),
+            join_tokens,
+            created_at: rfc3339(session.created_at()),
+            expires_at: rfc3339(session.expires_at()),
+            completed_at: session.ended_at().map(rfc3339),
+        }
+    }
+}
+
+impl From<&Participant> for ParticipantBody {
+    fn from(participant: &Participant) -> Self {
+        Self {
+            party_id: participant.member.party_id.clone(),
+            party_index: participant.member.party_index,
+            status: participant.status,
+        }
+    }
+}
+
+impl SignatureBody {
+    fn new(signature: &EcdsaSignature) -> Option<Self> {
+        let EcdsaSignature { r, s, v } = *signature;
+        Some(Self {
+            signature: hex::encode(signature.to_der()?),
+            r,
+            s,
+            v,
+        })
+    }
+}
+
+/// An account.
+#[derive(Serialize)]
+pub(super) struct AccountBody {
+    id: AccountId,
+    username: Option<String>,
+    email: Option<String>,
+    label: Option<String>,
+    share_type: ShareType,
+    public_key: PublicKey,
+    address: Option<String>,
+    threshold_n: u16,
+    threshold_t: u16,
+    status: AccountStatus,
+    created_at: String,
+    shares: Vec<ShareBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<KeyCertificate>,
+}
+
+/// Where one share lies. Shares are held by appliances only.
+#[derive(Serialize)]
+struct ShareBody {
+    party_id: PartyId,
+    party_index: u16,
+    share_type: &'static str,
+    device_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<String>,
+    storage_location: &'static str,
+    is_active: bool,
+}
+
+impl AccountBody {
+    /// One account with its key certificate.
+    pub(super) fn whole(account: Account) -> Self {
+        let certificate = account.certificate.clone();
+        Self {
+            certificate: Some(certificate),
+            ..Self::listed(account)
+        }
+    }
+
+    /// One account of a list.
+    pub(super) fn listed(account: Account) -> Self {
+        Self {
+            id: account.id,
+            username: account.username,
+            email: account.email,
+            label: account.label,
+            share_type: account.share_type,
+            public_key: account.public_key,
+            address: ethereum_address(&account.public_key),
+            threshold_n: account.threshold.n(),
+            threshold_t: account.threshold.t(),
+            status: account.status,
+            created_at: rfc3339(account.created_at),
+            shares: account.shares.into_iter().map(ShareBody::from).collect(),
+            certificate: None,
+        }
+    }
+}
+
+impl From<Share> for ShareBody {
+    fn from(share: Share) -> Self {
+        let Device {
+            device_type,
+            device_id,
+            platform,
+        } = share.device;
+        Self {
+            party_id: share.party_id,
+            party_index: share.party_index,
+            share_type: "server",
+            device_type,
+            device_id,
+            platform,
+            storage_location: "appliance",
+            is_active: share.is_active,
+        }
+    }
+}
+
+fn rfc3339(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
