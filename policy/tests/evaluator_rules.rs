@@ -146,6 +146,7 @@ fn rule_3_confusable_characters_are_refused() {
         r#"@id("p") forbid (principal, action, resource) when { context has tx && context.tx.asset == "\u{415}\u{422}\u{41d}" };"#,
         "@id(\"p\") forbid (principal == Mpc::Client::\"с\u{43e}ordinator\", action, resource);",
         "@id(\"p\") forbid (principal, action, resource) when { context has tx && context.tx.to in Mpc::AddressBook::\"trеasury\" };",
+        "@id(\"p\") forbid (principal, action, resource) when { соntext.blind };",
         // An annotation without a value ends before the policy begins.
         "@id(\"p\") @reason forbid (principal == Mpc::Client::\"с\", action, resource);",
         "@id(\"p\") forbid (principal, action, resource); // \u{202e} hidden",
