@@ -18,6 +18,11 @@
 //! | [`gmp_wipe`] | wipes what GMP and Rust free; the only `unsafe` code |
 //! | [`cpu`] | the CPU baseline of the GMP build |
 //! | [`levels`] | the security level (and a reduced one for tests) |
+//!
+//! A daemon calls [`cpu::check_baseline`] and [`gmp_wipe::install`] first and starts one [`Engine`]. A committee runs
+//! [`Engine::aux_info`] once; each key then takes [`Scheme::dkg`] and [`KeyShare::from_parts`], each signature
+//! [`Scheme::sign`]. What ends a session before its result is an [`MpcError`]; results of key generation and auxiliary
+//! info count only once all parties have confirmed the session's transcript, which is the caller's part.
 
 pub mod aux;
 pub mod codec;

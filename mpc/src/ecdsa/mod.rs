@@ -33,6 +33,9 @@ use crate::scheme::{DkgParams, Scheme, SignParams};
 pub(crate) type Curve = Secp256k1;
 
 /// CGGMP21 threshold ECDSA on secp256k1 with SLIP-10/BIP-32 derivation of non-hardened children.
+///
+/// Written `<Cggmp21>::dkg(…)` where nothing else tells the level: the angle brackets pick the real
+/// one.
 pub struct Cggmp21<L: Level = SecurityLevel128>(PhantomData<L>);
 
 impl<L: Level> Scheme for Cggmp21<L> {
