@@ -1,1 +1,49 @@
-//! x
+//! The appliance: `casemated`, the daemon, and `casemate`, the operator's tool.
+//!
+//! Read [`pipeline`] first: it is a request's whole life.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`pipeline`] | authenticate → understand → decide → commit → unseal → run → record → answer |
+//! | [`session`] | live sessions: message stream, hello, phases of a protocol |
+//! | [`http`] | routes, roles, bodies, problems |
+//! | [`tls`], [`clients`] | who may connect, and who is who |
+//! | [`store`], [`sealing`] | the database and audit log; how secrets lie in it |
+//! | [`policy_slot`] | the active policy bundle
+//! | [`primes`] | the pool of safe primes |
+//! | [`daemon`] | start, supervise, stop |
+//! | [`clock`] | jumps of the wall clock
+//! | [`config`] | `casemate.toml` |
+//! | [`metrics`] | what Prometheus reads |
+//! | [`cli`] | the operator's commands |
+
+pub mod cli;
+pub mod clients;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod http;
+pub mod metrics;
+pub mod pipeline;
+pub mod policy_slot;
+pub mod primes;
+pub mod sealing;
+pub mod session;
+pub mod store;
+pub mod tls;
+
+use casemate_wire::Digest32;
+use sha2::{Digest, Sha256};
+
+/// The name and version that the daemon shows.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+pub(crate) fn digest(bytes: &[u8]) -> Digest32 {
+    Digest32(Sha256::digest(bytes).into())
+}
+
+/// The wall clock as RFC 3339 text in UTC, whole milliseconds.
+pub(crate) fn now_text() -> String {
+    let now = jiff::Timestamp::now();
+    now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string()
+}

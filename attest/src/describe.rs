@@ -7,13 +7,7 @@ use crate::text::Text;
 
 /// One line of plain ASCII; nothing in it can act on a terminal, whatever the leaf holds.
 pub fn describe(leaf: &Leaf) -> String {
-    let mut text = format!(
-        "{:>6}  {}  {:<7}  {:<6}",
-        leaf.seq,
-        leaf.at,
-        leaf.phase.as_str(),
-        leaf.op.as_str()
-    );
+    let mut text = format!("{:>6}  {}  {:<7}  {:<6}", leaf.seq, leaf.at, leaf.phase.as_str(), leaf.op.as_str());
     let mut add = |word: &str, value: Option<&dyn std::fmt::Display>| {
         if let Some(value) = value {
             // Writing into a String cannot fail.
@@ -24,11 +18,7 @@ pub fn describe(leaf: &Leaf) -> String {
     add("by", leaf.actor.as_ref().map(|v| v as _));
     add("key", leaf.key.as_ref().map(|v| v as _));
     add("digest", leaf.tx.as_ref().map(|tx| &tx.digest as _));
-    let decoded = leaf
-        .tx
-        .as_ref()
-        .and_then(|tx| tx.decoded.as_ref())
-        .map(ascii);
+    let decoded = leaf.tx.as_ref().and_then(|tx| tx.decoded.as_ref()).map(ascii);
     add("of", decoded.as_ref().map(|v| v as _));
     let decision = leaf.decision.as_ref().map(decision);
     add("policy", decision.as_ref().map(|v| v as _));

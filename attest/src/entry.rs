@@ -86,46 +86,24 @@ impl Entry {
             Act::Keygen => (Op::Keygen, None, None),
             Act::Sign { key, tx } => (Op::Sign, Some(key), Some(tx)),
         };
-        let entry = Self {
-            key,
-            tx,
-            decision: Some(decision),
-            ..Self::bare(op, Phase::Intent)
-        };
+        let entry = Self { key, tx, decision: Some(decision), ..Self::bare(op, Phase::Intent) };
         entry.asked_by(origin)
     }
 
     /// After an act that an intent announced.
     pub fn outcome(intent: IntentRef, outcome: Outcome) -> Self {
-        let IntentRef {
-            op,
-            req,
-            session,
-            key,
-        } = intent;
-        Self {
-            req,
-            session,
-            key,
-            outcome: Some(outcome),
-            ..Self::bare(op, Phase::Outcome)
-        }
+        let IntentRef { op, req, session, key } = intent;
+        Self { req, session, key, outcome: Some(outcome), ..Self::bare(op, Phase::Outcome) }
     }
 
     /// After a keygen that made `key`.
     pub fn key_made(intent: IntentRef, key: PublicKey) -> Self {
-        Self {
-            key: Some(key),
-            ..Self::outcome(intent, Outcome::key_made())
-        }
+        Self { key: Some(key), ..Self::outcome(intent, Outcome::key_made()) }
     }
 
     /// What was asked and is not done, with the stable code of the answer.
     pub fn refusal(op: Op, origin: Origin, code: Text, detail: Text) -> Self {
-        let entry = Self {
-            outcome: Some(Outcome::refused(code, detail)),
-            ..Self::bare(op, Phase::Refusal)
-        };
+        let entry = Self { outcome: Some(Outcome::refused(code, detail)), ..Self::bare(op, Phase::Refusal) };
         entry.asked_by(origin)
     }
 

@@ -39,17 +39,8 @@ impl Head {
     ///
     /// # Errors
     /// See [`AppendError`].
-    pub fn genesis(
-        log: LogId,
-        at: Timestamp,
-        guards: Vec<GuardChange>,
-    ) -> Result<(Line, Self), AppendError> {
-        let empty = Self {
-            log,
-            size: 0,
-            hash: Digest32([0; 32]),
-            boot: 0,
-        };
+    pub fn genesis(log: LogId, at: Timestamp, guards: Vec<GuardChange>) -> Result<(Line, Self), AppendError> {
+        let empty = Self { log, size: 0, hash: Digest32([0; 32]), boot: 0 };
         empty.append(Entry::genesis().guarding(guards), at)
     }
 
@@ -61,18 +52,9 @@ impl Head {
     /// # Errors
     /// See [`AppendError`].
     pub fn append(&self, entry: Entry, at: Timestamp) -> Result<(Line, Self), AppendError> {
-        let next = |number: u64| {
-            number
-                .checked_add(1)
-                .filter(|next| *next <= MAX_INTEGER)
-                .ok_or(AppendError::Full)
-        };
+        let next = |number: u64| number.checked_add(1).filter(|next| *next <= MAX_INTEGER).ok_or(AppendError::Full);
         let size = next(self.size)?;
-        let boot = if entry.phase == Phase::Boot {
-            next(self.boot)?
-        } else {
-            self.boot
-        };
+        let boot = if entry.phase == Phase::Boot { next(self.boot)? } else { self.boot };
         let line = Line::of(Leaf {
             v: VERSION,
             log: self.log.clone(),
@@ -93,12 +75,7 @@ impl Head {
             guards: entry.guards,
             peers: entry.peers,
         })?;
-        let head = Self {
-            log: self.log.clone(),
-            size,
-            hash: line.hash(),
-            boot,
-        };
+        let head = Self { log: self.log.clone(), size, hash: line.hash(), boot };
         Ok((line, head))
     }
 

@@ -77,6 +77,8 @@ pub enum Op {
     Sign,
     /// A policy bundle is loaded or refused.
     Policy,
+    /// A share changes its state outside an act's own leaves.
+    Share,
 }
 
 impl Op {
@@ -94,6 +96,7 @@ impl Op {
             Self::Keygen => "keygen",
             Self::Sign => "sign",
             Self::Policy => "policy",
+            Self::Share => "share",
         }
     }
 }
@@ -212,10 +215,7 @@ pub enum Verdict {
 impl Outcome {
     /// A signature was made.
     pub fn signed(signature: EcdsaSignature) -> Self {
-        Self {
-            signature: Some(signature),
-            ..Self::ended(Verdict::Completed)
-        }
+        Self { signature: Some(signature), ..Self::ended(Verdict::Completed) }
     }
 
     /// A key was made; the leaf's `key` names it.
@@ -225,19 +225,11 @@ impl Outcome {
 
     /// The act failed.
     pub fn failed(code: Text, detail: Text) -> Self {
-        Self {
-            code: Some(code),
-            detail: Some(detail),
-            ..Self::ended(Verdict::Failed)
-        }
+        Self { code: Some(code), detail: Some(detail), ..Self::ended(Verdict::Failed) }
     }
 
     pub(crate) fn refused(code: Text, detail: Text) -> Self {
-        Self {
-            code: Some(code),
-            detail: Some(detail),
-            ..Self::ended(Verdict::Refused)
-        }
+        Self { code: Some(code), detail: Some(detail), ..Self::ended(Verdict::Refused) }
     }
 
     /// Names the peer that is proven to have caused it.
@@ -248,13 +240,7 @@ impl Outcome {
     }
 
     fn ended(result: Verdict) -> Self {
-        Self {
-            result,
-            code: None,
-            detail: None,
-            party: None,
-            signature: None,
-        }
+        Self { result, code: None, detail: None, party: None, signature: None }
     }
 }
 

@@ -34,10 +34,7 @@ pub mod verify;
 
 pub use entry::{Act, Entry, IntentRef, Origin};
 pub use head::{AppendError, Head};
-pub use leaf::{
-    Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Tx,
-    Verdict,
-};
+pub use leaf::{Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Tx, Verdict};
 pub use line::Line;
 pub use text::{At, LogId, Text};
 pub use verify::{Fault, FaultKind, OpenIntent, Report, Verifier};

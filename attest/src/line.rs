@@ -47,14 +47,9 @@ impl Line {
         if bytes.len() > MAX_LINE {
             return Err(LineError::TooLong(bytes.len()));
         }
-        let leaf: Leaf =
-            serde_json::from_slice(bytes).map_err(|e| LineError::Malformed(e.to_string()))?;
+        let leaf: Leaf = serde_json::from_slice(bytes).map_err(|e| LineError::Malformed(e.to_string()))?;
         let line = Self::of(leaf)?;
-        if line.text.as_bytes() == bytes {
-            Ok(line)
-        } else {
-            Err(LineError::NotCanonical)
-        }
+        if line.text.as_bytes() == bytes { Ok(line) } else { Err(LineError::NotCanonical) }
     }
 
     pub(crate) fn of(leaf: Leaf) -> Result<Self, LineError> {
@@ -62,8 +57,7 @@ impl Line {
             return Err(LineError::Version(leaf.v));
         }
         rules::check(&leaf).map_err(LineError::Shape)?;
-        let text = serde_json_canonicalizer::to_string(&leaf)
-            .map_err(|e| LineError::Malformed(e.to_string()))?;
+        let text = serde_json_canonicalizer::to_string(&leaf).map_err(|e| LineError::Malformed(e.to_string()))?;
         if text.len() > MAX_LINE {
             return Err(LineError::TooLong(text.len()));
         }

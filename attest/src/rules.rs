@@ -48,14 +48,8 @@ fn intent(leaf: &Leaf) -> Result<(), String> {
         "an intent needs an allowing decision with its policies and bundle",
     )?;
     match leaf.op {
-        Op::Sign => only(
-            leaf.key.is_some() && leaf.tx.is_some(),
-            "a signing intent names its key and its digest",
-        ),
-        _ => only(
-            leaf.key.is_none() && leaf.tx.is_none(),
-            "a keygen intent has no key and no digest yet",
-        ),
+        Op::Sign => only(leaf.key.is_some() && leaf.tx.is_some(), "a signing intent names its key and its digest"),
+        _ => only(leaf.key.is_none() && leaf.tx.is_none(), "a keygen intent has no key and no digest yet"),
     }
 }
 
@@ -65,18 +59,9 @@ fn allows(decision: &Decision) -> bool {
 
 fn outcome(leaf: &Leaf) -> Result<(), String> {
     joined_act(leaf)?;
-    only(
-        leaf.decision.is_none() && leaf.approvals.is_empty(),
-        "the decision stands in the intent",
-    )?;
-    only(
-        leaf.tx.is_none() && leaf.actor.is_none(),
-        "digest and actor stand in the intent",
-    )?;
-    let outcome = leaf
-        .outcome
-        .as_ref()
-        .ok_or("an outcome leaf needs its outcome")?;
+    only(leaf.decision.is_none() && leaf.approvals.is_empty(), "the decision stands in the intent")?;
+    only(leaf.tx.is_none() && leaf.actor.is_none(), "digest and actor stand in the intent")?;
+    let outcome = leaf.outcome.as_ref().ok_or("an outcome leaf needs its outcome")?;
     match (outcome.result, leaf.op) {
         (Verdict::Completed, Op::Sign) => {
             only(
@@ -99,10 +84,7 @@ fn outcome(leaf: &Leaf) -> Result<(), String> {
 }
 
 fn unblamed(outcome: &Outcome) -> Result<(), String> {
-    only(
-        outcome.code.is_none() && outcome.party.is_none(),
-        "a success has no code and no culprit",
-    )
+    only(outcome.code.is_none() && outcome.party.is_none(), "a success has no code and no culprit")
 }
 
 fn refusal(leaf: &Leaf) -> Result<(), String> {
@@ -113,23 +95,14 @@ fn refusal(leaf: &Leaf) -> Result<(), String> {
 }
 
 fn admin(leaf: &Leaf) -> Result<(), String> {
-    only(
-        matches!(leaf.op, Op::Stop | Op::Policy),
-        "an admin leaf is the op stop or policy",
-    )?;
+    only(matches!(leaf.op, Op::Stop | Op::Policy | Op::Share), "an admin leaf is the op stop, policy or share")?;
     no_act(leaf)
 }
 
 /// An act that its outcome can be joined to.
 fn joined_act(leaf: &Leaf) -> Result<(), String> {
-    only(
-        leaf.op.is_act(),
-        "only keygen and sign have intents and outcomes",
-    )?;
-    only(
-        leaf.session.is_some() || leaf.req.is_some(),
-        "a session or request must join intent and outcome",
-    )
+    only(leaf.op.is_act(), "only keygen and sign have intents and outcomes")?;
+    only(leaf.session.is_some() || leaf.req.is_some(), "a session or request must join intent and outcome")
 }
 
 fn no_request(leaf: &Leaf) -> Result<(), String> {
@@ -138,14 +111,8 @@ fn no_request(leaf: &Leaf) -> Result<(), String> {
 }
 
 fn no_act(leaf: &Leaf) -> Result<(), String> {
-    let acts = leaf.tx.is_some()
-        || leaf.decision.is_some()
-        || leaf.outcome.is_some()
-        || leaf.key.is_some();
-    only(
-        !acts && leaf.approvals.is_empty() && leaf.peers.is_empty(),
-        "it holds fields of an act",
-    )
+    let acts = leaf.tx.is_some() || leaf.decision.is_some() || leaf.outcome.is_some() || leaf.key.is_some();
+    only(!acts && leaf.approvals.is_empty() && leaf.peers.is_empty(), "it holds fields of an act")
 }
 
 fn only(holds: bool, otherwise: &str) -> Result<(), String> {
@@ -155,11 +122,7 @@ fn only(holds: bool, otherwise: &str) -> Result<(), String> {
 /// Refuses numbers that canonical JSON cannot carry exactly.
 fn integers(leaf: &Leaf) -> Result<(), String> {
     let sizes = leaf.peers.iter().map(|peer| peer.size);
-    if [leaf.seq, leaf.boot]
-        .into_iter()
-        .chain(sizes)
-        .any(|number| number > MAX_INTEGER)
-    {
+    if [leaf.seq, leaf.boot].into_iter().chain(sizes).any(|number| number > MAX_INTEGER) {
         return Err("a number is above 2^53 - 1".into());
     }
     match leaf.tx.as_ref().and_then(|tx| tx.decoded.as_ref()) {
@@ -170,17 +133,12 @@ fn integers(leaf: &Leaf) -> Result<(), String> {
 }
 
 fn exact(value: &Value, depth: usize) -> Result<(), String> {
-    let depth = depth
-        .checked_sub(1)
-        .ok_or("decoded fields are nested too deeply")?;
+    let depth = depth.checked_sub(1).ok_or("decoded fields are nested too deeply")?;
     match value {
         Value::Number(number) => {
             let magnitude = number.as_i64().map(i64::unsigned_abs);
             let fits = magnitude.is_some_and(|magnitude| magnitude <= MAX_INTEGER);
-            only(
-                fits,
-                "a number in the decoded fields is no integer within 2^53 - 1; write it as text",
-            )
+            only(fits, "a number in the decoded fields is no integer within 2^53 - 1; write it as text")
         }
         Value::Array(items) => items.iter().try_for_each(|item| exact(item, depth)),
         Value::Object(fields) => fields.values().try_for_each(|field| exact(field, depth)),

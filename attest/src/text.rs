@@ -17,10 +17,7 @@ pub struct InvalidText {
 
 impl InvalidText {
     fn new(what: &'static str, why: impl Into<String>) -> Self {
-        Self {
-            what,
-            why: why.into(),
-        }
+        Self { what, why: why.into() }
     }
 }
 
@@ -51,16 +48,8 @@ impl Text {
     /// Makes any text fit: other characters become `?`, the rest is cut off, and nothing at all becomes `-`. For
     /// reasons that other software has worded.
     pub fn fitted(text: &str) -> Self {
-        let fitted: String = text
-            .chars()
-            .take(MAX_TEXT)
-            .map(|c| if is_plain(c) { c } else { '?' })
-            .collect();
-        Self(if fitted.is_empty() {
-            "-".into()
-        } else {
-            fitted
-        })
+        let fitted: String = text.chars().take(MAX_TEXT).map(|c| if is_plain(c) { c } else { '?' }).collect();
+        Self(if fitted.is_empty() { "-".into() } else { fitted })
     }
 
     /// The text.
@@ -77,16 +66,10 @@ impl FromStr for Text {
     type Err = InvalidText;
     fn from_str(text: &str) -> Result<Self, InvalidText> {
         if text.is_empty() || text.len() > MAX_TEXT {
-            return Err(InvalidText::new(
-                "a text",
-                "it must have 1 to 256 characters",
-            ));
+            return Err(InvalidText::new("a text", "it must have 1 to 256 characters"));
         }
         match text.chars().find(|c| !is_plain(*c)) {
-            Some(bad) => Err(InvalidText::new(
-                "a text",
-                format!("{bad:?} is not printable ASCII"),
-            )),
+            Some(bad) => Err(InvalidText::new("a text", format!("{bad:?} is not printable ASCII"))),
             None => Ok(Self(text.to_owned())),
         }
     }
@@ -117,10 +100,7 @@ impl FromStr for LogId {
     fn from_str(text: &str) -> Result<Self, InvalidText> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-');
         if text.is_empty() || text.len() > 128 || !text.chars().all(allowed) {
-            return Err(InvalidText::new(
-                "the log name",
-                "it must have 1 to 128 characters from A-Z a-z 0-9 . _ / -",
-            ));
+            return Err(InvalidText::new("the log name", "it must have 1 to 128 characters from A-Z a-z 0-9 . _ / -"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -148,9 +128,7 @@ impl At {
         if milliseconds < 0 {
             return Err(out_of_range());
         }
-        Timestamp::from_millisecond(milliseconds)
-            .map(Self)
-            .map_err(|_| out_of_range())
+        Timestamp::from_millisecond(milliseconds).map(Self).map_err(|_| out_of_range())
     }
 
     /// The moment.
@@ -164,22 +142,13 @@ impl FromStr for At {
     fn from_str(text: &str) -> Result<Self, InvalidText> {
         let form = || InvalidText::new("the time", "it must look like 2025-01-31T23:59:59.000Z");
         let at = Self::new(text.parse().map_err(|_| form())?)?;
-        if at.to_string() == text {
-            Ok(at)
-        } else {
-            Err(form())
-        }
+        if at.to_string() == text { Ok(at) } else { Err(form()) }
     }
 }
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let utc = self.0.to_zoned(TimeZone::UTC);
-        write!(
-            f,
-            "{}.{:03}Z",
-            utc.strftime("%Y-%m-%dT%H:%M:%S"),
-            utc.millisecond()
-        )
+        write!(f, "{}.{:03}Z", utc.strftime("%Y-%m-%dT%H:%M:%S"), utc.millisecond())
     }
 }
 serde_as_text!(At);
@@ -191,19 +160,9 @@ mod tests {
 
     #[test]
     fn a_text_cannot_carry_terminal_escapes_or_line_breaks() {
-        for bad in [
-            "",
-            "a\u{1b}[2J",
-            "two\nlines",
-            "é",
-            "\u{202e}abc",
-            &"x".repeat(257),
-        ] {
+        for bad in ["", "a\u{1b}[2J", "two\nlines", "é", "\u{202e}abc", &"x".repeat(257)] {
             assert!(bad.parse::<Text>().is_err(), "{bad:?}");
-            assert!(
-                Text::fitted(bad).as_str().parse::<Text>().is_ok(),
-                "{bad:?}"
-            );
+            assert!(Text::fitted(bad).as_str().parse::<Text>().is_ok(), "{bad:?}");
         }
     }
 
@@ -235,9 +194,6 @@ mod tests {
     #[test]
     fn finer_than_a_millisecond_is_cut_off() {
         let time: Timestamp = "2025-01-31T23:59:59.0709999Z".parse().unwrap();
-        assert_eq!(
-            At::new(time).unwrap().to_string(),
-            "2025-01-31T23:59:59.070Z"
-        );
+        assert_eq!(At::new(time).unwrap().to_string(), "2025-01-31T23:59:59.070Z");
     }
 }

@@ -1,16 +1,7 @@
 //! Someone with root on the host edits the log file. Every edit before the last line is found, and the fault names the
 //! first bad line; what can only be found with a head kept elsewhere is shown as well.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-#![allow(
-    clippy::cast_possible_wrap,
-    clippy::semicolon_if_nothing_returned,
-    clippy::type_complexity
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_wrap, clippy::semicolon_if_nothing_returned, clippy::type_complexity)]
 
 mod common;
 
@@ -24,23 +15,14 @@ fn an_untouched_log_verifies_and_is_counted() {
     let report = common::verify(&log.texts()).unwrap();
     assert_eq!(report.size, 12);
     assert_eq!(report.head, log.head.hash());
-    assert_eq!(
-        (report.intents, report.outcomes, report.refusals),
-        (4, 3, 1)
-    );
-    assert_eq!(
-        (report.admin, report.boots, report.clock_set_back),
-        (1, 2, 0)
-    );
+    assert_eq!((report.intents, report.outcomes, report.refusals), (4, 3, 1));
+    assert_eq!((report.admin, report.boots, report.clock_set_back), (1, 2, 0));
     assert_eq!(report.first.to_string(), "2025-11-20T12:30:00.123Z");
     assert_eq!(report.last.to_string(), "2025-11-20T12:30:11.123Z");
     assert!(!report.anchored);
     let open = &report.open_intents;
     assert_eq!(open.len(), 1);
-    assert_eq!(
-        (open[0].seq, open[0].session.as_ref().unwrap().as_str()),
-        (11, "s-5")
-    );
+    assert_eq!((open[0].seq, open[0].session.as_ref().unwrap().as_str()), (11, "s-5"));
 }
 
 #[test]
@@ -49,14 +31,10 @@ fn every_altered_bit_is_found_in_its_line_or_the_next() {
     for place in 0..texts.len() - 1 {
         for byte in 0..texts[place].len() {
             for bit in [0x01, 0x20] {
-                let mut lines: Vec<Vec<u8>> =
-                    texts.iter().map(|text| text.clone().into_bytes()).collect();
+                let mut lines: Vec<Vec<u8>> = texts.iter().map(|text| text.clone().into_bytes()).collect();
                 lines[place][byte] ^= bit;
                 let (_, found) = fault(&lines);
-                assert!(
-                    found == place || found == place + 1,
-                    "line {place}, byte {byte}: found at {found}"
-                );
+                assert!(found == place || found == place + 1, "line {place}, byte {byte}: found at {found}");
             }
         }
     }
@@ -69,35 +47,19 @@ fn a_line_that_is_missing_repeated_moved_or_added_is_found() {
     for place in 0..last {
         let mut without = texts.clone();
         without.remove(place);
-        assert_eq!(
-            fault(&without),
-            (FaultKind::Sequence, place),
-            "without {place}"
-        );
+        assert_eq!(fault(&without), (FaultKind::Sequence, place), "without {place}");
 
         let mut twice = texts.clone();
         twice.insert(place, texts[place].clone());
-        assert_eq!(
-            fault(&twice),
-            (FaultKind::Sequence, place + 1),
-            "{place} twice"
-        );
+        assert_eq!(fault(&twice), (FaultKind::Sequence, place + 1), "{place} twice");
 
         let mut swapped = texts.clone();
         swapped.swap(place, place + 1);
-        assert_eq!(
-            fault(&swapped),
-            (FaultKind::Sequence, place),
-            "{place} swapped"
-        );
+        assert_eq!(fault(&swapped), (FaultKind::Sequence, place), "{place} swapped");
 
         let mut added = texts.clone();
         added.insert(place, String::new());
-        assert_eq!(
-            fault(&added),
-            (FaultKind::Malformed, place),
-            "empty line at {place}"
-        );
+        assert_eq!(fault(&added), (FaultKind::Malformed, place), "empty line at {place}");
     }
 }
 
@@ -134,10 +96,7 @@ fn rewritten_leaves_with_a_new_chain_fall_to_the_known_head() {
     let mut leaves = values(&log);
     leaves[6]["tx"]["digest"] = json!("ee".repeat(32));
     let forged = rechained(&leaves, 6);
-    assert!(
-        common::verify(&forged).is_ok(),
-        "the chain alone cannot tell"
-    );
+    assert!(common::verify(&forged).is_ok(), "the chain alone cannot tell");
     let anchored = Verifier::against(log.head.size(), log.head.hash());
     let found = verify_with(anchored, &forged).unwrap_err();
     assert_eq!((found.kind, found.line), (FaultKind::Head, 12));
@@ -150,65 +109,42 @@ fn a_log_cut_off_at_its_end_falls_to_the_known_head() {
     let log = sample();
     let texts = log.texts();
     for kept in 1..texts.len() {
-        assert!(
-            common::verify(&texts[..kept]).is_ok(),
-            "the chain alone cannot tell"
-        );
+        assert!(common::verify(&texts[..kept]).is_ok(), "the chain alone cannot tell");
         let anchored = Verifier::against(log.head.size(), log.head.hash());
         let found = verify_with(anchored, &texts[..kept]).unwrap_err();
         assert_eq!(found.kind, FaultKind::Head);
     }
     let older = Verifier::against(5, log.lines[4].hash());
-    assert!(
-        verify_with(older, &texts).unwrap().anchored,
-        "a log may have grown since"
-    );
+    assert!(verify_with(older, &texts).unwrap().anchored, "a log may have grown since");
 }
 
 #[test]
 fn only_the_canonical_form_is_accepted() {
     let log = sample();
     let text = &log.texts()[3];
-    let pretty =
-        serde_json::to_string_pretty(&serde_json::from_str::<Value>(text).unwrap()).unwrap();
+    let pretty = serde_json::to_string_pretty(&serde_json::from_str::<Value>(text).unwrap()).unwrap();
     let first_pair = "\"actor\":\"coordinator-1\",";
     assert!(text.contains(first_pair));
-    let moved = format!(
-        "{},{}}}",
-        text.replace(first_pair, "").trim_end_matches('}'),
-        first_pair.trim_end_matches(',')
-    );
+    let moved =
+        format!("{},{}}}", text.replace(first_pair, "").trim_end_matches('}'), first_pair.trim_end_matches(','));
     for (name, forged) in [
         ("spaces", text.replace(',', ", ")),
         ("line breaks", pretty),
         ("carriage return", format!("{text}\r")),
         ("leading space", format!(" {text}")),
-        (
-            "escaped letter",
-            text.replace("coordinator", "\\u0063oordinator"),
-        ),
+        ("escaped letter", text.replace("coordinator", "\\u0063oordinator")),
         ("upper-case hex", text.replace("b0b0", "B0B0")),
         ("hex prefix", text.replace("\"b0b0", "\"0xb0b0")),
-        (
-            "explicit null",
-            text.replace("{\"actor\"", "{\"a\":null,\"actor\"")
-                .replace("\"a\":null", "\"tx\":null"),
-        ),
+        ("explicit null", text.replace("{\"actor\"", "{\"a\":null,\"actor\"").replace("\"a\":null", "\"tx\":null")),
         ("order of keys", moved),
-        (
-            "empty list",
-            text.replace("{\"actor\"", "{\"approvals\":[],\"actor\""),
-        ),
+        ("empty list", text.replace("{\"actor\"", "{\"approvals\":[],\"actor\"")),
     ] {
         assert_ne!(&forged, text, "{name}");
         let mut texts = log.texts();
         texts[3] = forged;
         let (kind, place) = fault(&texts);
         assert_eq!(place, 3, "{name}");
-        assert!(
-            matches!(kind, FaultKind::NotCanonical | FaultKind::Malformed),
-            "{name}: {kind:?}"
-        );
+        assert!(matches!(kind, FaultKind::NotCanonical | FaultKind::Malformed), "{name}: {kind:?}");
     }
 }
 
@@ -237,32 +173,19 @@ fn duplicate_unknown_and_mistyped_fields_are_refused() {
         texts[6] = forged;
         let (kind, place) = fault(&texts);
         assert_eq!(place, 6);
-        assert!(
-            matches!(kind, FaultKind::NotCanonical | FaultKind::Malformed),
-            "{kind:?}"
-        );
+        assert!(matches!(kind, FaultKind::NotCanonical | FaultKind::Malformed), "{kind:?}");
     }
 }
 
 #[test]
 fn numbers_that_json_readers_would_round_are_refused() {
-    for number in [
-        "9007199254740992",
-        "-9007199254740992",
-        "18446744073709551615",
-        "1.5",
-        "1e300",
-        "-0",
-    ] {
+    for number in ["9007199254740992", "-9007199254740992", "18446744073709551615", "1.5", "1e300", "-0"] {
         let text = sample().texts()[6].replace("\"nonce\":7", &format!("\"nonce\":{number}"));
         let mut texts = sample().texts();
         texts[6] = text;
         let (kind, place) = fault(&texts);
         assert_eq!(place, 6, "{number}");
-        assert!(
-            matches!(kind, FaultKind::Shape | FaultKind::NotCanonical),
-            "{number}: {kind:?}"
-        );
+        assert!(matches!(kind, FaultKind::Shape | FaultKind::NotCanonical), "{number}: {kind:?}");
     }
     let mut leaves = values(&sample());
     leaves[8]["peers"][0]["size"] = json!(1u64 << 53);
@@ -311,54 +234,14 @@ fn stories_that_do_not_add_up_are_refused() {
         rechained(&leaves, 1)
     };
     let forgeries: [(&str, Forge, FaultKind, usize); 9] = [
-        (
-            "intent taken out",
-            |l| drop(l.remove(7)),
-            FaultKind::OutcomeWithoutIntent,
-            7,
-        ),
-        (
-            "outcome moved before its intent",
-            |l| l.swap(7, 8),
-            FaultKind::OutcomeWithoutIntent,
-            7,
-        ),
-        (
-            "outcome repeated",
-            |l| l.insert(9, l[8].clone()),
-            FaultKind::SecondOutcome,
-            9,
-        ),
-        (
-            "intent repeated",
-            |l| l.insert(8, l[7].clone()),
-            FaultKind::SecondIntent,
-            8,
-        ),
-        (
-            "intent after its outcome",
-            |l| l.insert(9, l[7].clone()),
-            FaultKind::SecondIntent,
-            9,
-        ),
-        (
-            "outcome for another session",
-            |l| l[8]["session"] = json!("s-9"),
-            FaultKind::OutcomeWithoutIntent,
-            8,
-        ),
-        (
-            "outcome with another key",
-            |l| l[8]["key"] = json!(OTHER_KEY),
-            FaultKind::OutcomeMismatch,
-            8,
-        ),
-        (
-            "outcome of another act",
-            |l| l[9]["op"] = json!("keygen"),
-            FaultKind::OutcomeMismatch,
-            9,
-        ),
+        ("intent taken out", |l| drop(l.remove(7)), FaultKind::OutcomeWithoutIntent, 7),
+        ("outcome moved before its intent", |l| l.swap(7, 8), FaultKind::OutcomeWithoutIntent, 7),
+        ("outcome repeated", |l| l.insert(9, l[8].clone()), FaultKind::SecondOutcome, 9),
+        ("intent repeated", |l| l.insert(8, l[7].clone()), FaultKind::SecondIntent, 8),
+        ("intent after its outcome", |l| l.insert(9, l[7].clone()), FaultKind::SecondIntent, 9),
+        ("outcome for another session", |l| l[8]["session"] = json!("s-9"), FaultKind::OutcomeWithoutIntent, 8),
+        ("outcome with another key", |l| l[8]["key"] = json!(OTHER_KEY), FaultKind::OutcomeMismatch, 8),
+        ("outcome of another act", |l| l[9]["op"] = json!("keygen"), FaultKind::OutcomeMismatch, 9),
         (
             "session joined by request alone",
             |l| drop(l[8].as_object_mut().unwrap().remove("session")),
@@ -380,48 +263,22 @@ fn leaves_that_do_not_fit_their_phase_are_refused() {
         leaf.as_object_mut().unwrap().remove(field).expect(field);
     }
     let forgeries: [(&str, usize, Forge); 19] = [
-        ("signing that policy denied", 6, |l| {
-            l[6]["decision"]["effect"] = json!("deny")
-        }),
-        ("signing without a decision", 6, |l| {
-            without(&mut l[6], "decision")
-        }),
-        ("signing allowed by no policy", 6, |l| {
-            l[6]["decision"]["policies"] = json!([])
-        }),
-        ("signing under no bundle", 6, |l| {
-            without(&mut l[6]["decision"], "bundle")
-        }),
+        ("signing that policy denied", 6, |l| l[6]["decision"]["effect"] = json!("deny")),
+        ("signing without a decision", 6, |l| without(&mut l[6], "decision")),
+        ("signing allowed by no policy", 6, |l| l[6]["decision"]["policies"] = json!([])),
+        ("signing under no bundle", 6, |l| without(&mut l[6]["decision"], "bundle")),
         ("signing of nothing", 6, |l| without(&mut l[6], "tx")),
         ("signing with no key", 6, |l| without(&mut l[6], "key")),
         ("signing for nobody", 6, |l| without(&mut l[6], "actor")),
-        ("keygen without a decision", 3, |l| {
-            without(&mut l[3], "decision")
-        }),
-        ("intent with an outcome", 6, |l| {
-            l[6]["outcome"] = json!({"result": "completed"})
-        }),
-        ("outcome without outcome", 8, |l| {
-            without(&mut l[8], "outcome")
-        }),
-        ("completed signing without signature", 8, |l| {
-            without(&mut l[8]["outcome"], "signature")
-        }),
-        ("failure without a code", 9, |l| {
-            without(&mut l[9]["outcome"], "code")
-        }),
-        ("failure with a signature", 9, |l| {
-            l[9]["outcome"]["signature"] = l[8]["outcome"]["signature"].clone()
-        }),
-        ("completed keygen without a key", 4, |l| {
-            without(&mut l[4], "key")
-        }),
-        ("refusal that completed", 5, |l| {
-            l[5]["outcome"]["result"] = json!("completed")
-        }),
-        ("refusal without a code", 5, |l| {
-            without(&mut l[5]["outcome"], "code")
-        }),
+        ("keygen without a decision", 3, |l| without(&mut l[3], "decision")),
+        ("intent with an outcome", 6, |l| l[6]["outcome"] = json!({"result": "completed"})),
+        ("outcome without outcome", 8, |l| without(&mut l[8], "outcome")),
+        ("completed signing without signature", 8, |l| without(&mut l[8]["outcome"], "signature")),
+        ("failure without a code", 9, |l| without(&mut l[9]["outcome"], "code")),
+        ("failure with a signature", 9, |l| l[9]["outcome"]["signature"] = l[8]["outcome"]["signature"].clone()),
+        ("completed keygen without a key", 4, |l| without(&mut l[4], "key")),
+        ("refusal that completed", 5, |l| l[5]["outcome"]["result"] = json!("completed")),
+        ("refusal without a code", 5, |l| without(&mut l[5]["outcome"], "code")),
         ("a second genesis", 2, |l| {
             l[2]["op"] = json!("init");
             l[2]["phase"] = json!("genesis");
@@ -435,11 +292,7 @@ fn leaves_that_do_not_fit_their_phase_are_refused() {
     for (name, place, forge) in forgeries {
         let mut leaves = values(&sample());
         forge(&mut leaves);
-        assert_eq!(
-            fault(&rechained(&leaves, 1)),
-            (FaultKind::Shape, place),
-            "{name}"
-        );
+        assert_eq!(fault(&rechained(&leaves, 1)), (FaultKind::Shape, place), "{name}");
     }
 }
 
@@ -455,12 +308,7 @@ fn a_start_that_was_left_out_is_found() {
 fn a_clock_set_back_is_counted_and_not_held_against_the_log() {
     let mut leaves = values(&sample());
     leaves[5]["at"] = json!("2025-11-20T12:30:00.000Z");
-    assert_eq!(
-        common::verify(&rechained(&leaves, 5))
-            .unwrap()
-            .clock_set_back,
-        1
-    );
+    assert_eq!(common::verify(&rechained(&leaves, 5)).unwrap().clock_set_back, 1);
 }
 
 #[test]
@@ -480,11 +328,10 @@ fn a_file_is_read_line_by_line_and_a_torn_end_is_named() {
     let report = verify::read(text.as_bytes(), Verifier::new(), |_| seen += 1).unwrap();
     assert_eq!((report.size, seen), (12, 12));
 
-    let torn =
-        |length: usize| match verify::read(&text.as_bytes()[..length], Verifier::new(), |_| ()) {
-            Err(verify::ReadError::Fault(fault)) => (fault.kind, fault.line),
-            other => panic!("{other:?}"),
-        };
+    let torn = |length: usize| match verify::read(&text.as_bytes()[..length], Verifier::new(), |_| ()) {
+        Err(verify::ReadError::Fault(fault)) => (fault.kind, fault.line),
+        other => panic!("{other:?}"),
+    };
     assert_eq!(torn(text.len() - 1), (FaultKind::Unterminated, 12));
     assert_eq!(torn(text.len() - 30), (FaultKind::Unterminated, 12));
     assert_eq!(torn(0), (FaultKind::Empty, 1));

@@ -1,11 +1,5 @@
 //! Named properties over random logs.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_wrap
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_wrap)]
 
 mod common;
 
@@ -53,10 +47,7 @@ fn history(steps: &[Step]) -> (Log, usize) {
                 let intent = open.remove(which % open.len());
                 let entry = match (completed, intent.op()) {
                     (false, _) => {
-                        let (code, why) = (
-                            "timeout".parse().unwrap(),
-                            "a party was silent".parse().unwrap(),
-                        );
+                        let (code, why) = ("timeout".parse().unwrap(), "a party was silent".parse().unwrap());
                         Entry::outcome(intent, Outcome::failed(code, why))
                     }
                     (true, Op::Keygen) => Entry::key_made(intent, key()),

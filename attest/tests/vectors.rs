@@ -1,10 +1,6 @@
 //! Known answers: published ones for the hash and the canonical form, and lines and hashes of this log's own form that
 //! were written by hand and hashed with another tool.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::cast_possible_wrap
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_wrap)]
 
 mod common;
 
@@ -17,14 +13,8 @@ use serde_json::{Value, json};
 fn leaf_hashes_are_those_of_certificate_transparency() {
     // From the reference implementation's Merkle tree tests (RFC 6962): the first leaves of its sample tree.
     for (leaf, hash) in [
-        (
-            "",
-            "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
-        ),
-        (
-            "00",
-            "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
-        ),
+        ("", "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"),
+        ("00", "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7"),
     ] {
         assert_eq!(leaf_hash(&hex::decode(leaf).unwrap()).to_string(), hash);
     }
@@ -38,15 +28,7 @@ fn keys_and_strings_take_the_form_of_rfc_8785() {
         "\u{1f600}": "Emoji: Grinning Face", "\u{80}": "Control", "\u{f6}": "Latin Small Letter O With Diaeresis",
     });
     let text = serde_json_canonicalizer::to_string(&sample).unwrap();
-    let order = [
-        "Carriage Return",
-        "One",
-        "Control",
-        "Latin",
-        "Euro",
-        "Emoji",
-        "Hebrew",
-    ];
+    let order = ["Carriage Return", "One", "Control", "Latin", "Euro", "Emoji", "Hebrew"];
     let places: Vec<_> = order.iter().map(|name| text.find(name).unwrap()).collect();
     assert!(places.is_sorted(), "{text}");
 
@@ -65,25 +47,15 @@ fn known_entries_make_the_known_lines_and_hashes() {
         "a0aae4686ba49a512804e24941508f45ac7142c19969b6369af2e5afa7369ade",
         "88025d9a1e07daf6eb7a422cc1208658c19957b264b44db8f15e75be82feb7c8",
     ];
-    let bundle = GuardChange {
-        guard: Guard::Bundle,
-        id: "lab".parse().unwrap(),
-        to: Some("1".parse().unwrap()),
-    };
+    let bundle = GuardChange { guard: Guard::Bundle, id: "lab".parse().unwrap(), to: Some("1".parse().unwrap()) };
     let name = "casemate/party-1/sample".parse().unwrap();
     let (line, head) = Head::genesis(name, time(0), vec![bundle]).unwrap();
-    let mut log = Log {
-        lines: vec![line],
-        head,
-    };
+    let mut log = Log { lines: vec![line], head };
     log.add(Entry::boot());
     log.intend(common::sign(), "s-1");
     for place in 0..3 {
         assert_eq!(log.lines[place].as_str(), known[place]);
         assert_eq!(log.lines[place].hash().to_string(), hashes[place]);
-        assert_eq!(
-            Line::read(known[place].as_bytes()).unwrap(),
-            log.lines[place]
-        );
+        assert_eq!(Line::read(known[place].as_bytes()).unwrap(), log.lines[place]);
     }
 }

@@ -27,9 +27,7 @@ impl AccountId {
 impl FromStr for AccountId {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let id = text
-            .parse()
-            .map_err(|e| format!("the account id is not a UUID: {e}"))?;
+        let id = text.parse().map_err(|e| format!("the account id is not a UUID: {e}"))?;
         Ok(Self(id))
     }
 }
@@ -87,8 +85,8 @@ pub(crate) struct Share {
 /// What a party runs on, as whoever asked for the key says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Device {
-    pub(crate) device_type: String,
-    pub(crate) device_id: Option<String>,
+    pub(crate) kind: String,
+    pub(crate) id: Option<String>,
     pub(crate) platform: Option<String>,
 }
 
@@ -125,23 +123,14 @@ impl Account {
 
 impl Device {
     fn server() -> Self {
-        Self {
-            device_type: "server".into(),
-            device_id: None,
-            platform: None,
-        }
+        Self { kind: "server".into(), id: None, platform: None }
     }
 }
 
 /// The Ethereum address of a public key, with the checksum of EIP-55.
 pub(crate) fn ethereum_address(key: &PublicKey) -> Option<String> {
-    let point = k256::PublicKey::from_sec1_bytes(key.as_bytes())
-        .ok()?
-        .to_encoded_point(false);
-    let coordinates = point
-        .as_bytes()
-        .get(1..)
-        .filter(|bytes| bytes.len() == 64)?;
+    let point = k256::PublicKey::from_sec1_bytes(key.as_bytes()).ok()?.to_encoded_point(false);
+    let coordinates = point.as_bytes().get(1..).filter(|bytes| bytes.len() == 64)?;
     Some(Address::from_raw_public_key(coordinates).to_checksum(None))
 }
 
@@ -153,12 +142,7 @@ mod tests {
     #[test]
     fn the_address_of_a_known_key_has_its_checksum() {
         // Private key 1: the generator, and its well-known address.
-        let key: PublicKey = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
-            .parse()
-            .unwrap();
-        assert_eq!(
-            ethereum_address(&key).unwrap(),
-            "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
-        );
+        let key: PublicKey = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap();
+        assert_eq!(ethereum_address(&key).unwrap(), "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf");
     }
 }

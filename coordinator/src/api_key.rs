@@ -60,13 +60,7 @@ impl ApiKey {
         let id = hex::encode(id);
         let digits = Zeroizing::new(hex::encode(secret.as_ref()));
         let text = Zeroizing::new(format!("{PREFIX}_{id}_{}", digits.as_str()));
-        let key = Self {
-            id,
-            name: name.to_owned(),
-            hash: hash(&text),
-            created_at: now,
-            revoked_at: None,
-        };
+        let key = Self { id, name: name.to_owned(), hash: hash(&text), created_at: now, revoked_at: None };
         (key, text)
     }
 
@@ -85,9 +79,8 @@ impl ApiKey {
 /// The public part of a key's text.
 pub(crate) fn id_of(text: &str) -> Result<&str, Rejection> {
     let parts: Vec<&str> = text.split('_').collect();
-    let is_hex = |part: &str, bytes: usize| {
-        part.len() == 2 * bytes && part.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
-    };
+    let is_hex =
+        |part: &str, bytes: usize| part.len() == 2 * bytes && part.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
     match parts.as_slice() {
         [PREFIX, id, secret] if is_hex(id, ID_BYTES) && is_hex(secret, SECRET_BYTES) => Ok(id),
         _ => Err(Rejection::Malformed),
@@ -123,14 +116,7 @@ mod tests {
 
     #[test]
     fn texts_of_another_form_are_malformed() {
-        for bad in [
-            "",
-            "cmk",
-            "cmk__",
-            "cmk_00_11",
-            "abc_001122334455_x",
-            "x y z",
-        ] {
+        for bad in ["", "cmk", "cmk__", "cmk_00_11", "abc_001122334455_x", "x y z"] {
             assert_eq!(id_of(bad), Err(Rejection::Malformed), "{bad}");
         }
     }

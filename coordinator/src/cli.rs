@@ -16,11 +16,7 @@ use crate::store::{Store, StoreError};
 
 /// Convenes threshold-signature sessions among Casemate appliances and carries their messages.
 #[derive(Debug, Parser)]
-#[command(
-    name = "casemate-coordinator",
-    version,
-    args_conflicts_with_subcommands = true
-)]
+#[command(name = "casemate-coordinator", version, args_conflicts_with_subcommands = true)]
 pub struct Command {
     #[command(flatten)]
     daemon: Daemon,
@@ -110,23 +106,11 @@ impl Command {
     pub async fn run(self) -> Result<(), CommandError> {
         match (self.task, self.daemon) {
             (Some(Task::ApiKey(task)), _) => task.run().await,
-            (
-                None,
-                Daemon {
-                    config: Some(path),
-                    check_config: true,
-                    ..
-                },
-            ) => {
+            (None, Daemon { config: Some(path), check_config: true, .. }) => {
                 Config::load(&path)?;
                 print(&format!("{} is valid", path.display()))
             }
-            (
-                None,
-                Daemon {
-                    config: Some(path), ..
-                },
-            ) => daemon(&path).await,
+            (None, Daemon { config: Some(path), .. }) => daemon(&path).await,
             (None, Daemon { config: None, .. }) => print(SAMPLE.trim_end()),
         }
     }
@@ -136,10 +120,7 @@ async fn daemon(path: &Path) -> Result<(), CommandError> {
     let config = Config::load(path)?;
     start_log(&config);
     let heed = |kind| signal(kind).map_err(|e| CommandError::System("watch for signals", e));
-    let (mut terminate, mut interrupt) = (
-        heed(SignalKind::terminate())?,
-        heed(SignalKind::interrupt())?,
-    );
+    let (mut terminate, mut interrupt) = (heed(SignalKind::terminate())?, heed(SignalKind::interrupt())?);
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -152,9 +133,7 @@ async fn daemon(path: &Path) -> Result<(), CommandError> {
 fn start_log(config: &Config) {
     // The filter was checked when the configuration was loaded.
     let filter = EnvFilter::try_new(&config.log.level).unwrap_or_default();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match config.log.format {
         LogFormat::Json => log.json().flatten_event(true).init(),
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
@@ -168,15 +147,12 @@ impl KeyTask {
             Self::Create(Named { config, name }) => {
                 if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
                     return Err(CommandError::Name(
-                        "--name must have 1 to 64 characters, none of them control characters"
-                            .into(),
+                        "--name must have 1 to 64 characters, none of them control characters".into(),
                     ));
                 }
                 let (key, text) = ApiKey::generate(&name, now);
                 if !store(&config)?.add_key(key).await? {
-                    let why = format!(
-                        "a key named {name:?} is in use; choose another name, or revoke it first"
-                    );
+                    let why = format!("a key named {name:?} is in use; choose another name, or revoke it first");
                     return Err(CommandError::Name(why));
                 }
                 print(&text)
@@ -187,23 +163,16 @@ impl KeyTask {
                         None => "in use".to_owned(),
                         Some(time) => format!("revoked {time:.0}"),
                     };
-                    print(&format!(
-                        "{}  created {:.0}  {state}  {}",
-                        key.id, key.created_at, key.name
-                    ))?;
+                    print(&format!("{}  created {:.0}  {state}  {}", key.id, key.created_at, key.name))?;
                 }
                 Ok(())
             }
             Self::Revoke(Named { config, name }) => {
                 if !store(&config)?.revoke_key(&name, now).await? {
-                    let why = format!(
-                        "no key named {name:?} is in use; see: casemate-coordinator api-key list"
-                    );
+                    let why = format!("no key named {name:?} is in use; see: casemate-coordinator api-key list");
                     return Err(CommandError::Name(why));
                 }
-                print(&format!(
-                    "the key {name:?} is revoked; the daemon refuses it from now on"
-                ))
+                print(&format!("the key {name:?} is revoked; the daemon refuses it from now on"))
             }
         }
     }
@@ -214,6 +183,5 @@ fn store(config: &Path) -> Result<Store, CommandError> {
 }
 
 fn print(text: &str) -> Result<(), CommandError> {
-    writeln!(io::stdout(), "{text}")
-        .map_err(|e| CommandError::System("write to standard output", e))
+    writeln!(io::stdout(), "{text}").map_err(|e| CommandError::System("write to standard output", e))
 }

@@ -16,30 +16,15 @@ pub(crate) type JoinTokens = BTreeMap<PartyId, String>;
 ///
 /// # Errors
 /// The key could not sign.
-pub(crate) fn join_tokens(
-    signer: &TokenSigner,
-    session: &Session,
-    now: Timestamp,
-) -> Result<JoinTokens, TokenError> {
+pub(crate) fn join_tokens(signer: &TokenSigner, session: &Session, now: Timestamp) -> Result<JoinTokens, TokenError> {
     let issued = now.as_second();
-    let expires = session
-        .expires_at()
-        .as_second()
-        .min(issued.saturating_add(MAX_LIFETIME));
+    let expires = session.expires_at().as_second().min(issued.saturating_add(MAX_LIFETIME));
     let threshold = session.threshold();
     let (share_type, public_key, message_hash) = match session.purpose() {
         Purpose::Keygen(new) => (Some(new.share_type), None, None),
-        Purpose::Sign {
-            public_key,
-            message_hash,
-            ..
-        } => (None, Some(*public_key), Some(*message_hash)),
+        Purpose::Sign { public_key, message_hash, .. } => (None, Some(*public_key), Some(*message_hash)),
     };
-    let members: Vec<_> = session
-        .participants()
-        .iter()
-        .map(|p| p.member.clone())
-        .collect();
+    let members: Vec<_> = session.participants().iter().map(|p| p.member.clone()).collect();
     let token = |party: &PartyId| {
         let claims = Claims {
             iss: signer.issuer().to_owned(),
@@ -60,10 +45,7 @@ pub(crate) fn join_tokens(
         };
         Ok((party.clone(), signer.sign(&claims)?))
     };
-    members
-        .iter()
-        .map(|member| token(&member.party_id))
-        .collect()
+    members.iter().map(|member| token(&member.party_id)).collect()
 }
 
 #[cfg(test)]
@@ -80,10 +62,7 @@ mod tests {
         let public = key.public_key().to_public_key_pem(LineEnding::LF).unwrap();
         let es256 = TokenAlgorithm::Es256;
         let signer = TokenSigner::new("c".into(), es256, secret.as_bytes()).unwrap();
-        (
-            signer,
-            PinnedKey::new("c".into(), es256, public.as_bytes()).unwrap(),
-        )
+        (signer, PinnedKey::new("c".into(), es256, public.as_bytes()).unwrap())
     }
 
     #[test]

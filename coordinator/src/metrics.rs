@@ -17,9 +17,7 @@ use crate::session::{Session, Status};
 /// The media type of [`Metrics::text`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-const SECONDS: [f64; 14] = [
-    0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0,
-];
+const SECONDS: [f64; 14] = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
 
 /// All metrics of one coordinator.
 pub(crate) struct Metrics {
@@ -82,46 +80,24 @@ impl Metrics {
             "Completed signing sessions, from request to result",
             self.sign_seconds.clone(),
         );
-        r.register(
-            "mpc_sessions",
-            "Sessions that have ended",
-            self.sessions.clone(),
-        );
+        r.register("mpc_sessions", "Sessions that have ended", self.sessions.clone());
         r.register(
             "mpc_session_success_rate",
             "Completed sessions among those ended since the start",
             self.success_rate.clone(),
         );
-        r.register(
-            "mpc_active_sessions",
-            "Sessions that run now",
-            self.active.clone(),
-        );
-        r.register(
-            "mpc_auth_failures",
-            "Requests that were refused for their API key",
-            self.auth_failures.clone(),
-        );
-        r.register(
-            "mpc_node_up",
-            "Whether an appliance is connected",
-            self.node_up.clone(),
-        );
+        r.register("mpc_active_sessions", "Sessions that run now", self.active.clone());
+        r.register("mpc_auth_failures", "Requests that were refused for their API key", self.auth_failures.clone());
+        r.register("mpc_node_up", "Whether an appliance is connected", self.node_up.clone());
         self
     }
 
     /// Counts a session that has ended.
     pub(crate) fn session_ended(&self, session: &Session) {
-        let labels = SessionLabels {
-            r#type: session.session_type().to_string(),
-            result: session.status().as_str(),
-        };
+        let labels = SessionLabels { r#type: session.session_type().to_string(), result: session.status().as_str() };
         self.sessions.get_or_create(&labels).inc();
         let completed = session.status() == Status::Completed;
-        let good = self
-            .completed
-            .fetch_add(completed.into(), Ordering::Relaxed)
-            + u64::from(completed);
+        let good = self.completed.fetch_add(completed.into(), Ordering::Relaxed) + u64::from(completed);
         let all = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
         self.success_rate.set(ratio(good, all));
         if let (true, Some(ended)) = (completed, session.ended_at()) {
@@ -135,17 +111,13 @@ impl Metrics {
 
     /// Counts a caller that was not let in.
     pub(crate) fn auth_failure(&self, rejection: Rejection) {
-        let labels = ReasonLabels {
-            reason: rejection.as_str(),
-        };
+        let labels = ReasonLabels { reason: rejection.as_str() };
         self.auth_failures.get_or_create(&labels).inc();
     }
 
     /// Notes whether an appliance is connected.
     pub(crate) fn node_up(&self, party: &PartyId, up: bool) {
-        let labels = PartyLabels {
-            party_id: party.to_string(),
-        };
+        let labels = PartyLabels { party_id: party.to_string() };
         self.node_up.get_or_create(&labels).set(up.into());
     }
 
@@ -161,10 +133,7 @@ impl Metrics {
     }
 }
 
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "a rate needs no more digits than f64 has"
-)]
+#[allow(clippy::cast_precision_loss, reason = "a rate needs no more digits than f64 has")]
 fn ratio(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
 }

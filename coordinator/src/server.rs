@@ -43,9 +43,7 @@ const OVERDUE: SignedDuration = SignedDuration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address cannot be listened on.
-    #[error(
-        "the coordinator could not listen on {address}: {source}; free the port or change listen.address"
-    )]
+    #[error("the coordinator could not listen on {address}: {source}; free the port or change listen.address")]
     Listen {
         /// The configured address.
         address: SocketAddr,
@@ -87,44 +85,22 @@ impl Server {
         if interrupted > 0 {
             tracing::warn!(event = "sessions_interrupted", count = interrupted);
         }
-        if store
-            .keys()
-            .await?
-            .iter()
-            .all(|key| key.revoked_at.is_some())
-        {
+        if store.keys().await?.iter().all(|key| key.revoked_at.is_some()) {
             tracing::warn!(
                 event = "no_api_key",
                 advice = "casemate-coordinator api-key create --config FILE --name NAME"
             );
         }
-        let listen = |source| ServeError::Listen {
-            address: config.listen,
-            source,
-        };
+        let listen = |source| ServeError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let end = CancellationToken::new();
         let metrics = Metrics::new();
         let dialer = Dialer::start(&config, &metrics, &end);
         let table = Table::new(config.limits.sessions);
-        let stage = Stage {
-            config: Arc::new(config),
-            store: Arc::new(store),
-            metrics,
-        };
-        let coordinator = Coordinator {
-            stage: Arc::new(stage),
-            dialer,
-            table,
-        };
-        Ok(Self {
-            listener,
-            address,
-            coordinator: Arc::new(coordinator),
-            end,
-            _claim: folder,
-        })
+        let stage = Stage { config: Arc::new(config), store: Arc::new(store), metrics };
+        let coordinator = Coordinator { stage: Arc::new(stage), dialer, table };
+        Ok(Self { listener, address, coordinator: Arc::new(coordinator), end, _claim: folder })
     }
 
     /// Where it listens.
@@ -159,11 +135,7 @@ impl Server {
         let closed = timeout(CLOSE_LIMIT, connections.shutdown()).await;
         self.end.cancel();
         tracing::info!(event = "stopped", in_order = closed.is_ok());
-        if broken {
-            Err(StoreError::Stopped.into())
-        } else {
-            Ok(())
-        }
+        if broken { Err(StoreError::Stopped.into()) } else { Ok(()) }
     }
 
     async fn finish_sessions(&self) {
@@ -193,13 +165,7 @@ impl Server {
                 continue;
             }
             last_look = Instant::now();
-            match self
-                .coordinator
-                .stage
-                .store
-                .expire_sessions(now - OVERDUE, now)
-                .await
-            {
+            match self.coordinator.stage.store.expire_sessions(now - OVERDUE, now).await {
                 Ok(0) => {}
                 Ok(count) => tracing::warn!(event = "overdue_sessions_expired", count),
                 Err(error) => tracing::error!(event = "store_failed", %error),
@@ -209,13 +175,7 @@ impl Server {
 
     async fn accept(&self, connections: &GracefulShutdown) -> Infallible {
         let router = front::router(Arc::clone(&self.coordinator));
-        let tls = self
-            .coordinator
-            .stage
-            .config
-            .tls
-            .clone()
-            .map(TlsAcceptor::from);
+        let tls = self.coordinator.stage.config.tls.clone().map(TlsAcceptor::from);
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -252,25 +212,12 @@ async fn welcome(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, wa
     }
 }
 
-async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
-    watcher: Watcher,
-) {
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, watcher: Watcher) {
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT);
-    server
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HEADER_LIMIT)
-        .max_concurrent_streams(200);
+    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
+    server.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_LIMIT).max_concurrent_streams(200);
     let service = TowerToHyperService::new(router);
-    let connection = server
-        .serve_connection(TokioIo::new(stream), service)
-        .into_owned();
+    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(event = "connection_broke", error);
     }

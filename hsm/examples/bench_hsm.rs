@@ -9,8 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use casemate_hsm::{
-    Hsm, HsmConfig, KeyPurpose, Pin, PinSource, Secret32, TokenSelector, WrapMode, init_keys,
-    init_token,
+    Hsm, HsmConfig, KeyPurpose, Pin, PinSource, Secret32, TokenSelector, WrapMode, init_keys, init_token,
 };
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -32,57 +31,29 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// SoftHSM reads its store's place from the environment, so a child with that set does the work.
 fn run_with_fresh_store() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    let (tokens, conf) = (
-        folder.path().join("tokens"),
-        folder.path().join("softhsm2.conf"),
-    );
+    let (tokens, conf) = (folder.path().join("tokens"), folder.path().join("softhsm2.conf"));
     std::fs::create_dir(&tokens)?;
-    std::fs::write(
-        &conf,
-        format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\n",
-            tokens.display()
-        ),
-    )?;
-    let status = Command::new(std::env::current_exe()?)
-        .env("SOFTHSM2_CONF", conf)
-        .env(FOLDER, folder.path())
-        .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err("the measuring process failed".into())
-    }
+    std::fs::write(&conf, format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display()))?;
+    let status =
+        Command::new(std::env::current_exe()?).env("SOFTHSM2_CONF", conf).env(FOLDER, folder.path()).status()?;
+    if status.success() { Ok(()) } else { Err("the measuring process failed".into()) }
 }
 
 async fn measure(folder: &Path) -> Result<(), Box<dyn Error>> {
     let hsm = Hsm::open(fresh_token(folder)?).await?;
     let key = Secret32::random()?;
     let entry = hsm.wrap(b"bench", &key).await?;
-    println!(
-        "{} {}, median of {ROUNDS} calls",
-        hsm.status().token.model,
-        hsm.status().wrap.name()
-    );
+    println!("{} {}, median of {ROUNDS} calls", hsm.status().token.model, hsm.status().wrap.name());
 
     report("wrap", async || hsm.wrap(b"bench", &key).await.map(drop)).await?;
-    report("unwrap", async || {
-        hsm.unwrap(b"bench", &entry).await.map(drop)
-    })
-    .await?;
-    report("sign", async || {
-        hsm.sign(KeyPurpose::Identity, b"bench").await.map(drop)
-    })
-    .await?;
+    report("unwrap", async || hsm.unwrap(b"bench", &entry).await.map(drop)).await?;
+    report("sign", async || hsm.sign(KeyPurpose::Identity, b"bench").await.map(drop)).await?;
     report("random (32 bytes)", async || hsm.random(32).await.map(drop)).await?;
     hsm.shutdown().await?;
     Ok(())
 }
 
-async fn report<E: Error + 'static>(
-    name: &str,
-    call: impl AsyncFn() -> Result<(), E>,
-) -> Result<(), Box<dyn Error>> {
+async fn report<E: Error + 'static>(name: &str, call: impl AsyncFn() -> Result<(), E>) -> Result<(), Box<dyn Error>> {
     let mut times = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         let began = Instant::now();

@@ -13,11 +13,7 @@ use crate::wrapped::{WrapAlgorithm, WrappedKey};
 const CONTEXT: &[u8] = b"casemate/hsm/canary/v1";
 
 /// Picks the configured way of wrapping, or the first that the token can do, and runs the canary with it.
-pub(crate) fn probe_wrapping(
-    session: &OpenSession,
-    mode: WrapMode,
-    kek_epoch: u32,
-) -> Result<WrapAlgorithm, HsmError> {
+pub(crate) fn probe_wrapping(session: &OpenSession, mode: WrapMode, kek_epoch: u32) -> Result<WrapAlgorithm, HsmError> {
     let candidates: &[WrapAlgorithm] = match mode {
         WrapMode::Auto => &[WrapAlgorithm::HostIv, WrapAlgorithm::TokenIv],
         WrapMode::HostIv => &[WrapAlgorithm::HostIv],
@@ -31,9 +27,7 @@ pub(crate) fn probe_wrapping(
             Err(Outcome::Failed(error)) => return Err(error),
         }
     }
-    Err(HsmError::WrapUnsupported {
-        tried: tried.join("; "),
-    })
+    Err(HsmError::WrapUnsupported { tried: tried.join("; ") })
 }
 
 enum Outcome {
@@ -47,15 +41,11 @@ enum Outcome {
 fn wrap(session: &OpenSession, alg: WrapAlgorithm, kek_epoch: u32) -> Result<(), Outcome> {
     // A constant, so that a token which keeps the zero IV never encrypts two different texts under it.
     let key = Secret32::fill(|bytes| bytes.fill(0x5a));
-    let entry = session
-        .wrap(alg, kek_epoch, CONTEXT, &key)
-        .map_err(|error| match error {
-            HsmError::Canary { .. } => Outcome::Unsupported(error),
-            HsmError::Call { ref source, .. } if refuses_mechanism(source.code()) => {
-                Outcome::Unsupported(error)
-            }
-            _ => Outcome::Failed(error),
-        })?;
+    let entry = session.wrap(alg, kek_epoch, CONTEXT, &key).map_err(|error| match error {
+        HsmError::Canary { .. } => Outcome::Unsupported(error),
+        HsmError::Call { ref source, .. } if refuses_mechanism(source.code()) => Outcome::Unsupported(error),
+        _ => Outcome::Failed(error),
+    })?;
 
     let mut altered_iv = entry.clone();
     flip(altered_iv.iv.as_mut());
@@ -66,9 +56,7 @@ fn wrap(session: &OpenSession, alg: WrapAlgorithm, kek_epoch: u32) -> Result<(),
     must_not_open(session, CONTEXT, &altered_blob, "an altered ciphertext")?;
 
     if alg == WrapAlgorithm::TokenIv {
-        let second = session
-            .wrap(alg, kek_epoch, CONTEXT, &key)
-            .map_err(Outcome::Failed)?;
+        let second = session.wrap(alg, kek_epoch, CONTEXT, &key).map_err(Outcome::Failed)?;
         if second.iv == entry.iv {
             return Err(failed("it used one IV twice"));
         }
@@ -76,12 +64,7 @@ fn wrap(session: &OpenSession, alg: WrapAlgorithm, kek_epoch: u32) -> Result<(),
     Ok(())
 }
 
-fn must_not_open(
-    session: &OpenSession,
-    context: &[u8],
-    entry: &WrappedKey,
-    what: &str,
-) -> Result<(), Outcome> {
+fn must_not_open(session: &OpenSession, context: &[u8], entry: &WrappedKey, what: &str) -> Result<(), Outcome> {
     match session.unwrap(context, entry) {
         Err(HsmError::Rejected) => Ok(()),
         Err(error) => Err(Outcome::Failed(error)),
@@ -91,21 +74,16 @@ fn must_not_open(
 
 /// A signature by the pair, which [`OpenSession::sign`] verifies against the pair's public key.
 pub(crate) fn sign(session: &OpenSession, purpose: KeyPurpose) -> Result<(), HsmError> {
-    session
-        .sign(purpose, &Sha256::digest(CONTEXT).into())
-        .map(drop)
-        .map_err(|error| match error {
-            HsmError::BadSignature { id } => HsmError::Canary {
-                problem: format!("a signature by {id:?} does not verify under its public key"),
-            },
-            // A broken token is not the caller's request: say what does not work.
-            HsmError::Call { ref source, .. } if error.fault() == Fault::Request => {
-                HsmError::Canary {
-                    problem: format!("{:?} does not sign with CKM_ECDSA: {source}", purpose.id()),
-                }
-            }
-            other => other,
-        })
+    session.sign(purpose, &Sha256::digest(CONTEXT).into()).map(drop).map_err(|error| match error {
+        HsmError::BadSignature { id } => {
+            HsmError::Canary { problem: format!("a signature by {id:?} does not verify under its public key") }
+        }
+        // A broken token is not the caller's request: say what does not work.
+        HsmError::Call { ref source, .. } if error.fault() == Fault::Request => {
+            HsmError::Canary { problem: format!("{:?} does not sign with CKM_ECDSA: {source}", purpose.id()) }
+        }
+        other => other,
+    })
 }
 
 fn refuses_mechanism(code: Option<RvError>) -> bool {
@@ -126,9 +104,7 @@ fn refuses_mechanism(code: Option<RvError>) -> bool {
 }
 
 fn failed(problem: &str) -> Outcome {
-    Outcome::Failed(HsmError::Canary {
-        problem: problem.to_owned(),
-    })
+    Outcome::Failed(HsmError::Canary { problem: problem.to_owned() })
 }
 
 fn flip(bytes: &mut [u8]) {

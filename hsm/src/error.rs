@@ -80,9 +80,7 @@ pub enum HsmError {
         id: String,
     },
     /// More than one key has the same `CKA_ID`.
-    #[error(
-        "{count} {kind} keys have the CKA_ID {id:?}, exactly one may; remove the one that is not yours"
-    )]
+    #[error("{count} {kind} keys have the CKA_ID {id:?}, exactly one may; remove the one that is not yours")]
     KeyAmbiguous {
         /// `CKA_ID` of the keys.
         id: String,
@@ -92,9 +90,7 @@ pub enum HsmError {
         count: usize,
     },
     /// A key does not have the attributes that it must have.
-    #[error(
-        "key {id:?} must not be used: {problem}; make new keys on a fresh token with `casemate hsm init`"
-    )]
+    #[error("key {id:?} must not be used: {problem}; make new keys on a fresh token with `casemate hsm init`")]
     KeyUnfit {
         /// `CKA_ID` of the key.
         id: String,
@@ -139,10 +135,7 @@ pub enum HsmError {
         limit: Duration,
     },
     /// The token is not there at present. It is looked for in the background.
-    #[error(
-        "the HSM is unavailable since {} s: {reason}; it is reloaded as soon as it is back",
-        age(since)
-    )]
+    #[error("the HSM is unavailable since {} s: {reason}; it is reloaded as soon as it is back", age(since))]
     Unavailable {
         /// Since when.
         since: SystemTime,
@@ -164,9 +157,7 @@ pub enum HsmError {
     #[error("an HSM thread {0}")]
     Thread(&'static str),
     /// The entry was wrapped under a KEK that is not on the token.
-    #[error(
-        "the entry is wrapped under {kek_id:?} (epoch {kek_epoch}), which is not on this token"
-    )]
+    #[error("the entry is wrapped under {kek_id:?} (epoch {kek_epoch}), which is not on this token")]
     UnknownKek {
         /// The entry's KEK id.
         kek_id: String,
@@ -174,9 +165,7 @@ pub enum HsmError {
         kek_epoch: u32,
     },
     /// The entry does not open: it was altered, or belongs to another context or another KEK.
-    #[error(
-        "the wrapped key does not open: it was altered, or belongs to another record or another KEK"
-    )]
+    #[error("the wrapped key does not open: it was altered, or belongs to another record or another KEK")]
     Rejected,
     /// A signature that the token made does not verify.
     #[error("the token made a signature with {id:?} that does not verify; it was not released")]
@@ -199,9 +188,7 @@ pub enum HsmError {
     #[error("encoding {0}")]
     Encoding(&'static str),
     /// A token with this label exists already.
-    #[error(
-        "a token with the label {label:?} exists already (serial {serial}); nothing was changed"
-    )]
+    #[error("a token with the label {label:?} exists already (serial {serial}); nothing was changed")]
     TokenExists {
         /// The label.
         label: String,
@@ -291,10 +278,7 @@ impl HsmError {
 
     /// Whether no login may be tried again by itself.
     pub(crate) fn is_pin_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::PinRefused { .. } | Self::PinFinalTry { .. } | Self::PinLocked { .. }
-        )
+        matches!(self, Self::PinRefused { .. } | Self::PinFinalTry { .. } | Self::PinLocked { .. })
     }
 }
 
@@ -345,10 +329,7 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, Cryptoki> {
     fn doing(self, doing: &'static str) -> Result<T, HsmError> {
-        self.map_err(|error| HsmError::Call {
-            doing,
-            source: TokenError(error),
-        })
+        self.map_err(|error| HsmError::Call { doing, source: TokenError(error) })
     }
 }
 

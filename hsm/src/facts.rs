@@ -42,22 +42,14 @@ impl<'a> Facts<'a> {
         AttributeType::AllowedMechanisms,
     ];
 
-    pub(crate) fn read(
-        session: &Session,
-        key: ObjectHandle,
-        id: &'a str,
-    ) -> Result<Self, HsmError> {
+    pub(crate) fn read(session: &Session, key: ObjectHandle, id: &'a str) -> Result<Self, HsmError> {
         let wanted: Vec<_> = Self::USES.into_iter().chain(Self::OTHERS).collect();
-        let attributes = session
-            .get_attributes(key, &wanted)
-            .doing("reading a key's attributes")?;
+        let attributes = session.get_attributes(key, &wanted).doing("reading a key's attributes")?;
         Ok(Self { id, attributes })
     }
 
     fn get(&self, wanted: AttributeType) -> Option<&Attribute> {
-        self.attributes
-            .iter()
-            .find(|attribute| attribute.attribute_type() == wanted)
+        self.attributes.iter().find(|attribute| attribute.attribute_type() == wanted)
     }
 
     /// A yes-or-no attribute; `None` where the token does not have it for this key.
@@ -158,9 +150,6 @@ impl<'a> Facts<'a> {
     }
 
     fn unfit(&self, problem: impl Into<String>) -> HsmError {
-        HsmError::KeyUnfit {
-            id: self.id.to_owned(),
-            problem: problem.into(),
-        }
+        HsmError::KeyUnfit { id: self.id.to_owned(), problem: problem.into() }
     }
 }

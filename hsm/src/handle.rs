@@ -62,9 +62,7 @@ impl Hsm {
                 });
             }
             Err(_) => {
-                return Err(HsmError::Timeout {
-                    limit: Self::OPEN_LIMIT,
-                });
+                return Err(HsmError::Timeout { limit: Self::OPEN_LIMIT });
             }
         };
         hsm.shared.threads().push(watching);
@@ -86,8 +84,7 @@ impl Hsm {
     pub async fn wrap(&self, context: &[u8], key: &Secret32) -> Result<WrappedKey, HsmError> {
         let (context, key) = (context.to_vec(), key.duplicate());
         let profile = self.shared.profile();
-        self.call(move |session| session.wrap(profile.wrap, profile.live_epoch, &context, &key))
-            .await
+        self.call(move |session| session.wrap(profile.wrap, profile.live_epoch, &context, &key)).await
     }
 
     /// Unwraps an entry that was wrapped for the same `context`, with the KEK that the entry names.
@@ -97,8 +94,7 @@ impl Hsm {
     /// [`HsmError::UnknownKek`] when the entry names a KEK that is not on the token; the errors of [`Hsm::wrap`].
     pub async fn unwrap(&self, context: &[u8], entry: &WrappedKey) -> Result<Secret32, HsmError> {
         let (context, entry) = (context.to_vec(), entry.clone());
-        self.call(move |session| session.unwrap(&context, &entry))
-            .await
+        self.call(move |session| session.unwrap(&context, &entry)).await
     }
 
     /// Signs a message: ECDSA P-256 over its SHA-256, as `r ‖ s`, 32 bytes each. The signature is verified against the
@@ -108,8 +104,7 @@ impl Hsm {
     /// As [`Hsm::wrap`].
     pub async fn sign(&self, purpose: KeyPurpose, message: &[u8]) -> Result<[u8; 64], HsmError> {
         let digest = Sha256::digest(message).into();
-        self.call(move |session| session.sign(purpose, &digest))
-            .await
+        self.call(move |session| session.sign(purpose, &digest)).await
     }
 
     /// Random bytes from the token's generator, at most [`Hsm::MAX_RANDOM`].
@@ -118,10 +113,7 @@ impl Hsm {
     /// [`HsmError::TooMuchRandom`]; as [`Hsm::wrap`].
     pub async fn random(&self, count: usize) -> Result<Zeroizing<Vec<u8>>, HsmError> {
         if count > Self::MAX_RANDOM {
-            return Err(HsmError::TooMuchRandom {
-                asked: count,
-                limit: Self::MAX_RANDOM,
-            });
+            return Err(HsmError::TooMuchRandom { asked: count, limit: Self::MAX_RANDOM });
         }
         self.call(move |session| session.random(count)).await
     }
@@ -129,10 +121,7 @@ impl Hsm {
     /// The public key of a pair as SubjectPublicKeyInfo in DER, as checked at opening. It makes no call.
     pub fn public_key(&self, purpose: KeyPurpose) -> Vec<u8> {
         // Opening refuses a token on which one of the pairs is missing.
-        self.shared
-            .profile()
-            .public_key(purpose)
-            .unwrap_or_default()
+        self.shared.profile().public_key(purpose).unwrap_or_default()
     }
 
     /// The token, its keys and whether it can be used now. It makes no call.
@@ -167,13 +156,10 @@ impl Hsm {
         self.shared.state.admit(limit)?;
         let (reply, answer) = oneshot::channel();
         let call = Box::new(Call { operation, reply });
-        self.shared
-            .queue
-            .push(call, |waiting| waiting.is_abandoned())
-            .map_err(|why| match why {
-                NotTaken::Full => HsmError::Busy,
-                NotTaken::Closed => HsmError::Closed,
-            })?;
+        self.shared.queue.push(call, |waiting| waiting.is_abandoned()).map_err(|why| match why {
+            NotTaken::Full => HsmError::Busy,
+            NotTaken::Closed => HsmError::Closed,
+        })?;
         match tokio::time::timeout(limit, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(HsmError::Closed),
@@ -197,9 +183,7 @@ impl Drop for Hsm {
 
 impl fmt::Debug for Hsm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hsm")
-            .field("status", &self.status())
-            .finish_non_exhaustive()
+        f.debug_struct("Hsm").field("status", &self.status()).finish_non_exhaustive()
     }
 }
 
@@ -213,10 +197,7 @@ impl Deadline {
     const STEP: Duration = Duration::from_millis(2);
 
     fn of(shared: &Shared) -> Self {
-        Self {
-            began: Instant::now(),
-            limit: shared.config.timeout.saturating_mul(2),
-        }
+        Self { began: Instant::now(), limit: shared.config.timeout.saturating_mul(2) }
     }
 
     fn is_over(&self) -> bool {
@@ -226,19 +207,14 @@ impl Deadline {
     fn verdict(&self, stuck: usize) -> Result<(), HsmError> {
         match stuck {
             0 => Ok(()),
-            stuck => Err(HsmError::ThreadsStuck {
-                stuck,
-                limit: self.limit,
-            }),
+            stuck => Err(HsmError::ThreadsStuck { stuck, limit: self.limit }),
         }
     }
 }
 
 fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, HsmError> {
     let thread = std::thread::Builder::new().name(name);
-    thread
-        .spawn(body)
-        .map_err(|_| HsmError::Thread("could not be started"))
+    thread.spawn(body).map_err(|_| HsmError::Thread("could not be started"))
 }
 
 fn open_and_watch(config: HsmConfig, report: oneshot::Sender<Result<Hsm, HsmError>>) {
@@ -246,9 +222,7 @@ fn open_and_watch(config: HsmConfig, report: oneshot::Sender<Result<Hsm, HsmErro
         Ok(shared) => {
             let shared = Arc::new(shared);
             // When the opener has given up, the handle is dropped, which ends the watch before it begins.
-            drop(report.send(Ok(Hsm {
-                shared: Arc::clone(&shared),
-            })));
+            drop(report.send(Ok(Hsm { shared: Arc::clone(&shared) })));
             watch::run(&shared);
         }
         Err(error) => drop(report.send(Err(error))),

@@ -97,18 +97,12 @@ impl Keys {
     }
 
     pub(crate) fn pair(&self, purpose: KeyPurpose) -> Result<&Pair, HsmError> {
-        self.pairs
-            .get(&purpose)
-            .ok_or_else(|| missing(purpose.id()))
+        self.pairs.get(&purpose).ok_or_else(|| missing(purpose.id()))
     }
 
     pub(crate) fn status(&self) -> Result<Vec<KeyStatus>, HsmError> {
         let keks = self.keks.iter().map(|(epoch, kek)| {
-            Ok(KeyStatus {
-                id: kek_id(*epoch),
-                mechanism_enforced: kek.mechanism_enforced,
-                public_key: None,
-            })
+            Ok(KeyStatus { id: kek_id(*epoch), mechanism_enforced: kek.mechanism_enforced, public_key: None })
         });
         let pairs = self.pairs.iter().map(|(purpose, pair)| {
             Ok(KeyStatus {
@@ -128,17 +122,10 @@ impl Kek {
         let handle = objects.only_secret()?;
         let facts = Facts::read(session, handle, &id)?;
         facts.check_kept()?;
-        facts.check_kind(
-            KeyType::AES,
-            AttributeType::ValueLen,
-            &Attribute::ValueLen(32.into()),
-        )?;
+        facts.check_kind(KeyType::AES, AttributeType::ValueLen, &Attribute::ValueLen(32.into()))?;
         facts.check_uses(&[AttributeType::Encrypt, AttributeType::Decrypt])?;
         let mechanism_enforced = facts.check_mechanism(MechanismType::AES_GCM)?;
-        Ok(Self {
-            handle,
-            mechanism_enforced,
-        })
+        Ok(Self { handle, mechanism_enforced })
     }
 }
 
@@ -158,19 +145,13 @@ impl Pair {
         facts.check_kind(KeyType::EC, AttributeType::EcParams, &curve)?;
         facts.check_uses(&[AttributeType::Verify])?;
         let public = facts.point()?;
-        Ok(Self {
-            private,
-            public,
-            mechanism_enforced,
-        })
+        Ok(Self { private, public, mechanism_enforced })
     }
 
     /// SubjectPublicKeyInfo in DER.
     pub(crate) fn spki(&self) -> Result<Vec<u8>, HsmError> {
         let der = self.public.to_public_key_der();
-        Ok(der
-            .map_err(|_| HsmError::Encoding("a public key"))?
-            .into_vec())
+        Ok(der.map_err(|_| HsmError::Encoding("a public key"))?.into_vec())
     }
 }
 
@@ -188,16 +169,9 @@ pub(crate) fn taken(session: &Session) -> Result<Vec<String>, HsmError> {
 /// Epochs of all objects whose `CKA_ID` is that of a KEK, each once.
 fn kek_epochs(session: &Session) -> Result<Vec<u32>, HsmError> {
     let mut epochs = Vec::new();
-    for class in [
-        ObjectClass::SECRET_KEY,
-        ObjectClass::PRIVATE_KEY,
-        ObjectClass::PUBLIC_KEY,
-    ] {
+    for class in [ObjectClass::SECRET_KEY, ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
         let wanted = [Attribute::Class(class), Attribute::Token(true)];
-        for object in session
-            .find_objects(&wanted)
-            .doing("listing the token's keys")?
-        {
+        for object in session.find_objects(&wanted).doing("listing the token's keys")? {
             let attributes = session.get_attributes(object, &[AttributeType::Id]);
             for attribute in attributes.doing("reading a key's CKA_ID")? {
                 if let Attribute::Id(id) = attribute {
@@ -222,13 +196,8 @@ struct KeyObjects<'a> {
 impl<'a> KeyObjects<'a> {
     fn with_id(session: &Session, id: &'a str) -> Result<Self, HsmError> {
         let find = |class| {
-            let wanted = [
-                Attribute::Class(class),
-                Attribute::Id(id.as_bytes().to_vec()),
-            ];
-            session
-                .find_objects(&wanted)
-                .doing("looking for a key by its CKA_ID")
+            let wanted = [Attribute::Class(class), Attribute::Id(id.as_bytes().to_vec())];
+            session.find_objects(&wanted).doing("looking for a key by its CKA_ID")
         };
         Ok(Self {
             id,
@@ -250,21 +219,14 @@ impl<'a> KeyObjects<'a> {
 
     fn only_pair(&self) -> Result<(ObjectHandle, ObjectHandle), HsmError> {
         self.none("secret", &self.secret)?;
-        Ok((
-            self.one("private", &self.private)?,
-            self.one("public", &self.public)?,
-        ))
+        Ok((self.one("private", &self.private)?, self.one("public", &self.public)?))
     }
 
     fn one(&self, kind: &'static str, found: &[ObjectHandle]) -> Result<ObjectHandle, HsmError> {
         match found {
             [only] => Ok(*only),
             [] => Err(missing(self.id)),
-            several => Err(HsmError::KeyAmbiguous {
-                id: self.id.to_owned(),
-                kind,
-                count: several.len(),
-            }),
+            several => Err(HsmError::KeyAmbiguous { id: self.id.to_owned(), kind, count: several.len() }),
         }
     }
 
@@ -272,10 +234,7 @@ impl<'a> KeyObjects<'a> {
         if found.is_empty() {
             return Ok(());
         }
-        Err(HsmError::KeyUnfit {
-            id: self.id.to_owned(),
-            problem: format!("a {kind} key has the same CKA_ID"),
-        })
+        Err(HsmError::KeyUnfit { id: self.id.to_owned(), problem: format!("a {kind} key has the same CKA_ID") })
     }
 }
 

@@ -53,10 +53,7 @@ pub(crate) fn log_in(
         return Err(HsmError::PinRefused { serial: serial() });
     }
 
-    let info = target
-        .pkcs11
-        .get_token_info(target.slot)
-        .doing("reading the token's PIN flags")?;
+    let info = target.pkcs11.get_token_info(target.slot).doing("reading the token's PIN flags")?;
     if !info.user_pin_initialized() {
         return Err(HsmError::PinNotSet { serial: serial() });
     }
@@ -68,28 +65,17 @@ pub(crate) fn log_in(
     }
 
     let pin = source.read()?;
-    if refused
-        .get(&key)
-        .is_some_and(|fingerprint| fingerprint.is_of(&pin))
-    {
+    if refused.get(&key).is_some_and(|fingerprint| fingerprint.is_of(&pin)) {
         return Err(HsmError::PinRefused { serial: serial() });
     }
-    match session
-        .login(UserType::User, Some(pin.expose()))
-        .doing("logging in")
-    {
+    match session.login(UserType::User, Some(pin.expose())).doing("logging in") {
         Ok(()) => {
             refused.remove(&key);
             Ok(())
         }
         Err(HsmError::Call { doing, source }) => match source.code() {
             Some(RvError::UserAlreadyLoggedIn) => Ok(()),
-            Some(
-                RvError::PinIncorrect
-                | RvError::PinInvalid
-                | RvError::PinLenRange
-                | RvError::PinExpired,
-            ) => {
+            Some(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange | RvError::PinExpired) => {
                 tracing::error!(event = "hsm_pin_refused", serial = target.serial, error = %source);
                 refused.insert(key, Fingerprint::of(&pin)?);
                 Err(HsmError::PinRefused { serial: serial() })
@@ -102,13 +88,8 @@ pub(crate) fn log_in(
 }
 
 fn is_logged_in(session: &Session) -> Result<bool, HsmError> {
-    let info = session
-        .get_session_info()
-        .doing("reading the session's state")?;
-    Ok(matches!(
-        info.session_state(),
-        SessionState::RoUser | SessionState::RwUser
-    ))
+    let info = session.get_session_info().doing("reading the session's state")?;
+    Ok(matches!(info.session_state(), SessionState::RoUser | SessionState::RwUser))
 }
 
 /// Recognises a PIN without holding it.
@@ -120,13 +101,8 @@ struct Fingerprint {
 impl Fingerprint {
     fn of(pin: &Pin) -> Result<Self, HsmError> {
         let mut salt = [0; 16];
-        OsRng
-            .try_fill_bytes(&mut salt)
-            .map_err(|_| HsmError::NoRandomness)?;
-        Ok(Self {
-            salt,
-            hash: Self::hash(&salt, pin),
-        })
+        OsRng.try_fill_bytes(&mut salt).map_err(|_| HsmError::NoRandomness)?;
+        Ok(Self { salt, hash: Self::hash(&salt, pin) })
     }
 
     fn is_of(&self, pin: &Pin) -> bool {
@@ -134,9 +110,7 @@ impl Fingerprint {
     }
 
     fn hash(salt: &[u8; 16], pin: &Pin) -> [u8; 32] {
-        let hash = Sha256::new()
-            .chain_update(salt)
-            .chain_update(pin.expose().expose_secret());
+        let hash = Sha256::new().chain_update(salt).chain_update(pin.expose().expose_secret());
         hash.finalize().into()
     }
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as Cryptoki, RvError};
@@ -56,19 +54,13 @@ pub(crate) struct Lease<'a> {
 impl Module {
     /// Loads the module, or joins its other users.
     pub(crate) fn load(path: &Path) -> Result<Self, HsmError> {
-        let failed = |error| HsmError::Module {
-            path: path.to_owned(),
-            source: TokenError(error),
-        };
+        let failed = |error| HsmError::Module { path: path.to_owned(), source: TokenError(error) };
         let mut all = guard(&LOADED);
         let loaded = match all.get(path) {
             Some(loaded) => Arc::clone(loaded),
             None => Arc::new(Loaded {
                 pkcs11: Pkcs11::new(path).map_err(failed)?,
-                epoch: RwLock::new(Epoch {
-                    number: 0,
-                    ours: false,
-                }),
+                epoch: RwLock::new(Epoch { number: 0, ours: false }),
                 users: Mutex::new(0),
             }),
         };
@@ -82,10 +74,7 @@ impl Module {
         *users += 1;
         drop(users);
         all.insert(path.to_owned(), Arc::clone(&loaded));
-        Ok(Self {
-            path: path.to_owned(),
-            loaded,
-        })
+        Ok(Self { path: path.to_owned(), loaded })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -94,15 +83,8 @@ impl Module {
 
     /// Enters the module for a few calls.
     pub(crate) fn enter(&self) -> Lease<'_> {
-        let epoch = self
-            .loaded
-            .epoch
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        Lease {
-            pkcs11: &self.loaded.pkcs11,
-            epoch,
-        }
+        let epoch = self.loaded.epoch.read().unwrap_or_else(PoisonError::into_inner);
+        Lease { pkcs11: &self.loaded.pkcs11, epoch }
     }
 
     /// Finalises and initialises the module anew, which many modules need to see a token again. Every session of

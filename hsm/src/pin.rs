@@ -43,18 +43,12 @@ impl PinKind {
 impl PinSource {
     /// A plain file.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            kind: PinKind::File,
-        }
+        Self { path: path.into(), kind: PinKind::File }
     }
 
     /// A systemd credential, by its full path below `$CREDENTIALS_DIRECTORY`.
     pub fn credential(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            kind: PinKind::Credential,
-        }
+        Self { path: path.into(), kind: PinKind::Credential }
     }
 
     /// The file.
@@ -70,22 +64,18 @@ impl PinSource {
     /// # Errors
     /// [`PinError`], which names the file and what to do.
     pub fn read(&self) -> Result<Pin, PinError> {
-        let flags =
-            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let opened = open(&self.path, flags, Mode::empty()).map_err(|errno| match errno {
             rustix::io::Errno::LOOP => self.error(PinProblem::NotRegular),
             other => self.error(PinProblem::Unreadable(other.into())),
         })?;
-        let stat =
-            fstat(&opened).map_err(|errno| self.error(PinProblem::Unreadable(errno.into())))?;
+        let stat = fstat(&opened).map_err(|errno| self.error(PinProblem::Unreadable(errno.into())))?;
         self.check(&stat, geteuid().as_raw())?;
 
         // One buffer of the full size, since a growing one would leave copies of the PIN behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PIN + 2));
         let mut limited = File::from(opened).take(MAX_PIN as u64 + 2);
-        limited
-            .read_to_end(&mut bytes)
-            .map_err(|error| self.error(PinProblem::Unreadable(error)))?;
+        limited.read_to_end(&mut bytes).map_err(|error| self.error(PinProblem::Unreadable(error)))?;
         let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         Pin::parse(line).map_err(|problem| self.error(problem))
     }
@@ -105,11 +95,7 @@ impl PinSource {
     }
 
     fn error(&self, problem: PinProblem) -> PinError {
-        PinError {
-            path: self.path.clone(),
-            kind: self.kind,
-            problem,
-        }
+        PinError { path: self.path.clone(), kind: self.kind, problem }
     }
 }
 
@@ -175,42 +161,24 @@ impl fmt::Display for PinError {
         let path = self.path.display();
         write!(f, "reading the PIN from {path}: ")?;
         match &self.problem {
-            PinProblem::Unreadable(error) => write!(
-                f,
-                "{error}; check [hsm] pin_credential and the file's owner"
-            ),
+            PinProblem::Unreadable(error) => write!(f, "{error}; check [hsm] pin_credential and the file's owner"),
             PinProblem::NotRegular => {
-                write!(
-                    f,
-                    "it is not a regular file (links are not followed); name the file itself"
-                )
+                write!(f, "it is not a regular file (links are not followed); name the file itself")
             }
             PinProblem::Owner(owner) => {
-                write!(
-                    f,
-                    "it belongs to user {owner}; run `chown root {path}` or give it to the service's user"
-                )
+                write!(f, "it belongs to user {owner}; run `chown root {path}` or give it to the service's user")
             }
             PinProblem::Permissions(mode) => {
                 let wanted = match self.kind {
                     PinKind::Credential => "0440",
                     PinKind::File => "600",
                 };
-                write!(
-                    f,
-                    "its mode {mode:04o} opens it to others; run `chmod {wanted} {path}`"
-                )
+                write!(f, "its mode {mode:04o} opens it to others; run `chmod {wanted} {path}`")
             }
             PinProblem::Empty => write!(f, "it is empty; write the PIN into it as one line"),
-            PinProblem::TooLong => write!(
-                f,
-                "it holds more than {MAX_PIN} bytes; write the PIN alone into it"
-            ),
+            PinProblem::TooLong => write!(f, "it holds more than {MAX_PIN} bytes; write the PIN alone into it"),
             PinProblem::NotOneLine => {
-                write!(
-                    f,
-                    "it is not one printable line; write the PIN alone into it, with at most one newline"
-                )
+                write!(f, "it is not one printable line; write the PIN alone into it, with at most one newline")
             }
         }
     }

@@ -62,21 +62,13 @@ impl Profile {
         for purpose in KeyPurpose::ALL {
             canary::sign(session, purpose)?;
         }
-        Ok(Self {
-            token: session.token().clone(),
-            wrap,
-            live_epoch,
-            keys,
-        })
+        Ok(Self { token: session.token().clone(), wrap, live_epoch, keys })
     }
 
     /// Refuses another token than before.
     pub(crate) fn expect_same_token(&self, token: &TokenDescription) -> Result<(), HsmError> {
         if token.serial != self.token.serial {
-            return Err(HsmError::TokenChanged {
-                was: self.token.serial.clone(),
-                is: token.serial.clone(),
-            });
+            return Err(HsmError::TokenChanged { was: self.token.serial.clone(), is: token.serial.clone() });
         }
         Ok(())
     }
@@ -85,9 +77,7 @@ impl Profile {
     pub(crate) fn expect_same_keys(&self, keys: &[KeyStatus]) -> Result<(), HsmError> {
         for known in &self.keys {
             if !keys.contains(known) {
-                return Err(HsmError::KeysChanged {
-                    id: known.id.clone(),
-                });
+                return Err(HsmError::KeysChanged { id: known.id.clone() });
             }
         }
         Ok(())
@@ -106,10 +96,6 @@ impl Profile {
 
     /// SubjectPublicKeyInfo in DER.
     pub(crate) fn public_key(&self, purpose: KeyPurpose) -> Option<Vec<u8>> {
-        self.keys
-            .iter()
-            .find(|key| key.id == purpose.id())?
-            .public_key
-            .clone()
+        self.keys.iter().find(|key| key.id == purpose.id())?.public_key.clone()
     }
 }

@@ -38,49 +38,30 @@ pub struct CreatedKey {
 /// # Errors
 /// [`HsmError::TokenExists`] when a token has the label already; [`HsmError::PinLength`]; [`HsmError::NoFreeSlot`]; what
 /// the module said.
-pub fn init_token(
-    module: &Path,
-    label: &str,
-    so_pin: &Pin,
-    pin: &Pin,
-) -> Result<TokenDescription, HsmError> {
+pub fn init_token(module: &Path, label: &str, so_pin: &Pin, pin: &Pin) -> Result<TokenDescription, HsmError> {
     if label.is_empty() || label.len() > MAX_LABEL || label.trim_end() != label {
-        return Err(HsmError::Config(
-            "a token label has 1 to 32 bytes and does not end in a space",
-        ));
+        return Err(HsmError::Config("a token label has 1 to 32 bytes and does not end in a space"));
     }
     let module = Module::load(module)?;
     let lease = module.enter();
     let pkcs11 = lease.pkcs11();
     let existing = token::initialized(pkcs11)?;
     if let Some((_, token)) = existing.into_iter().find(|(_, token)| token.label == label) {
-        return Err(HsmError::TokenExists {
-            label: label.to_owned(),
-            serial: token.serial,
-        });
+        return Err(HsmError::TokenExists { label: label.to_owned(), serial: token.serial });
     }
     let (free, info) = free_slot(pkcs11)?;
     // Checked beforehand: a token that refuses the PIN later is left without one.
     let (shortest, longest) = (info.min_pin_length(), info.max_pin_length());
-    if [so_pin, pin]
-        .iter()
-        .any(|pin| !(shortest..=longest).contains(&pin.len()))
-    {
+    if [so_pin, pin].iter().any(|pin| !(shortest..=longest).contains(&pin.len())) {
         return Err(HsmError::PinLength { shortest, longest });
     }
-    pkcs11
-        .init_token(free, so_pin.expose(), label)
-        .doing("initialising the token")?;
+    pkcs11.init_token(free, so_pin.expose(), label).doing("initialising the token")?;
 
     // Some modules give an initialised token another slot.
     let (slot, token) = token::find(pkcs11, &TokenSelector::Label(label.to_owned()))?;
     let session = pkcs11.open_rw_session(slot).doing("opening a session")?;
-    session
-        .login(UserType::So, Some(so_pin.expose()))
-        .doing("logging in as security officer")?;
-    session
-        .init_pin(pin.expose())
-        .doing("setting the user PIN")?;
+    session.login(UserType::So, Some(so_pin.expose())).doing("logging in as security officer")?;
+    session.init_pin(pin.expose()).doing("setting the user PIN")?;
     session.logout().doing("logging out")?;
     Ok(token)
 }
@@ -123,10 +104,7 @@ pub fn init_keys(config: &HsmConfig) -> Result<Vec<CreatedKey>, HsmError> {
             .collect()),
         Err(error) => {
             for object in made {
-                if let Err(left) = session
-                    .destroy_object(object)
-                    .doing("removing a half-made set")
-                {
+                if let Err(left) = session.destroy_object(object).doing("removing a half-made set") {
                     tracing::error!(event = "hsm_init_left_key", %left);
                 }
             }
@@ -135,22 +113,10 @@ pub fn init_keys(config: &HsmConfig) -> Result<Vec<CreatedKey>, HsmError> {
     }
 }
 
-fn log_in_to_write(
-    module: &Module,
-    lease: &Lease<'_>,
-    config: &HsmConfig,
-) -> Result<Session, HsmError> {
+fn log_in_to_write(module: &Module, lease: &Lease<'_>, config: &HsmConfig) -> Result<Session, HsmError> {
     let (slot, token) = token::find(lease.pkcs11(), &config.token)?;
-    let session = lease
-        .pkcs11()
-        .open_rw_session(slot)
-        .doing("opening a session")?;
-    let target = Target {
-        module: module.path(),
-        pkcs11: lease.pkcs11(),
-        slot,
-        serial: &token.serial,
-    };
+    let session = lease.pkcs11().open_rw_session(slot).doing("opening a session")?;
+    let target = Target { module: module.path(), pkcs11: lease.pkcs11(), slot, serial: &token.serial };
     log_in(&session, &target, &config.pin, Occasion::Configured)?;
     Ok(session)
 }
@@ -177,10 +143,8 @@ fn make_kek(session: &Session, epoch: u32) -> Result<ObjectHandle, HsmError> {
         Attribute::Derive(false),
         Attribute::AllowedMechanisms(vec![MechanismType::AES_GCM]),
     ]);
-    limited_if_known(&template, |template| {
-        session.generate_key(&Mechanism::AesKeyGen, template)
-    })
-    .doing("making the KEK")
+    limited_if_known(&template, |template| session.generate_key(&Mechanism::AesKeyGen, template))
+        .doing("making the KEK")
 }
 
 fn make_pair(session: &Session, purpose: KeyPurpose) -> Result<[ObjectHandle; 2], HsmError> {
@@ -208,9 +172,8 @@ fn make_pair(session: &Session, purpose: KeyPurpose) -> Result<[ObjectHandle; 2]
         Attribute::Derive(false),
         Attribute::AllowedMechanisms(vec![MechanismType::ECDSA]),
     ]);
-    let made = limited_if_known(&private, |private| {
-        session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, private)
-    });
+    let made =
+        limited_if_known(&private, |private| session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, private));
     let (public, private) = made.doing("making a signing key")?;
     Ok([public, private])
 }

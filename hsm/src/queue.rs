@@ -24,15 +24,8 @@ pub(crate) enum NotTaken {
 
 impl<T> Queue<T> {
     pub(crate) fn new(capacity: usize) -> Self {
-        let waiting = Waiting {
-            items: VecDeque::with_capacity(capacity),
-            closed: false,
-        };
-        Self {
-            waiting: Mutex::new(waiting),
-            changed: Condvar::new(),
-            capacity,
-        }
+        let waiting = Waiting { items: VecDeque::with_capacity(capacity), closed: false };
+        Self { waiting: Mutex::new(waiting), changed: Condvar::new(), capacity }
     }
 
     /// Adds an item, or refuses it at once. Before it refuses for lack of room, it drops items that nobody wants
@@ -63,10 +56,7 @@ impl<T> Queue<T> {
             if let Some(item) = waiting.items.pop_front() {
                 return Some(item);
             }
-            waiting = self
-                .changed
-                .wait(waiting)
-                .unwrap_or_else(PoisonError::into_inner);
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -58,10 +58,7 @@ mod tests {
 
     #[test]
     fn printing_a_key_shows_nothing_of_it() {
-        assert_eq!(
-            format!("{:?}", Secret32::fill(|k| k.fill(7))),
-            "Secret32([REDACTED])"
-        );
+        assert_eq!(format!("{:?}", Secret32::fill(|k| k.fill(7))), "Secret32([REDACTED])");
     }
 
     #[test]
@@ -73,9 +70,6 @@ mod tests {
 
     #[test]
     fn random_keys_differ() {
-        assert_ne!(
-            Secret32::random().unwrap().expose(),
-            Secret32::random().unwrap().expose()
-        );
+        assert_ne!(Secret32::random().unwrap().expose(), Secret32::random().unwrap().expose());
     }
 }

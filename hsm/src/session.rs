@@ -41,35 +41,19 @@ impl OpenSession {
         // Found anew each time: slots change their numbers when a module is initialised anew.
         let (slot, token) = token::find(lease.pkcs11(), &config.token)?;
         known.map_or(Ok(()), |known| known.expect_same_token(&token))?;
-        let occasion = if known.is_some() {
-            Occasion::Background
-        } else {
-            Occasion::Configured
-        };
+        let occasion = if known.is_some() { Occasion::Background } else { Occasion::Configured };
         // Not closed on drop: after the module was initialised anew its handle may be another session's.
-        let session = lease
-            .pkcs11()
-            .open_ro_session_no_drop(slot)
-            .doing("opening a session")?;
-        let target = Target {
-            module: module.path(),
-            pkcs11: lease.pkcs11(),
-            slot,
-            serial: &token.serial,
-        };
-        let keys = log_in(&session, &target, &config.pin, occasion)
-            .and_then(|()| Keys::find(&session))
-            .and_then(|keys| match known {
-                Some(known) => known.expect_same_keys(&keys.status()?).map(|()| keys),
-                None => Ok(keys),
+        let session = lease.pkcs11().open_ro_session_no_drop(slot).doing("opening a session")?;
+        let target = Target { module: module.path(), pkcs11: lease.pkcs11(), slot, serial: &token.serial };
+        let keys =
+            log_in(&session, &target, &config.pin, occasion).and_then(|()| Keys::find(&session)).and_then(|keys| {
+                match known {
+                    Some(known) => known.expect_same_keys(&keys.status()?).map(|()| keys),
+                    None => Ok(keys),
+                }
             });
         match keys {
-            Ok(keys) => Ok(Self {
-                session,
-                token,
-                keys,
-                epoch: lease.epoch(),
-            }),
+            Ok(keys) => Ok(Self { session, token, keys, epoch: lease.epoch() }),
             Err(error) => {
                 close(session);
                 Err(error)
@@ -134,41 +118,26 @@ impl OpenSession {
     }
 
     /// ECDSA over a SHA-256 digest; `r ‖ s`, verified.
-    pub(crate) fn sign(
-        &self,
-        purpose: KeyPurpose,
-        digest: &[u8; 32],
-    ) -> Result<[u8; 64], HsmError> {
+    pub(crate) fn sign(&self, purpose: KeyPurpose, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
         let pair = self.keys.pair(purpose)?;
-        let bytes = self
-            .session
-            .sign(&Mechanism::Ecdsa, pair.private, digest)
-            .doing("signing a digest")?;
+        let bytes = self.session.sign(&Mechanism::Ecdsa, pair.private, digest).doing("signing a digest")?;
         let bad = || HsmError::BadSignature { id: purpose.id() };
         let signature = Signature::from_slice(&bytes).map_err(|_| bad())?;
-        pair.public
-            .verify_prehash(digest, &signature)
-            .map_err(|_| bad())?;
+        pair.public.verify_prehash(digest, &signature).map_err(|_| bad())?;
         bytes.try_into().map_err(|_| bad())
     }
 
     pub(crate) fn random(&self, count: usize) -> Result<Zeroizing<Vec<u8>>, HsmError> {
         let mut bytes = Zeroizing::new(vec![0; count]);
-        self.session
-            .generate_random_slice(&mut bytes)
-            .doing("drawing random bytes")?;
+        self.session.generate_random_slice(&mut bytes).doing("drawing random bytes")?;
         Ok(bytes)
     }
 
     /// Asks the token for something that it cannot answer from memory if it is gone.
     pub(crate) fn probe(&self) -> Result<(), HsmError> {
-        self.session
-            .get_session_info()
-            .doing("probing the session")?;
+        self.session.get_session_info().doing("probing the session")?;
         let identity = self.keys.pair(KeyPurpose::Identity)?;
-        self.session
-            .get_attributes(identity.private, &[AttributeType::Id])
-            .doing("probing the token")?;
+        self.session.get_attributes(identity.private, &[AttributeType::Id]).doing("probing the token")?;
         Ok(())
     }
 
@@ -176,10 +145,7 @@ impl OpenSession {
         let kek = self
             .keys
             .kek(binding.kek_epoch)
-            .ok_or_else(|| HsmError::UnknownKek {
-                kek_id: binding.kek_id(),
-                kek_epoch: binding.kek_epoch,
-            })?;
+            .ok_or_else(|| HsmError::UnknownKek { kek_id: binding.kek_id(), kek_epoch: binding.kek_epoch })?;
         Ok(kek.handle)
     }
 
@@ -198,19 +164,14 @@ impl OpenSession {
         let mut iv = asked;
         let blob = {
             let mechanism = gcm(&mut iv, aad)?;
-            self.session
-                .encrypt(&mechanism, kek, plain)
-                .doing("wrapping a key")?
+            self.session.encrypt(&mechanism, kek, plain).doing("wrapping a key")?
         };
         match alg {
             WrapAlgorithm::HostIv if iv != asked => Err(canary("it changed the host's IV")),
             WrapAlgorithm::TokenIv if iv == asked => Err(canary("it wrote no IV of its own back")),
             _ => {
                 let blob = blob.try_into();
-                Ok((
-                    iv,
-                    blob.map_err(|_| canary("its ciphertext has the wrong length"))?,
-                ))
+                Ok((iv, blob.map_err(|_| canary("its ciphertext has the wrong length"))?))
             }
         }
     }
@@ -223,43 +184,32 @@ impl OpenSession {
         blob: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, HsmError> {
         let mechanism = gcm(&mut iv, aad)?;
-        self.session
-            .decrypt(&mechanism, kek, blob)
-            .doing("unwrapping a key")
-            .map(Zeroizing::new)
+        self.session.decrypt(&mechanism, kek, blob).doing("unwrapping a key").map(Zeroizing::new)
     }
 
     /// Whether the token decrypts what it encrypts, tried on a public constant.
     fn opens_own(&self, kek: ObjectHandle) -> bool {
-        [WrapAlgorithm::HostIv, WrapAlgorithm::TokenIv]
-            .into_iter()
-            .any(|alg| {
-                let sealed = self.encrypt(alg, kek, &[0; 32], &[0; 32]);
-                let opened = sealed.and_then(|(iv, blob)| self.decrypt(kek, iv, &[0; 32], &blob));
-                opened.is_ok_and(|plain| *plain == [0; 32])
-            })
+        [WrapAlgorithm::HostIv, WrapAlgorithm::TokenIv].into_iter().any(|alg| {
+            let sealed = self.encrypt(alg, kek, &[0; 32], &[0; 32]);
+            let opened = sealed.and_then(|(iv, blob)| self.decrypt(kek, iv, &[0; 32], &blob));
+            opened.is_ok_and(|plain| *plain == [0; 32])
+        })
     }
 }
 
 fn gcm<'a>(iv: &'a mut [u8; IV_LEN], aad: &'a [u8]) -> Result<Mechanism<'a>, HsmError> {
     let tag_bits = (TAG_LEN as u64 * 8).into();
-    Ok(Mechanism::AesGcm(
-        GcmParams::new(iv, aad, tag_bits).doing("preparing AES-GCM")?,
-    ))
+    Ok(Mechanism::AesGcm(GcmParams::new(iv, aad, tag_bits).doing("preparing AES-GCM")?))
 }
 
 fn random_iv() -> Result<[u8; IV_LEN], HsmError> {
     let mut iv = [0; IV_LEN];
-    OsRng
-        .try_fill_bytes(&mut iv)
-        .map_err(|_| HsmError::NoRandomness)?;
+    OsRng.try_fill_bytes(&mut iv).map_err(|_| HsmError::NoRandomness)?;
     Ok(iv)
 }
 
 fn canary(problem: &str) -> HsmError {
-    HsmError::Canary {
-        problem: problem.to_owned(),
-    }
+    HsmError::Canary { problem: problem.to_owned() }
 }
 
 fn close(session: Session) {

@@ -51,15 +51,8 @@ struct Inner {
 
 impl StateCell {
     pub(crate) fn new(serial: String, threads: usize) -> Self {
-        let inner = Inner {
-            state: HsmState::Ready,
-            calls: vec![None; threads],
-        };
-        Self {
-            serial,
-            inner: Mutex::new(inner),
-            changed: Condvar::new(),
-        }
+        let inner = Inner { state: HsmState::Ready, calls: vec![None; threads] };
+        Self { serial, inner: Mutex::new(inner), changed: Condvar::new() }
     }
 
     /// The state, with threads that are stuck inside the module for longer than `limit` taken into account.
@@ -67,9 +60,7 @@ impl StateCell {
         let inner = self.lock();
         match (&inner.state, stuck_since(&inner.calls, limit)) {
             (HsmState::Ready, Some(age)) => HsmState::Unavailable {
-                since: SystemTime::now()
-                    .checked_sub(age)
-                    .unwrap_or(SystemTime::UNIX_EPOCH),
+                since: SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH),
                 reason: "every HSM thread is inside a call that does not end".into(),
             },
             (state, _) => state.clone(),
@@ -84,12 +75,8 @@ impl StateCell {
     fn refusal(&self, state: HsmState) -> Option<HsmError> {
         match state {
             HsmState::Ready => None,
-            HsmState::Unavailable { since, reason } => {
-                Some(HsmError::Unavailable { since, reason })
-            }
-            HsmState::PinRefused { .. } => Some(HsmError::PinRefused {
-                serial: self.serial.clone(),
-            }),
+            HsmState::Unavailable { since, reason } => Some(HsmError::Unavailable { since, reason }),
+            HsmState::PinRefused { .. } => Some(HsmError::PinRefused { serial: self.serial.clone() }),
             HsmState::Closed => Some(HsmError::Closed),
         }
     }
@@ -100,20 +87,11 @@ impl StateCell {
         let now = SystemTime::now();
         let next = match &inner.state {
             HsmState::Closed | HsmState::PinRefused { .. } => inner.state.clone(),
-            _ if error.is_pin_refusal() => HsmState::PinRefused {
-                since: now,
-                reason: error.to_string(),
-            },
-            HsmState::Unavailable { since, .. } => HsmState::Unavailable {
-                since: *since,
-                reason: error.to_string(),
-            },
+            _ if error.is_pin_refusal() => HsmState::PinRefused { since: now, reason: error.to_string() },
+            HsmState::Unavailable { since, .. } => HsmState::Unavailable { since: *since, reason: error.to_string() },
             HsmState::Ready => {
                 tracing::error!(event = "hsm_unavailable", %error);
-                HsmState::Unavailable {
-                    since: now,
-                    reason: error.to_string(),
-                }
+                HsmState::Unavailable { since: now, reason: error.to_string() }
             }
         };
         inner.state = next.clone();
@@ -140,9 +118,7 @@ impl StateCell {
     /// Sleeps until the token is lost, the HSM is closed, or `pause` is over. After a refused PIN there is nothing
     /// left to wake for but the closing.
     pub(crate) fn wait(&self, pause: Duration) -> Wake {
-        let quiet = |inner: &mut Inner| {
-            matches!(inner.state, HsmState::Ready | HsmState::PinRefused { .. })
-        };
+        let quiet = |inner: &mut Inner| matches!(inner.state, HsmState::Ready | HsmState::PinRefused { .. });
         self.wait_while(pause, quiet)
     }
 
@@ -152,9 +128,7 @@ impl StateCell {
     }
 
     fn wait_while(&self, pause: Duration, condition: impl Fn(&mut Inner) -> bool) -> Wake {
-        let waited = self
-            .changed
-            .wait_timeout_while(self.lock(), pause, condition);
+        let waited = self.changed.wait_timeout_while(self.lock(), pause, condition);
         let (inner, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         match inner.state {
             HsmState::Closed => Wake::Closed,
@@ -184,9 +158,6 @@ impl StateCell {
 
 /// How long the youngest call lasts, if every thread is in one and all last longer than `limit`.
 fn stuck_since(calls: &[Option<Instant>], limit: Duration) -> Option<Duration> {
-    let ages: Option<Vec<_>> = calls
-        .iter()
-        .map(|began| began.map(|b| b.elapsed()))
-        .collect();
+    let ages: Option<Vec<_>> = calls.iter().map(|began| began.map(|b| b.elapsed())).collect();
     ages?.into_iter().min().filter(|age| *age > limit)
 }

@@ -45,31 +45,16 @@ impl TokenDescription {
 }
 
 /// Finds the token; exactly one may match.
-pub(crate) fn find(
-    pkcs11: &Pkcs11,
-    selector: &TokenSelector,
-) -> Result<(Slot, TokenDescription), HsmError> {
+pub(crate) fn find(pkcs11: &Pkcs11, selector: &TokenSelector) -> Result<(Slot, TokenDescription), HsmError> {
     let all = initialized(pkcs11)?;
-    let mut matching: Vec<_> = all
-        .iter()
-        .filter(|(_, token)| token.matches(selector))
-        .collect();
+    let mut matching: Vec<_> = all.iter().filter(|(_, token)| token.matches(selector)).collect();
     match (matching.pop(), matching.is_empty()) {
         (Some(found), true) => Ok(found.clone()),
-        (None, _) => Err(HsmError::NoToken {
-            selector: selector.clone(),
-            present: list(&all),
-        }),
+        (None, _) => Err(HsmError::NoToken { selector: selector.clone(), present: list(&all) }),
         (Some(last), false) => {
             matching.push(last);
-            let serials: Vec<_> = matching
-                .iter()
-                .map(|(_, token)| token.serial.as_str())
-                .collect();
-            Err(HsmError::SeveralTokens {
-                selector: selector.clone(),
-                serials: serials.join(", "),
-            })
+            let serials: Vec<_> = matching.iter().map(|(_, token)| token.serial.as_str()).collect();
+            Err(HsmError::SeveralTokens { selector: selector.clone(), serials: serials.join(", ") })
         }
     }
 }
@@ -79,8 +64,7 @@ pub(crate) fn initialized(pkcs11: &Pkcs11) -> Result<Vec<(Slot, TokenDescription
     let slots = pkcs11.get_slots_with_token().doing("listing the tokens")?;
     let tokens = slots.into_iter().filter_map(|slot| {
         let info = pkcs11.get_token_info(slot).ok()?;
-        info.token_initialized()
-            .then(|| (slot, TokenDescription::of(&info)))
+        info.token_initialized().then(|| (slot, TokenDescription::of(&info)))
     });
     Ok(tokens.collect())
 }
@@ -89,9 +73,7 @@ fn list(tokens: &[(Slot, TokenDescription)]) -> String {
     if tokens.is_empty() {
         return "none".into();
     }
-    let names: Vec<_> = tokens
-        .iter()
-        .map(|(_, token)| format!("{:?} (serial {})", token.label, token.serial))
-        .collect();
+    let names: Vec<_> =
+        tokens.iter().map(|(_, token)| format!("{:?} (serial {})", token.label, token.serial)).collect();
     names.join(", ")
 }

@@ -83,9 +83,6 @@ mod tests {
     #[test]
     fn pauses_double_from_a_quarter_second_to_half_a_minute() {
         let millis: Vec<_> = pauses().take(9).map(|pause| pause.as_millis()).collect();
-        assert_eq!(
-            millis,
-            [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]
-        );
+        assert_eq!(millis, [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
     }
 }

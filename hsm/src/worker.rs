@@ -105,11 +105,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, thread: usize) -> Self {
-        Self {
-            shared,
-            thread,
-            session: None,
-        }
+        Self { shared, thread, session: None }
     }
 
     /// The life of a worker thread: one call after another until the queue is closed.

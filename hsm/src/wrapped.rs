@@ -63,15 +63,8 @@ pub(crate) struct Binding {
 impl Binding {
     /// What the entry says about itself, unless it contradicts itself.
     pub(crate) fn of(entry: &WrappedKey) -> Result<Self, HsmError> {
-        let binding = Self {
-            alg: entry.alg,
-            kek_epoch: entry.kek_epoch,
-        };
-        if entry.ckm == CKM_AES_GCM && entry.kek_id == binding.kek_id() {
-            Ok(binding)
-        } else {
-            Err(HsmError::Rejected)
-        }
+        let binding = Self { alg: entry.alg, kek_epoch: entry.kek_epoch };
+        if entry.ckm == CKM_AES_GCM && entry.kek_id == binding.kek_id() { Ok(binding) } else { Err(HsmError::Rejected) }
     }
 
     pub(crate) fn kek_id(&self) -> String {
@@ -93,11 +86,8 @@ impl Binding {
     /// (RFC 8949 §4.2): an array in this order, shortest lengths.
     pub(crate) fn aad(&self, context: &[u8]) -> Result<[u8; 32], HsmError> {
         let mut fields = Vec::new();
-        ciborium::into_writer(
-            &(self.alg.name(), CKM_AES_GCM, self.kek_id(), self.kek_epoch),
-            &mut fields,
-        )
-        .map_err(|_| HsmError::Encoding("the fields of a wrapped key"))?;
+        ciborium::into_writer(&(self.alg.name(), CKM_AES_GCM, self.kek_id(), self.kek_epoch), &mut fields)
+            .map_err(|_| HsmError::Encoding("the fields of a wrapped key"))?;
         let mut hash = Sha256::new();
         hash.update((context.len() as u64).to_be_bytes());
         hash.update(context);
@@ -113,11 +103,7 @@ pub(crate) fn kek_id(epoch: u32) -> String {
 
 /// The epoch in a KEK's `CKA_ID`; `None` for anything that [`kek_id`] would not have written.
 pub(crate) fn kek_epoch(id: &[u8]) -> Option<u32> {
-    let epoch = std::str::from_utf8(id)
-        .ok()?
-        .strip_prefix("kek/")?
-        .parse()
-        .ok()?;
+    let epoch = std::str::from_utf8(id).ok()?.strip_prefix("kek/")?.parse().ok()?;
     (kek_id(epoch).as_bytes() == id).then_some(epoch)
 }
 
@@ -127,11 +113,7 @@ mod tests {
     use super::*;
 
     fn entry() -> WrappedKey {
-        Binding {
-            alg: WrapAlgorithm::HostIv,
-            kek_epoch: 3,
-        }
-        .entry([1; IV_LEN], [2; 48])
+        Binding { alg: WrapAlgorithm::HostIv, kek_epoch: 3 }.entry([1; IV_LEN], [2; 48])
     }
 
     fn through_cbor(entry: &WrappedKey) -> WrappedKey {
@@ -166,26 +148,17 @@ mod tests {
     #[test]
     fn the_recorded_name_is_the_authenticated_name() {
         for alg in [WrapAlgorithm::HostIv, WrapAlgorithm::TokenIv] {
-            assert_eq!(
-                ciborium::Value::serialized(&alg).unwrap().as_text(),
-                Some(alg.name())
-            );
+            assert_eq!(ciborium::Value::serialized(&alg).unwrap().as_text(), Some(alg.name()));
         }
     }
 
     #[test]
     fn aad_follows_its_definition() {
-        let binding = Binding {
-            alg: WrapAlgorithm::HostIv,
-            kek_epoch: 1,
-        };
+        let binding = Binding { alg: WrapAlgorithm::HostIv, kek_epoch: 1 };
         let mut input = 3_u64.to_be_bytes().to_vec();
         input.extend(b"ctx");
         input.extend(b"\x84\x73aes-256-gcm/host-iv\x19\x10\x87\x65kek/1\x01");
-        assert_eq!(
-            binding.aad(b"ctx").unwrap(),
-            <[u8; 32]>::from(Sha256::digest(input))
-        );
+        assert_eq!(binding.aad(b"ctx").unwrap(), <[u8; 32]>::from(Sha256::digest(input)));
     }
 
     #[test]
@@ -211,15 +184,7 @@ mod tests {
     #[test]
     fn only_plain_epochs_name_a_kek() {
         assert_eq!(kek_epoch(b"kek/12"), Some(12));
-        for id in [
-            "kek/",
-            "kek/01",
-            "kek/+1",
-            "kek/1 ",
-            "kek/4294967296",
-            "kek",
-            "xkek/1",
-        ] {
+        for id in ["kek/", "kek/01", "kek/+1", "kek/1 ", "kek/4294967296", "kek", "xkek/1"] {
             assert_eq!(kek_epoch(id.as_bytes()), None, "{id}");
         }
     }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use casemate_mpc::aux::{AuxInfo, AuxSetup};
 use casemate_mpc::primes::PrimePair;
 use casemate_mpc::{
-    Cggmp21, DkgParams, Engine, ExecutionId, Inbound, KeyShare, Limits, Outbound, Recipient,
-    Scheme, Session, SignParams, Wiring,
+    Cggmp21, DkgParams, Engine, ExecutionId, Inbound, KeyShare, Limits, Outbound, Recipient, Scheme, Session,
+    SignParams, Wiring,
 };
 use futures::future::join_all;
 use rand::RngCore;
@@ -25,17 +25,8 @@ async fn main() {
     casemate_mpc::cpu::check_baseline().expect("this CPU");
     let engine = &Engine::start(None).expect("threads");
     let path = std::env::args().nth(1);
-    let path = path.unwrap_or_else(|| {
-        concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/data/safe-primes-1536.json"
-        )
-        .into()
-    });
-    println!(
-        "{:<26} {:>12} {:>14} {:>18}",
-        "step", "wall ms", "CPU ms/party", "bytes sent/party"
-    );
+    let path = path.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/safe-primes-1536.json").into());
+    println!("{:<26} {:>12} {:>14} {:>18}", "step", "wall ms", "CPU ms/party", "bytes sent/party");
     for (t, n) in [(2, 3), (3, 5)] {
         let mut pairs = prime_pairs(&path).into_iter();
         let id = execution_id();
@@ -44,33 +35,14 @@ async fn main() {
             let mut pairs = pairs.into_iter();
             parties(n, move |index, wiring| {
                 let primes = pairs.next().expect("enough prime pairs");
-                engine.aux_info(
-                    AuxSetup {
-                        execution_id: id,
-                        index,
-                        parties: n,
-                        primes,
-                    },
-                    Limits::aux(n),
-                    wiring,
-                )
+                engine.aux_info(AuxSetup { execution_id: id, index, parties: n, primes }, Limits::aux(n), wiring)
             })
         })
         .await;
         let keys = measured(&format!("key generation, {t}-of-{n}"), REPEAT, n, || {
             let execution_id = execution_id();
             parties(n, move |position, wiring| {
-                <Cggmp21>::dkg(
-                    engine,
-                    DkgParams {
-                        execution_id,
-                        position,
-                        t,
-                        n,
-                    },
-                    Limits::dkg(n),
-                    wiring,
-                )
+                <Cggmp21>::dkg(engine, DkgParams { execution_id, position, t, n }, Limits::dkg(n), wiring)
             })
         })
         .await;
@@ -79,15 +51,8 @@ async fn main() {
             .zip(&aux)
             .map(|(key, aux)| Arc::new(KeyShare::from_parts(key, aux).expect("they fit")))
             .collect();
-        println!(
-            "{:<26} {:>12} bytes",
-            "key share, stored",
-            shares[0].to_bytes().expect("encodes").len()
-        );
-        measured(&format!("signing, {t}-of-{n}"), REPEAT, t, || {
-            sign(engine, &shares, t)
-        })
-        .await;
+        println!("{:<26} {:>12} bytes", "key share, stored", shares[0].to_bytes().expect("encodes").len());
+        measured(&format!("signing, {t}-of-{n}"), REPEAT, t, || sign(engine, &shares, t)).await;
         if t == 2 {
             delay_of_other_work(engine, &shares).await;
         }
@@ -124,10 +89,7 @@ async fn delay_of_other_work(engine: &Engine, shares: &[Arc<KeyShare>]) {
             let due = Instant::now() + tick;
             tokio::time::sleep(tick).await;
             worst = worst.max(due.elapsed());
-            WORST_MICROS.fetch_max(
-                u64::try_from(worst.as_micros()).unwrap_or(u64::MAX),
-                Ordering::Relaxed,
-            );
+            WORST_MICROS.fetch_max(u64::try_from(worst.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     };
     tokio::select! {
@@ -135,11 +97,7 @@ async fn delay_of_other_work(engine: &Engine, shares: &[Arc<KeyShare>]) {
         () = watch => {}
     }
     let worst = WORST_MICROS.load(Ordering::Relaxed);
-    println!(
-        "{:<26} {:>12.1} (latest tick on the caller's thread while 20 sessions sign)",
-        "delay",
-        ms(worst)
-    );
+    println!("{:<26} {:>12.1} (latest tick on the caller's thread while 20 sessions sign)", "delay", ms(worst));
 }
 
 static WORST_MICROS: AtomicU64 = AtomicU64::new(0);
@@ -157,20 +115,12 @@ where
     }
     let wall = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX) / u64::from(times);
     let cpu = (cpu_micros() - cpu) / u64::from(times) / u64::from(parties);
-    println!(
-        "{step:<26} {:>12.1} {:>14.1} {:>18}",
-        ms(wall),
-        ms(cpu),
-        sent / u64::from(parties)
-    );
+    println!("{step:<26} {:>12.1} {:>14.1} {:>18}", ms(wall), ms(cpu), sent / u64::from(parties));
     last
 }
 
 /// Runs one session per party over channels; gives their results and the bytes of all bodies sent, each counted once.
-fn parties<T>(
-    count: u16,
-    mut start: impl FnMut(u16, Wiring) -> Session<T>,
-) -> impl Future<Output = (Vec<T>, u64)> {
+fn parties<T>(count: u16, mut start: impl FnMut(u16, Wiring) -> Session<T>) -> impl Future<Output = (Vec<T>, u64)> {
     let mut inboxes = Vec::new();
     let mut outboxes = Vec::new();
     let mut sessions = Vec::new();
@@ -182,35 +132,19 @@ fn parties<T>(
         sessions.push(start(party, Wiring { incoming, outgoing }));
     }
     async move {
-        let posts = (0u16..)
-            .zip(outboxes)
-            .map(|(from, outbox)| post(from, outbox, inboxes.clone()));
+        let posts = (0u16..).zip(outboxes).map(|(from, outbox)| post(from, outbox, inboxes.clone()));
         let (results, sent) = futures::join!(join_all(sessions), join_all(posts));
-        (
-            results
-                .into_iter()
-                .map(|result| result.expect("honest parties"))
-                .collect(),
-            sent.into_iter().sum(),
-        )
+        (results.into_iter().map(|result| result.expect("honest parties")).collect(), sent.into_iter().sum())
     }
 }
 
-async fn post(
-    from: u16,
-    mut outbox: mpsc::Receiver<Outbound>,
-    inboxes: Vec<mpsc::Sender<Inbound>>,
-) -> u64 {
+async fn post(from: u16, mut outbox: mpsc::Receiver<Outbound>, inboxes: Vec<mpsc::Sender<Inbound>>) -> u64 {
     let mut sent = 0;
     while let Some(Outbound { to, body, .. }) = outbox.recv().await {
         sent += body.len() as u64;
         for (party, inbox) in (0u16..).zip(&inboxes) {
             if party != from && (to == Recipient::All || to == Recipient::One(party)) {
-                let message = Inbound {
-                    from,
-                    broadcast: to == Recipient::All,
-                    body: body.clone(),
-                };
+                let message = Inbound { from, broadcast: to == Recipient::All, body: body.clone() };
                 // Who has finished does not read any more.
                 drop(inbox.send(message).await);
             }
@@ -222,14 +156,11 @@ async fn post(
 fn prime_pairs(path: &str) -> Vec<PrimePair> {
     let text = std::fs::read_to_string(path).expect("the file with safe primes");
     let pairs: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
-    let number = |pair: &serde_json::Value, key: &str| {
-        hex::decode(pair[key].as_str().expect("hex")).expect("hex")
-    };
+    let number = |pair: &serde_json::Value, key: &str| hex::decode(pair[key].as_str().expect("hex")).expect("hex");
     pairs
         .iter()
         .map(|pair| {
-            PrimePair::from_bytes(&[vec![1], number(pair, "p"), number(pair, "q")].concat())
-                .expect("safe primes")
+            PrimePair::from_bytes(&[vec![1], number(pair, "p"), number(pair, "q")].concat()).expect("safe primes")
         })
         .collect()
 }

@@ -62,12 +62,12 @@ pub fn decode<T: Serialize + DeserializeOwned>(body: &[u8], caps: Caps) -> Resul
     if body.len() > caps.body {
         return Err(CodecError::TooLong(caps.body));
     }
-    let shape: Value = ciborium::de::from_reader_with_recursion_limit(body, MAX_DEPTH)
-        .map_err(|_| CodecError::Malformed)?;
+    let shape: Value =
+        ciborium::de::from_reader_with_recursion_limit(body, MAX_DEPTH).map_err(|_| CodecError::Malformed)?;
     check_strings(&shape, caps.string)?;
     drop(shape);
-    let message: T = ciborium::de::from_reader_with_recursion_limit(body, MAX_DEPTH)
-        .map_err(|_| CodecError::Unexpected)?;
+    let message: T =
+        ciborium::de::from_reader_with_recursion_limit(body, MAX_DEPTH).map_err(|_| CodecError::Unexpected)?;
     if encode(&message)? != body {
         return Err(CodecError::NotCanonical);
     }
@@ -98,10 +98,7 @@ mod tests {
 
     use super::*;
 
-    const CAPS: Caps = Caps {
-        body: 4096,
-        string: 256,
-    };
+    const CAPS: Caps = Caps { body: 4096, string: 256 };
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Sample {
@@ -110,10 +107,7 @@ mod tests {
     }
 
     fn sample() -> Sample {
-        Sample {
-            number: Integer::from(-255),
-            list: vec![1, 2, 3],
-        }
+        Sample { number: Integer::from(-255), list: vec![1, 2, 3] }
     }
 
     fn body_of(value: &Value) -> Vec<u8> {
@@ -142,23 +136,12 @@ mod tests {
     #[test]
     fn an_integer_has_one_encoding_only() {
         assert!(
-            decode::<Sample>(&integer(10, "-255"), CAPS).is_ok()
-                != decode::<Sample>(&integer(16, "-ff"), CAPS).is_ok()
+            decode::<Sample>(&integer(10, "-255"), CAPS).is_ok() != decode::<Sample>(&integer(16, "-ff"), CAPS).is_ok()
         );
-        for (radix, digits) in [
-            (10, "0255"),
-            (10, "+255"),
-            (10, "-0"),
-            (16, "FF"),
-            (16, "0ff"),
-            (2, "11"),
-            (10, "2_5"),
-            (10, " 1"),
-        ] {
-            assert!(
-                decode::<Sample>(&integer(radix, digits), CAPS).is_err(),
-                "{radix} {digits}"
-            );
+        for (radix, digits) in
+            [(10, "0255"), (10, "+255"), (10, "-0"), (16, "FF"), (16, "0ff"), (2, "11"), (10, "2_5"), (10, " 1")]
+        {
+            assert!(decode::<Sample>(&integer(radix, digits), CAPS).is_err(), "{radix} {digits}");
         }
     }
 
@@ -172,24 +155,15 @@ mod tests {
     #[test]
     fn unknown_fields_are_refused() {
         let mut value = Value::serialized(&sample()).expect("a value");
-        value
-            .as_map_mut()
-            .expect("a map")
-            .push((Value::from("more"), Value::from(1)));
+        value.as_map_mut().expect("a map").push((Value::from("more"), Value::from(1)));
         assert!(decode::<Sample>(&body_of(&value), CAPS).is_err());
     }
 
     #[test]
     fn caps_hold_before_decoding() {
-        assert_eq!(
-            decode::<Sample>(&vec![0; 4097], CAPS),
-            Err(CodecError::TooLong(4096))
-        );
+        assert_eq!(decode::<Sample>(&vec![0; 4097], CAPS), Err(CodecError::TooLong(4096)));
         let long = integer(16, &"f".repeat(257));
-        assert_eq!(
-            decode::<Sample>(&long, CAPS),
-            Err(CodecError::StringTooLong(256))
-        );
+        assert_eq!(decode::<Sample>(&long, CAPS), Err(CodecError::StringTooLong(256)));
         let mut deep = vec![0x81; 64];
         deep.push(0);
         assert_eq!(decode::<Sample>(&deep, CAPS), Err(CodecError::Malformed));

@@ -28,9 +28,7 @@ impl Compute {
             .start_handler(|_| lower_priority())
             .build()
             .map_err(|error| MpcError::Threads(std::io::Error::other(error)))?;
-        Ok(Self {
-            pool: Arc::new(pool),
-        })
+        Ok(Self { pool: Arc::new(pool) })
     }
 
     /// Runs `work` on the pool and waits for it without holding the caller's thread. Several at once run side by side,
@@ -70,10 +68,7 @@ mod tests {
         let compute = Compute::start(1).expect("threads");
         let failed: Result<(), _> = compute.run(|| panic!("on purpose")).await;
         assert!(matches!(failed, Err(MpcError::Panicked)));
-        assert_eq!(
-            compute.run(|| 6 * 7).await.expect("the pool still works"),
-            42
-        );
+        assert_eq!(compute.run(|| 6 * 7).await.expect("the pool still works"), 42);
     }
 
     #[tokio::test]
@@ -81,10 +76,7 @@ mod tests {
         let compute = Compute::start(1).expect("threads");
         let own = rustix::process::getpriority_process(None).expect("own priority");
         let pool = compute
-            .run(|| {
-                rustix::process::getpriority_process(Some(rustix::thread::gettid()))
-                    .expect("priority")
-            })
+            .run(|| rustix::process::getpriority_process(Some(rustix::thread::gettid())).expect("priority"))
             .await
             .expect("runs");
         assert!(pool > own || pool == 19, "pool at {pool}, process at {own}");

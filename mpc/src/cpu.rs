@@ -10,10 +10,7 @@ use crate::error::MpcError;
 /// [`MpcError::Cpu`] says which instruction sets are missing.
 pub fn check_baseline() -> Result<(), MpcError> {
     #[cfg(target_arch = "x86_64")]
-    let (bmi2, adx) = (
-        std::arch::is_x86_feature_detected!("bmi2"),
-        std::arch::is_x86_feature_detected!("adx"),
-    );
+    let (bmi2, adx) = (std::arch::is_x86_feature_detected!("bmi2"), std::arch::is_x86_feature_detected!("adx"));
     #[cfg(not(target_arch = "x86_64"))]
     let (bmi2, adx) = (false, false);
     judge(bmi2, adx)
@@ -39,16 +36,8 @@ mod tests {
     fn a_cpu_without_the_baseline_is_told_what_is_missing() {
         assert!(judge(true, true).is_ok());
         let error = judge(false, true).expect_err("no MULX").to_string();
-        assert!(
-            error.contains("BMI2") && !error.contains("and ADX") && error.contains("Broadwell"),
-            "{error}"
-        );
-        assert!(
-            judge(true, false)
-                .expect_err("no ADX")
-                .to_string()
-                .contains("ADX")
-        );
+        assert!(error.contains("BMI2") && !error.contains("and ADX") && error.contains("Broadwell"), "{error}");
+        assert!(judge(true, false).expect_err("no ADX").to_string().contains("ADX"));
     }
 
     #[test]

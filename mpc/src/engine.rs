@@ -42,9 +42,7 @@ impl Engine {
     /// # Errors
     /// [`MpcError::Threads`] if the system refuses the threads.
     pub fn start(threads: Option<usize>) -> Result<Self, MpcError> {
-        let count = threads
-            .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
-            .max(1);
+        let count = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
         gmp_wipe::install();
         let compute = Compute::start(count)?;
         let workers = (0..count).map(Worker::start).collect::<Result<_, _>>()?;
@@ -64,15 +62,8 @@ impl Engine {
     {
         let (done, outcome) = oneshot::channel();
         let (alive, cancelled) = oneshot::channel::<()>();
-        let session = Session {
-            outcome,
-            _alive: alive,
-        };
-        let Some(worker) = self
-            .workers
-            .iter()
-            .min_by_key(|worker| worker.load.load(Ordering::Relaxed))
-        else {
+        let session = Session { outcome, _alive: alive };
+        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed)) else {
             return session;
         };
         let ticket = Ticket::take(&worker.load);
@@ -107,15 +98,8 @@ impl Engine {
     }
 
     /// Starts a run of the auxiliary-information protocol; see [`aux::generate`].
-    pub fn aux_info<L: Level>(
-        &self,
-        setup: AuxSetup,
-        limits: Limits,
-        wiring: Wiring,
-    ) -> Session<AuxInfo<L>> {
-        self.run(limits.session, move |compute| async move {
-            aux::generate(setup, limits, wiring, &compute).await
-        })
+    pub fn aux_info<L: Level>(&self, setup: AuxSetup, limits: Limits, wiring: Wiring) -> Session<AuxInfo<L>> {
+        self.run(limits.session, move |compute| async move { aux::generate(setup, limits, wiring, &compute).await })
     }
 
     /// The pool for long computations.
@@ -125,10 +109,7 @@ impl Engine {
 
     /// Sessions that are running now.
     pub fn sessions(&self) -> usize {
-        self.workers
-            .iter()
-            .map(|worker| worker.load.load(Ordering::Relaxed))
-            .sum()
+        self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).sum()
     }
 
     /// Ends all sessions with [`MpcError::Stopped`] and joins the protocol threads. Blocks for at most one step of each
@@ -147,10 +128,7 @@ impl Drop for Engine {
             if let Some(thread) = worker.thread.take()
                 && thread.join().is_err()
             {
-                tracing::error!(
-                    event = "protocol_thread_panicked",
-                    "a protocol thread had panicked"
-                );
+                tracing::error!(event = "protocol_thread_panicked", "a protocol thread had panicked");
             }
         }
     }
@@ -167,9 +145,7 @@ impl<T> Future for Session<T> {
     type Output = Result<T, MpcError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.outcome
-            .poll_unpin(context)
-            .map(|outcome| outcome.unwrap_or(Err(MpcError::Stopped)))
+        self.outcome.poll_unpin(context).map(|outcome| outcome.unwrap_or(Err(MpcError::Stopped)))
     }
 }
 
@@ -182,10 +158,7 @@ struct Worker {
 impl Worker {
     fn start(index: usize) -> Result<Self, MpcError> {
         let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(MpcError::Threads)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(MpcError::Threads)?;
         let thread = thread::Builder::new()
             .name(format!("mpc-{index}"))
             .spawn(move || {
@@ -197,11 +170,7 @@ impl Worker {
                 });
             })
             .map_err(MpcError::Threads)?;
-        Ok(Self {
-            jobs: Some(jobs),
-            load: Arc::new(AtomicUsize::new(0)),
-            thread: Some(thread),
-        })
+        Ok(Self { jobs: Some(jobs), load: Arc::new(AtomicUsize::new(0)), thread: Some(thread) })
     }
 
     /// Hands the job to the thread. If the thread is gone, dropping the job drops the session's sender, and the session
@@ -267,9 +236,7 @@ mod tests {
     #[tokio::test]
     async fn a_session_ends_at_its_limit() {
         let engine = engine();
-        let outcome: Result<(), _> = engine
-            .run(Duration::from_millis(30), |_| std::future::pending())
-            .await;
+        let outcome: Result<(), _> = engine.run(Duration::from_millis(30), |_| std::future::pending()).await;
         assert!(matches!(outcome, Err(MpcError::SessionTimeout { .. })));
         assert_eq!(engine.sessions(), 0);
     }
@@ -283,10 +250,7 @@ mod tests {
             std::future::pending().await
         });
         drop(session);
-        assert!(
-            released.await.is_err(),
-            "what the session held is dropped with it"
-        );
+        assert!(released.await.is_err(), "what the session held is dropped with it");
     }
 
     #[tokio::test]

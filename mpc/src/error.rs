@@ -23,9 +23,7 @@ pub enum MpcError {
     },
     /// The protocol failed in a way that does not tell who is at fault, such as broadcasts that differ between
     /// receivers. Nobody may be ejected on this.
-    #[error(
-        "the protocol failed in round {round} and the culprit cannot be told: {what}; start a new session"
-    )]
+    #[error("the protocol failed in round {round} and the culprit cannot be told: {what}; start a new session")]
     Unattributed {
         /// Protocol round in which the failure showed, from 1; 0 where it is not known.
         round: u16,
@@ -91,19 +89,12 @@ pub enum MpcError {
 impl MpcError {
     /// A fault of `party` in `round`.
     pub fn peer(party: u16, round: u16, what: impl Into<Cow<'static, str>>) -> Self {
-        Self::PeerFault {
-            party,
-            round,
-            what: what.into(),
-        }
+        Self::PeerFault { party, round, what: what.into() }
     }
 
     /// A failure in `round` that tells nobody's fault.
     pub fn unattributed(round: u16, what: impl Into<Cow<'static, str>>) -> Self {
-        Self::Unattributed {
-            round,
-            what: what.into(),
-        }
+        Self::Unattributed { round, what: what.into() }
     }
 
     /// Own inputs that cannot be used.
@@ -113,10 +104,7 @@ impl MpcError {
 
     /// Stored bytes that cannot be used.
     pub fn corrupt(what: &'static str, why: impl Into<Cow<'static, str>>) -> Self {
-        Self::Corrupt {
-            what,
-            why: why.into(),
-        }
+        Self::Corrupt { what, why: why.into() }
     }
 
     /// The party that is to blame, where that is certain.

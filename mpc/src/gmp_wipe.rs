@@ -99,9 +99,7 @@ unsafe extern "C" fn reallocate(block: *mut c_void, old: usize, new: usize) -> *
     let moved = allocate(new);
     // SAFETY: GMP owns `block`, which is `old` bytes long, and has no other use for it; the new block does not overlap it.
     unsafe {
-        moved
-            .cast::<u8>()
-            .copy_from_nonoverlapping(block.cast(), old.min(new));
+        moved.cast::<u8>().copy_from_nonoverlapping(block.cast(), old.min(new));
         release(block, old);
     }
     moved
@@ -140,9 +138,7 @@ mod tests {
         let record = |released: &RefCell<Option<Vec<_>>>| {
             if let Some(released) = released.borrow_mut().as_mut() {
                 // SAFETY: called with a block that is still owned, directly before it is released.
-                let zero = unsafe { std::slice::from_raw_parts(block, len) }
-                    .iter()
-                    .all(|byte| *byte == 0);
+                let zero = unsafe { std::slice::from_raw_parts(block, len) }.iter().all(|byte| *byte == 0);
                 released.push((block.addr(), len, zero));
             }
         };
@@ -152,11 +148,7 @@ mod tests {
 
     fn released(address: usize) -> Option<(usize, bool)> {
         RELEASED.with_borrow(|list| {
-            let (_, len, zero) = list
-                .as_ref()?
-                .iter()
-                .rev()
-                .find(|(at, _, _)| *at == address)?;
+            let (_, len, zero) = list.as_ref()?.iter().rev().find(|(at, _, _)| *at == address)?;
             Some((*len, *zero))
         })
     }
@@ -200,11 +192,7 @@ mod tests {
             block.write_bytes(0xAB, 1000);
             let moved = WipingAllocator.realloc(block, layout, 5000);
             assert_eq!(released(block.addr()), Some((1000, true)));
-            assert!(
-                std::slice::from_raw_parts(moved, 1000)
-                    .iter()
-                    .all(|byte| *byte == 0xAB)
-            );
+            assert!(std::slice::from_raw_parts(moved, 1000).iter().all(|byte| *byte == 0xAB));
             WipingAllocator.dealloc(moved, larger);
             assert_eq!(released(moved.addr()), Some((5000, true)));
         }

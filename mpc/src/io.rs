@@ -90,10 +90,6 @@ impl Limits {
     /// Signing by `t` parties. Messages go from one party to one party and do not grow with `t`; the time does.
     pub fn sign(t: u16) -> Self {
         let further = u64::from(t.saturating_sub(2));
-        Self {
-            round: Duration::from_secs(30),
-            session: Duration::from_secs(90 + 15 * further),
-            max_body: 64 * 1024,
-        }
+        Self { round: Duration::from_secs(30), session: Duration::from_secs(90 + 15 * further), max_body: 64 * 1024 }
     }
 }

@@ -14,6 +14,7 @@ use rug::integer::{IsPrime, Order};
 use zeroize::Zeroizing;
 
 use crate::aux::arith::{random_bits, wipe};
+use crate::levels::{Level, SecurityLevel128};
 
 /// Length in bits of each prime at the level that signs real keys.
 pub const PRIME_BITS: u32 = 1536;
@@ -49,14 +50,10 @@ pub enum PrimeError {
     #[error("making safe primes was cancelled")]
     Cancelled,
     /// Stored bytes are not a prime pair of the expected size.
-    #[error(
-        "stored prime pair has a wrong length or version; discard it and let the pool make a new one"
-    )]
+    #[error("stored prime pair has a wrong length or version; discard it and let the pool make a new one")]
     Encoding,
     /// Stored numbers are not two distinct safe primes.
-    #[error(
-        "stored numbers are not two distinct safe primes; discard them and let the pool make new ones"
-    )]
+    #[error("stored numbers are not two distinct safe primes; discard them and let the pool make new ones")]
     NotSafePrimes,
 }
 
@@ -68,10 +65,7 @@ impl PrimePair {
     ///
     /// # Errors
     /// [`PrimeError::Cancelled`] once `cancel` is true.
-    pub fn generate(
-        rng: &mut (impl RngCore + CryptoRng),
-        cancel: &AtomicBool,
-    ) -> Result<Self, PrimeError> {
+    pub fn generate(rng: &mut (impl RngCore + CryptoRng), cancel: &AtomicBool) -> Result<Self, PrimeError> {
         Self::generate_sized(PRIME_BITS, rng, cancel)
     }
 
@@ -92,10 +86,7 @@ impl PrimePair {
 
     /// The stored form: a version byte, then both primes big-endian at full width. It must be sealed before it rests.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let width = self
-            .p
-            .significant_digits::<u8>()
-            .max(self.q.significant_digits::<u8>());
+        let width = self.p.significant_digits::<u8>().max(self.q.significant_digits::<u8>());
         let mut bytes = Zeroizing::new(vec![0; 1 + 2 * width]);
         if let Some((version, primes)) = bytes.split_first_mut() {
             *version = VERSION;
@@ -106,15 +97,23 @@ impl PrimePair {
         bytes
     }
 
-    /// Reads [`Self::to_bytes`] of a [`PRIME_BITS`]-bit pair and tests both primes again.
+    /// Reads [`Self::to_bytes`] of a [`PRIME_BITS`]-bit pair and tests both primes again, which takes about 0.2 s.
     ///
     /// # Errors
     /// [`PrimeError::Encoding`] or [`PrimeError::NotSafePrimes`]; the pair is of no use then.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PrimeError> {
-        Self::from_bytes_sized(PRIME_BITS, bytes)
+        Self::from_bytes_at::<SecurityLevel128>(bytes)
     }
 
-    pub(crate) fn from_bytes_sized(bits: u32, bytes: &[u8]) -> Result<Self, PrimeError> {
+    /// [`Self::from_bytes`] for a pair of the level's size.
+    ///
+    /// # Errors
+    /// As for [`Self::from_bytes`].
+    pub fn from_bytes_at<L: Level>(bytes: &[u8]) -> Result<Self, PrimeError> {
+        Self::from_bytes_sized(L::PRIME_BITS, bytes)
+    }
+
+    fn from_bytes_sized(bits: u32, bytes: &[u8]) -> Result<Self, PrimeError> {
         let width = usize::try_from(bits / 8).map_err(|_| PrimeError::Encoding)?;
         let Some((&VERSION, primes)) = bytes.split_first() else {
             return Err(PrimeError::Encoding);
@@ -123,23 +122,20 @@ impl PrimePair {
             return Err(PrimeError::Encoding);
         }
         let (p, q) = primes.split_at(width);
-        Self::from_primes(
-            bits,
-            Integer::from_digits(p, Order::Msf),
-            Integer::from_digits(q, Order::Msf),
-        )
+        let read = |digits| Integer::from_digits(digits, Order::Msf);
+        Self::from_primes(bits, read(p), read(q))
     }
 
     pub(crate) fn from_primes(bits: u32, p: Integer, q: Integer) -> Result<Self, PrimeError> {
         let pair = Self { p, q };
-        let sound = is_safe_prime(&pair.p, bits)
-            && is_safe_prime(&pair.q, bits)
-            && far_apart(&pair.p, &pair.q, bits);
-        if sound {
-            Ok(pair)
-        } else {
-            Err(PrimeError::NotSafePrimes)
-        }
+        let sound = is_safe_prime(&pair.p, bits) && is_safe_prime(&pair.q, bits) && far_apart(&pair.p, &pair.q, bits);
+        if sound { Ok(pair) } else { Err(PrimeError::NotSafePrimes) }
+    }
+
+    /// Any two numbers, for tests that attack with factors which no honest party would have.
+    #[cfg(test)]
+    pub(crate) fn unchecked(p: Integer, q: Integer) -> Self {
+        Self { p, q }
     }
 
     pub(crate) fn p(&self) -> &Integer {
@@ -177,11 +173,7 @@ fn safe_prime(
     rng: &mut (impl RngCore + CryptoRng),
     cancel: &AtomicBool,
 ) -> Result<Integer, PrimeError> {
-    let window = if bits >= PRIME_BITS {
-        WINDOW
-    } else {
-        WINDOW / 64
-    };
+    let window = if bits >= PRIME_BITS { WINDOW } else { WINDOW / 64 };
     loop {
         let start = window_start(bits, rng);
         let mut survivors = survivors(&start, window, sieve);
@@ -227,11 +219,7 @@ fn survivors(start: &Integer, window: u32, sieve: &[u32]) -> Vec<u32> {
             }
         }
     }
-    (0..window)
-        .zip(composite)
-        .filter(|(_, composite)| !composite)
-        .map(|(offset, _)| offset)
-        .collect()
+    (0..window).zip(composite).filter(|(_, composite)| !composite).map(|(offset, _)| offset).collect()
 }
 
 /// The inverse of [`STEP`] modulo a prime above 3: `k·prime = -1 mod 6` makes `(k·prime + 1) / 6` an integer.
@@ -259,11 +247,7 @@ pub(crate) fn small_odd_primes(bound: u32) -> Vec<u32> {
         let index = usize::try_from(n).unwrap_or(usize::MAX);
         if composite.get(index) == Some(&false) {
             primes.push(n);
-            for mark in composite
-                .iter_mut()
-                .skip(index.saturating_mul(index))
-                .step_by(index)
-            {
+            for mark in composite.iter_mut().skip(index.saturating_mul(index)).step_by(index) {
                 *mark = true;
             }
         }
@@ -304,14 +288,8 @@ mod tests {
         for offset in 0..2000 {
             let half = Integer::from(&start + offset * STEP);
             let whole = Integer::from(&half * 2u32) + 1u32;
-            let clean = sieve
-                .iter()
-                .all(|&r| !half.is_divisible_u(r) && !whole.is_divisible_u(r));
-            assert_eq!(
-                left.binary_search(&offset).is_ok(),
-                clean,
-                "offset {offset}"
-            );
+            let clean = sieve.iter().all(|&r| !half.is_divisible_u(r) && !whole.is_divisible_u(r));
+            assert_eq!(left.binary_search(&offset).is_ok(), clean, "offset {offset}");
         }
     }
 
@@ -331,23 +309,11 @@ mod tests {
     fn stored_pairs_that_are_not_safe_primes_are_refused() {
         let good = pair(256);
         let refuse = |p: Integer, q: Integer, why: &str| {
-            assert_eq!(
-                PrimePair::from_primes(256, p, q).unwrap_err(),
-                PrimeError::NotSafePrimes,
-                "{why}"
-            );
+            assert_eq!(PrimePair::from_primes(256, p, q).unwrap_err(), PrimeError::NotSafePrimes, "{why}");
         };
         refuse(good.p().clone(), good.p().clone(), "p = q");
-        refuse(
-            good.p().clone(),
-            Integer::from(good.q() + 2u32),
-            "q composite or not safe",
-        );
-        refuse(
-            good.p().clone(),
-            Integer::from(good.q() >> 1),
-            "q too short",
-        );
+        refuse(good.p().clone(), Integer::from(good.q() + 2u32), "q composite or not safe");
+        refuse(good.p().clone(), Integer::from(good.q() >> 1), "q too short");
         refuse(good.p().clone(), Integer::from(-good.q()), "q negative");
         refuse(Integer::new(), good.q().clone(), "p zero");
         let mut plain_prime = Integer::from(good.q().next_prime_ref());
@@ -360,28 +326,13 @@ mod tests {
     #[test]
     fn stored_bytes_of_wrong_length_or_version_are_refused() {
         let bytes = pair(256).to_bytes();
-        for wrong in [
-            &bytes[..bytes.len() - 1],
-            &[],
-            &[VERSION],
-            &[&bytes[..], &[0]].concat(),
-        ] {
-            assert_eq!(
-                PrimePair::from_bytes_sized(256, wrong).unwrap_err(),
-                PrimeError::Encoding
-            );
+        for wrong in [&bytes[..bytes.len() - 1], &[], &[VERSION], &[&bytes[..], &[0]].concat()] {
+            assert_eq!(PrimePair::from_bytes_sized(256, wrong).unwrap_err(), PrimeError::Encoding);
         }
         let mut other_version = bytes.to_vec();
         other_version[0] = VERSION + 1;
-        assert_eq!(
-            PrimePair::from_bytes_sized(256, &other_version).unwrap_err(),
-            PrimeError::Encoding
-        );
-        assert_eq!(
-            PrimePair::from_bytes(&bytes).unwrap_err(),
-            PrimeError::Encoding,
-            "256 bits are too short"
-        );
+        assert_eq!(PrimePair::from_bytes_sized(256, &other_version).unwrap_err(), PrimeError::Encoding);
+        assert_eq!(PrimePair::from_bytes(&bytes).unwrap_err(), PrimeError::Encoding, "256 bits are too short");
     }
 
     #[test]
@@ -393,11 +344,7 @@ mod tests {
             cancel.store(true, Ordering::Relaxed);
             let asked = Instant::now();
             assert_eq!(worker.join().unwrap().unwrap_err(), PrimeError::Cancelled);
-            assert!(
-                asked.elapsed() < Duration::from_secs(2),
-                "took {:?}",
-                asked.elapsed()
-            );
+            assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
         });
     }
 

@@ -18,20 +18,13 @@ pub(crate) struct RollCall {
 impl RollCall {
     /// A roll for the party at position `me` of `parties`, with the protocol's slots in ascending order.
     pub(crate) fn new(me: u16, parties: u16, plan: &[Slot]) -> Self {
-        Self {
-            me,
-            parties,
-            heard: plan.iter().map(|slot| (*slot, BTreeSet::new())).collect(),
-        }
+        Self { me, parties, heard: plan.iter().map(|slot| (*slot, BTreeSet::new())).collect() }
     }
 
     /// Checks that `from` is a peer of this session at all.
     pub(crate) fn admit(&self, from: u16) -> Result<(), MpcError> {
         if from >= self.parties || from == self.me {
-            return Err(MpcError::unattributed(
-                0,
-                format!("a message claims to come from party {from}"),
-            ));
+            return Err(MpcError::unattributed(0, format!("a message claims to come from party {from}")));
         }
         Ok(())
     }
@@ -41,18 +34,10 @@ impl RollCall {
     pub(crate) fn mark(&mut self, from: u16, slot: Slot) -> Result<(), MpcError> {
         let (round, kind) = slot;
         let Some(heard) = self.heard.get_mut(&slot) else {
-            return Err(MpcError::peer(
-                from,
-                round,
-                format!("the protocol has no such {kind} in this round"),
-            ));
+            return Err(MpcError::peer(from, round, format!("the protocol has no such {kind} in this round")));
         };
         if !heard.insert(from) {
-            return Err(MpcError::peer(
-                from,
-                round,
-                format!("sent a second {kind} in one round"),
-            ));
+            return Err(MpcError::peer(from, round, format!("sent a second {kind} in one round")));
         }
         Ok(())
     }
@@ -74,10 +59,7 @@ impl RollCall {
             }
             let missing = self.missing(*slot);
             if !missing.is_empty() {
-                waiting
-                    .get_or_insert_with(|| (slot.0, BTreeSet::new()))
-                    .1
-                    .extend(missing);
+                waiting.get_or_insert_with(|| (slot.0, BTreeSet::new())).1.extend(missing);
             }
         }
         waiting.map(|(round, parties)| (round, parties.into_iter().collect()))
@@ -90,11 +72,7 @@ mod tests {
 
     use super::*;
 
-    const PLAN: &[Slot] = &[
-        (1, Kind::Broadcast),
-        (1, Kind::Direct),
-        (2, Kind::Broadcast),
-    ];
+    const PLAN: &[Slot] = &[(1, Kind::Broadcast), (1, Kind::Direct), (2, Kind::Broadcast)];
 
     #[test]
     fn the_roll_names_who_is_missing_in_the_first_open_round() {
@@ -103,8 +81,7 @@ mod tests {
         roll.mark(0, (1, Kind::Broadcast)).expect("first");
         roll.mark(2, (1, Kind::Broadcast)).expect("first");
         roll.mark(2, (1, Kind::Direct)).expect("first");
-        roll.mark(2, (2, Kind::Broadcast))
-            .expect("early, but allowed");
+        roll.mark(2, (2, Kind::Broadcast)).expect("early, but allowed");
         assert_eq!(roll.waiting_for(), Some((1, vec![0])));
         roll.mark(0, (1, Kind::Direct)).expect("first");
         assert_eq!(roll.waiting_for(), Some((2, vec![0])));
@@ -123,12 +100,7 @@ mod tests {
     #[test]
     fn a_message_for_no_slot_is_the_senders_fault() {
         let mut roll = RollCall::new(1, 3, PLAN);
-        assert_eq!(
-            roll.mark(2, (2, Kind::Direct))
-                .expect_err("no such slot")
-                .culprit(),
-            Some(2)
-        );
+        assert_eq!(roll.mark(2, (2, Kind::Direct)).expect_err("no such slot").culprit(), Some(2));
     }
 
     #[test]

@@ -39,17 +39,9 @@ impl RoundIo {
     ///
     /// # Errors
     /// [`MpcError::Invalid`] unless there are at least two parties and `me` is one of them.
-    pub fn new(
-        me: u16,
-        parties: u16,
-        plan: &[Slot],
-        limits: Limits,
-        wiring: Wiring,
-    ) -> Result<Self, MpcError> {
+    pub fn new(me: u16, parties: u16, plan: &[Slot], limits: Limits, wiring: Wiring) -> Result<Self, MpcError> {
         if parties < 2 || me >= parties {
-            return Err(MpcError::invalid(format!(
-                "position {me} in a session of {parties} parties"
-            )));
+            return Err(MpcError::invalid(format!("position {me} in a session of {parties} parties")));
         }
         Ok(Self {
             me,
@@ -83,11 +75,7 @@ impl RoundIo {
     ///
     /// # Errors
     /// [`MpcError::Closed`] if the session is gone.
-    pub async fn broadcast<T: Serialize>(
-        &mut self,
-        round: u16,
-        payload: &T,
-    ) -> Result<(), MpcError> {
+    pub async fn broadcast<T: Serialize>(&mut self, round: u16, payload: &T) -> Result<(), MpcError> {
         let body = wrap(round, payload)?;
         self.own_broadcasts.insert(round, body.clone());
         self.post(Recipient::All, round, body).await
@@ -97,12 +85,7 @@ impl RoundIo {
     ///
     /// # Errors
     /// [`MpcError::Closed`] if the session is gone.
-    pub async fn send<T: Serialize>(
-        &mut self,
-        round: u16,
-        party: u16,
-        payload: &T,
-    ) -> Result<(), MpcError> {
+    pub async fn send<T: Serialize>(&mut self, round: u16, party: u16, payload: &T) -> Result<(), MpcError> {
         let body = wrap(round, payload)?;
         self.post(Recipient::One(party), round, body).await
     }
@@ -124,32 +107,22 @@ impl RoundIo {
                 Ok(Some(message)) => self.accept(message)?,
                 Ok(None) => return Err(MpcError::Closed),
                 Err(_) => {
-                    return Err(MpcError::Silent {
-                        parties: self.roll.missing(slot),
-                        round,
-                    });
+                    return Err(MpcError::Silent { parties: self.roll.missing(slot), round });
                 }
             }
         }
-        let bodies: Vec<(u16, Vec<u8>)> = self
-            .peers()
-            .filter_map(|party| Some((party, self.waiting.remove(&(slot, party))?)))
-            .collect();
+        let bodies: Vec<(u16, Vec<u8>)> =
+            self.peers().filter_map(|party| Some((party, self.waiting.remove(&(slot, party))?))).collect();
         if kind == Kind::Broadcast {
             self.record_broadcasts(round, &bodies);
         }
-        let caps = Caps {
-            body: self.limits.max_body,
-            string: self.limits.max_body,
-        };
+        let caps = Caps { body: self.limits.max_body, string: self.limits.max_body };
         bodies
             .into_iter()
-            .map(
-                |(party, body)| match codec::decode::<(u16, T)>(&body, caps) {
-                    Ok((_, payload)) => Ok((party, payload)),
-                    Err(error) => Err(MpcError::peer(party, round, error.to_string())),
-                },
-            )
+            .map(|(party, body)| match codec::decode::<(u16, T)>(&body, caps) {
+                Ok((_, payload)) => Ok((party, payload)),
+                Err(error) => Err(MpcError::peer(party, round, error.to_string())),
+            })
             .collect()
     }
 
@@ -160,19 +133,10 @@ impl RoundIo {
     /// [`MpcError::Unattributed`] on a difference: it may lie with the sender of a broadcast or of an echo.
     pub async fn echo(&mut self, round: u16, execution_id: &ExecutionId) -> Result<(), MpcError> {
         let digest = self.broadcast_digest(execution_id);
-        self.broadcast(
-            round,
-            &Echo {
-                digest: digest.to_vec(),
-            },
-        )
-        .await?;
+        self.broadcast(round, &Echo { digest: digest.to_vec() }).await?;
         let echoes: Vec<(u16, Echo)> = self.collect(round, Kind::Broadcast).await?;
         if echoes.iter().any(|(_, echo)| echo.digest != digest) {
-            return Err(MpcError::unattributed(
-                round,
-                "the parties have received different broadcasts",
-            ));
+            return Err(MpcError::unattributed(round, "the parties have received different broadcasts"));
         }
         Ok(())
     }
@@ -191,50 +155,26 @@ impl RoundIo {
     }
 
     async fn post(&mut self, to: Recipient, round: u16, body: Vec<u8>) -> Result<(), MpcError> {
-        self.wiring
-            .outgoing
-            .send(Outbound { to, round, body })
-            .await
-            .map_err(|_| MpcError::Closed)
+        self.wiring.outgoing.send(Outbound { to, round, body }).await.map_err(|_| MpcError::Closed)
     }
 
     fn accept(&mut self, message: Inbound) -> Result<(), MpcError> {
-        let Inbound {
-            from,
-            broadcast,
-            body,
-        } = message;
+        let Inbound { from, broadcast, body } = message;
         self.roll.admit(from)?;
         if body.len() > self.limits.max_body {
-            let what = format!(
-                "a body of {} bytes, more than the {} allowed",
-                body.len(),
-                self.limits.max_body
-            );
+            let what = format!("a body of {} bytes, more than the {} allowed", body.len(), self.limits.max_body);
             return Err(MpcError::peer(from, 0, what));
         }
-        let (round, _): (u16, IgnoredAny) =
-            ciborium::de::from_reader_with_recursion_limit(body.as_slice(), MAX_DEPTH).map_err(
-                |_| MpcError::peer(from, 0, "the body is not a message of this protocol"),
-            )?;
-        let slot = (
-            round,
-            if broadcast {
-                Kind::Broadcast
-            } else {
-                Kind::Direct
-            },
-        );
+        let (round, _): (u16, IgnoredAny) = ciborium::de::from_reader_with_recursion_limit(body.as_slice(), MAX_DEPTH)
+            .map_err(|_| MpcError::peer(from, 0, "the body is not a message of this protocol"))?;
+        let slot = (round, if broadcast { Kind::Broadcast } else { Kind::Direct });
         self.roll.mark(from, slot)?;
         self.waiting.insert((slot, from), body);
         Ok(())
     }
 
     fn record_broadcasts(&mut self, round: u16, peers: &[(u16, Vec<u8>)]) {
-        let own = (
-            self.me,
-            self.own_broadcasts.remove(&round).unwrap_or_default(),
-        );
+        let own = (self.me, self.own_broadcasts.remove(&round).unwrap_or_default());
         let before = peers.iter().filter(|(party, _)| *party < self.me);
         let after = peers.iter().filter(|(party, _)| *party > self.me);
         let mut hash = Sha256::new();
@@ -248,7 +188,5 @@ impl RoundIo {
 }
 
 fn wrap<T: Serialize>(round: u16, payload: &T) -> Result<Vec<u8>, MpcError> {
-    codec::encode(&(round, payload)).map_err(|_| MpcError::Internal {
-        step: "encoding a message",
-    })
+    codec::encode(&(round, payload)).map_err(|_| MpcError::Internal { step: "encoding a message" })
 }

@@ -28,12 +28,7 @@ pub trait Scheme {
     /// # Errors
     /// The session ends with an [`MpcError`](crate::MpcError) if the inputs do not fit together, a peer misbehaves or is
     /// silent, or a limit is reached. Then there is no share.
-    fn dkg(
-        engine: &Engine,
-        params: DkgParams,
-        limits: Limits,
-        wiring: Wiring,
-    ) -> Session<Self::DkgShare>;
+    fn dkg(engine: &Engine, params: DkgParams, limits: Limits, wiring: Wiring) -> Session<Self::DkgShare>;
 
     /// Starts a signing session among exactly `t` parties.
     ///

@@ -1,10 +1,5 @@
 //! Whoever's proof, share or reveal is wrong is named, with the round; where the culprit cannot be told, nobody is.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -16,20 +11,12 @@ use support::network::Copy;
 /// Alters the first field of `body` whose name ends like this.
 fn spoil(body: &[u8], field: &str, alteration: &Alteration) -> Vec<u8> {
     let message = parse(body);
-    let path = leaves(&message)
-        .into_iter()
-        .find(|path| name(&message, path).ends_with(field))
-        .expect("the field");
+    let path = leaves(&message).into_iter().find(|path| name(&message, path).ends_with(field)).expect("the field");
     alter(body, &path, alteration, None).expect("applies")
 }
 
 /// Alters `field` of party 2's messages in a slot.
-fn spoiler(
-    round: u16,
-    broadcast: bool,
-    sender: u16,
-    field: &'static str,
-) -> impl FnMut(Copy) -> Vec<Copy> {
+fn spoiler(round: u16, broadcast: bool, sender: u16, field: &'static str) -> impl FnMut(Copy) -> Vec<Copy> {
     move |mut copy| {
         if copy.is(sender, round, broadcast) {
             copy.body = spoil(&copy.body, field, &Alteration::FlipLow);
@@ -66,11 +53,7 @@ async fn key_generation_names_who_reveals_deals_or_proves_wrongly() {
                 other => assert_named(other.as_ref().map(|_| ()), 2, round, because),
             }
         }
-        assert!(
-            run.outcomes[..2]
-                .iter()
-                .any(|outcome| matches!(outcome, Err(MpcError::PeerFault { .. })))
-        );
+        assert!(run.outcomes[..2].iter().any(|outcome| matches!(outcome, Err(MpcError::PeerFault { .. }))));
     }
 }
 
@@ -86,13 +69,7 @@ async fn signing_names_whose_proofs_are_wrong() {
         (4, false, "psi_prime_prime.1.z1.", "Delta"),
     ];
     for (round, broadcast, field, because) in faults {
-        let run = sign(
-            &engine,
-            &shares,
-            &[0, 1, 2],
-            spoiler(round, broadcast, 2, field),
-        )
-        .await;
+        let run = sign(&engine, &shares, &[0, 1, 2], spoiler(round, broadcast, 2, field)).await;
         for honest in &run.outcomes[..2] {
             assert_named(honest.as_ref().map(|_| ()), 2, round, because);
         }
@@ -103,23 +80,10 @@ async fn signing_names_whose_proofs_are_wrong() {
 async fn nobody_is_blamed_where_the_culprit_cannot_be_told() {
     let engine = Engine::start(Some(1)).expect("threads");
     let shares = make_key(&engine, 2, &reduced_aux(2)).await;
-    for (round, broadcast, field) in [
-        (2, true, "."),
-        (4, false, "delta.scalar."),
-        (5, true, "sigma.scalar."),
-    ] {
-        let run = sign(
-            &engine,
-            &shares,
-            &[0, 1],
-            spoiler(round, broadcast, 1, field),
-        )
-        .await;
+    for (round, broadcast, field) in [(2, true, "."), (4, false, "delta.scalar."), (5, true, "sigma.scalar.")] {
+        let run = sign(&engine, &shares, &[0, 1], spoiler(round, broadcast, 1, field)).await;
         let outcome = &run.outcomes[0];
-        assert!(
-            matches!(outcome, Err(MpcError::Unattributed { round: at, .. }) if *at == round),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Err(MpcError::Unattributed { round: at, .. }) if *at == round), "{outcome:?}");
         assert_eq!(outcome.as_ref().err().and_then(MpcError::culprit), None);
     }
 }

@@ -1,10 +1,5 @@
 //! Foreign bytes: whatever a peer sends is refused or understood in one way only, and never brings a session down.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -26,58 +21,33 @@ type Keygen = ThresholdMsg<Secp256k1, ReducedLevel, Sha256>;
 
 /// Bodies of honest sessions, first of key generation, then of signing.
 static BODIES: LazyLock<[Vec<Vec<u8>>; 2]> = LazyLock::new(|| {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
         let engine = Engine::start(Some(1)).expect("threads");
         let bodies = |delivered: Vec<Copy>| {
-            delivered
-                .into_iter()
-                .filter(|copy| (copy.from, copy.to) == (0, 1))
-                .map(|copy| copy.body)
-                .collect()
+            delivered.into_iter().filter(|copy| (copy.from, copy.to) == (0, 1)).map(|copy| copy.body).collect()
         };
         let keygen = dkg(&engine, 2, 2, pass).await.delivered;
         let shares = make_key(&engine, 2, &reduced_aux(2)).await;
-        [
-            bodies(keygen),
-            bodies(sign(&engine, &shares, &[0, 1], pass).await.delivered),
-        ]
+        [bodies(keygen), bodies(sign(&engine, &shares, &[0, 1], pass).await.delivered)]
     })
 });
 
 fn caps() -> Caps {
-    Caps {
-        body: Limits::sign(2).max_body,
-        string: 2048,
-    }
+    Caps { body: Limits::sign(2).max_body, string: 2048 }
 }
 
 /// Whether `body` is refused, or decodes to something whose one encoding it is.
 fn one_meaning(body: &[u8]) -> bool {
-    let signing =
-        decode::<Signing>(body, caps()).is_ok_and(|message| encode(&message).unwrap() != body);
-    let keygen =
-        decode::<Keygen>(body, caps()).is_ok_and(|message| encode(&message).unwrap() != body);
+    let signing = decode::<Signing>(body, caps()).is_ok_and(|message| encode(&message).unwrap() != body);
+    let keygen = decode::<Keygen>(body, caps()).is_ok_and(|message| encode(&message).unwrap() != body);
     !signing && !keygen
 }
 
 #[test]
 fn honest_bodies_decode() {
-    assert!(
-        BODIES[0].len() == 5
-            && BODIES[0]
-                .iter()
-                .all(|body| decode::<Keygen>(body, caps()).is_ok())
-    );
-    assert!(
-        BODIES[1].len() == 6
-            && BODIES[1]
-                .iter()
-                .all(|body| decode::<Signing>(body, caps()).is_ok())
-    );
+    assert!(BODIES[0].len() == 5 && BODIES[0].iter().all(|body| decode::<Keygen>(body, caps()).is_ok()));
+    assert!(BODIES[1].len() == 6 && BODIES[1].iter().all(|body| decode::<Signing>(body, caps()).is_ok()));
 }
 
 proptest! {

@@ -1,10 +1,5 @@
 //! Peers that are silent, flood, or send what is no message at all.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -13,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use casemate_mpc::levels::ReducedLevel;
 use casemate_mpc::{
-    Cggmp21, DkgParams, DkgShare, Engine, Inbound, KeyShare, Limits, MpcError, Outbound, Recipient,
-    Scheme, Session, Wiring,
+    Cggmp21, DkgParams, DkgShare, Engine, Inbound, KeyShare, Limits, MpcError, Outbound, Recipient, Scheme, Session,
+    Wiring,
 };
 use ciborium::Value;
 use rand::RngCore;
@@ -48,28 +43,11 @@ async fn a_silent_party_is_named_within_the_rounds_limit() {
     for (silent_from, round_named) in [(1, 1), (3, 3), (4, 4)] {
         let begun = Instant::now();
         let start = |position, wiring| {
-            let limits = Limits {
-                round,
-                ..Limits::dkg(3)
-            };
-            Cggmp21::<ReducedLevel>::dkg(
-                &engine,
-                DkgParams {
-                    execution_id,
-                    position,
-                    t: 2,
-                    n: 3,
-                },
-                limits,
-                wiring,
-            )
+            let limits = Limits { round, ..Limits::dkg(3) };
+            Cggmp21::<ReducedLevel>::dkg(&engine, DkgParams { execution_id, position, t: 2, n: 3 }, limits, wiring)
         };
         let drop_late = |copy: Copy| {
-            if copy.from == 2 && copy.round >= silent_from {
-                vec![]
-            } else {
-                vec![copy]
-            }
+            if copy.from == 2 && copy.round >= silent_from { vec![] } else { vec![copy] }
         };
         let run = network::run(3, start, drop_late).await;
         for honest in &run.outcomes[..2] {
@@ -91,30 +69,15 @@ async fn a_silent_signer_is_named() {
     let shares = two_party_key(&engine).await;
     let execution_id = execution_id();
     let start = |position, wiring| {
-        let limits = Limits {
-            round: Duration::from_millis(1500),
-            ..Limits::sign(2)
-        };
-        Cggmp21::sign(
-            &engine,
-            sign_params(&shares, &[0, 1], position, execution_id),
-            limits,
-            wiring,
-        )
+        let limits = Limits { round: Duration::from_millis(1500), ..Limits::sign(2) };
+        Cggmp21::sign(&engine, sign_params(&shares, &[0, 1], position, execution_id), limits, wiring)
     };
     let lose = |copy: Copy| {
-        if copy.from == 1 && copy.round == 3 {
-            vec![]
-        } else {
-            vec![copy]
-        }
+        if copy.from == 1 && copy.round == 3 { vec![] } else { vec![copy] }
     };
     let run = network::run(2, start, lose).await;
     let outcome = run.outcomes.into_iter().next().expect("party 0");
-    assert!(
-        matches!(&outcome, Err(MpcError::Silent { parties, round: 3 }) if *parties == [1]),
-        "{outcome:?}"
-    );
+    assert!(matches!(&outcome, Err(MpcError::Silent { parties, round: 3 }) if *parties == [1]), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -123,16 +86,10 @@ async fn a_session_never_outlives_its_limit() {
     let shares = two_party_key(&engine).await;
     let (_inbox, incoming) = tokio::sync::mpsc::channel(1);
     let (outgoing, _outbox) = tokio::sync::mpsc::channel(64);
-    let limits = Limits {
-        session: Duration::from_millis(300),
-        ..Limits::sign(2)
-    };
+    let limits = Limits { session: Duration::from_millis(300), ..Limits::sign(2) };
     let params = sign_params(&shares, &[0, 1], 0, execution_id());
     let outcome = Cggmp21::sign(&engine, params, limits, Wiring { incoming, outgoing }).await;
-    assert!(
-        matches!(outcome, Err(MpcError::SessionTimeout { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(MpcError::SessionTimeout { .. })), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -141,19 +98,8 @@ async fn closed_channels_end_the_session() {
     let (inbox, incoming) = tokio::sync::mpsc::channel::<Inbound>(1);
     let (outgoing, outbox) = tokio::sync::mpsc::channel::<Outbound>(1);
     drop((inbox, outbox));
-    let params = DkgParams {
-        execution_id: execution_id(),
-        position: 0,
-        t: 2,
-        n: 2,
-    };
-    let outcome = Cggmp21::<ReducedLevel>::dkg(
-        &engine,
-        params,
-        Limits::dkg(2),
-        Wiring { incoming, outgoing },
-    )
-    .await;
+    let params = DkgParams { execution_id: execution_id(), position: 0, t: 2, n: 2 };
+    let outcome = Cggmp21::<ReducedLevel>::dkg(&engine, params, Limits::dkg(2), Wiring { incoming, outgoing }).await;
     assert!(matches!(outcome, Err(MpcError::Closed)), "{outcome:?}");
 }
 
@@ -178,20 +124,11 @@ async fn garbage_and_truncated_bodies_are_their_senders_fault() {
     let engine = engine();
     let mut random = vec![0; 300];
     rand::rngs::OsRng.fill_bytes(&mut random);
-    let garbage: Vec<Vec<u8>> = vec![
-        vec![],
-        vec![0xFF],
-        vec![0x9F; 500],
-        vec![0xBB, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
-        random,
-    ];
+    let garbage: Vec<Vec<u8>> =
+        vec![vec![], vec![0xFF], vec![0x9F; 500], vec![0xBB, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], random];
     for body in garbage {
         let run = dkg(&engine, 2, 2, |copy| {
-            let body = if copy.is(0, 1, true) {
-                body.clone()
-            } else {
-                copy.body.clone()
-            };
+            let body = if copy.is(0, 1, true) { body.clone() } else { copy.body.clone() };
             vec![Copy { body, ..copy }]
         })
         .await;
@@ -215,14 +152,9 @@ async fn garbage_and_truncated_bodies_are_their_senders_fault() {
 async fn a_second_message_in_one_round_is_its_senders_fault() {
     let engine = engine();
     for (round, broadcast) in [(1, true), (3, false)] {
-        let run = dkg(&engine, 2, 3, |copy| {
-            if copy.is(0, round, broadcast) {
-                vec![copy.clone(), copy]
-            } else {
-                vec![copy]
-            }
-        })
-        .await;
+        let run =
+            dkg(&engine, 2, 3, |copy| if copy.is(0, round, broadcast) { vec![copy.clone(), copy] } else { vec![copy] })
+                .await;
         assert_names(&run, 1, 0);
     }
 }
@@ -253,11 +185,7 @@ async fn messages_from_strangers_or_oneself_end_the_session_without_blame() {
             vec![copy]
         })
         .await;
-        assert!(
-            matches!(run.outcomes[1], Err(MpcError::Unattributed { .. })),
-            "{:?}",
-            run.outcomes[1]
-        );
+        assert!(matches!(run.outcomes[1], Err(MpcError::Unattributed { .. })), "{:?}", run.outcomes[1]);
     }
 }
 
@@ -266,35 +194,20 @@ async fn a_whole_message_replayed_from_another_session_is_noticed() {
     let engine = engine();
     let shares = two_party_key(&engine).await;
     let earlier = sign(&engine, &shares, &[0, 1], pass).await.delivered;
-    for (round, broadcast) in [
-        (1, true),
-        (1, false),
-        (2, true),
-        (3, false),
-        (4, false),
-        (5, true),
-    ] {
-        let old = earlier
-            .iter()
-            .find(|copy| copy.is(0, round, broadcast))
-            .expect("recorded")
-            .clone();
-        let run = sign(&engine, &shares, &[0, 1], |copy| {
-            if copy.is(0, round, broadcast) {
-                vec![old.clone()]
-            } else {
-                vec![copy]
-            }
-        })
-        .await;
+    for (round, broadcast) in [(1, true), (1, false), (2, true), (3, false), (4, false), (5, true)] {
+        let old = earlier.iter().find(|copy| copy.is(0, round, broadcast)).expect("recorded").clone();
+        let run =
+            sign(
+                &engine,
+                &shares,
+                &[0, 1],
+                |copy| {
+                    if copy.is(0, round, broadcast) { vec![old.clone()] } else { vec![copy] }
+                },
+            )
+            .await;
         let outcome = &run.outcomes[1];
-        assert!(
-            matches!(
-                outcome,
-                Err(MpcError::PeerFault { .. } | MpcError::Unattributed { .. })
-            ),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Err(MpcError::PeerFault { .. } | MpcError::Unattributed { .. })), "{outcome:?}");
     }
 }
 
@@ -307,8 +220,7 @@ async fn an_overlong_integer_is_refused_before_it_costs_anything() {
     let run = sign(&engine, &shares, &[0, 1], |mut copy| {
         if copy.is(0, 1, false) {
             let mut message = parse(&copy.body);
-            *integer_digits(&mut message, "z3").expect("the field") =
-                Value::from("f".repeat(50_000));
+            *integer_digits(&mut message, "z3").expect("the field") = Value::from("f".repeat(50_000));
             copy.body = write(&message);
         }
         vec![copy]
@@ -362,25 +274,13 @@ async fn a_cancelled_session_stops_sending() {
     let engine = engine();
     let (_inbox, incoming) = tokio::sync::mpsc::channel::<Inbound>(1);
     let (outgoing, mut outbox) = tokio::sync::mpsc::channel::<Outbound>(8);
-    let params = DkgParams {
-        execution_id: execution_id(),
-        position: 0,
-        t: 2,
-        n: 2,
-    };
-    let session: Session<DkgShare> = Cggmp21::<ReducedLevel>::dkg(
-        &engine,
-        params,
-        Limits::dkg(2),
-        Wiring { incoming, outgoing },
-    );
+    let params = DkgParams { execution_id: execution_id(), position: 0, t: 2, n: 2 };
+    let session: Session<DkgShare> =
+        Cggmp21::<ReducedLevel>::dkg(&engine, params, Limits::dkg(2), Wiring { incoming, outgoing });
     let first = outbox.recv().await.expect("the commitment");
     assert_eq!((first.to, first.round), (Recipient::All, 1));
     drop(session);
-    assert!(
-        outbox.recv().await.is_none(),
-        "the session's end of the channel is gone"
-    );
+    assert!(outbox.recv().await.is_none(), "the session's end of the channel is gone");
 }
 
 /// The digits of the first integer field called `field`.
@@ -401,9 +301,7 @@ fn integer_digits<'a>(value: &'a mut Value, field: &str) -> Option<&'a mut Value
             }
             None
         }
-        Value::Array(items) => items
-            .iter_mut()
-            .find_map(|item| integer_digits(item, field)),
+        Value::Array(items) => items.iter_mut().find_map(|item| integer_digits(item, field)),
         _ => None,
     }
 }

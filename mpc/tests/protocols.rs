@@ -1,10 +1,5 @@
 //! Key generation and signing among honest parties, and with wrong inputs.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -51,11 +46,7 @@ async fn three_of_five_sign() {
     let engine = engine();
     let shares = make_key(&engine, 3, &reduced_aux(5)).await;
     let signatures = sign(&engine, &shares, &[0, 2, 4], pass).await.all();
-    assert!(signatures.iter().all(|signature| is_valid(
-        signature,
-        &shares[0].public_key(),
-        &DIGEST
-    )));
+    assert!(signatures.iter().all(|signature| is_valid(signature, &shares[0].public_key(), &DIGEST)));
 }
 
 #[tokio::test]
@@ -69,10 +60,7 @@ async fn a_child_key_signs_and_differs_from_its_parent() {
     assert_ne!(child, shares[0].public_key());
     let start = |position, wiring| {
         let derivation_path = Some(path.clone());
-        let params = SignParams {
-            derivation_path,
-            ..sign_params(&shares, &[0, 1], position, execution_id)
-        };
+        let params = SignParams { derivation_path, ..sign_params(&shares, &[0, 1], position, execution_id) };
         Cggmp21::sign(&engine, params, Limits::sign(2), wiring)
     };
     let signatures = network::run(2, start, pass).await.all();
@@ -86,19 +74,10 @@ async fn parties_that_derive_differently_get_no_signature() {
     let execution_id = execution_id();
     let start = |position, wiring| {
         let derivation_path = Some(vec![u32::from(position)]);
-        let params = SignParams {
-            derivation_path,
-            ..sign_params(&shares, &[0, 1], position, execution_id)
-        };
+        let params = SignParams { derivation_path, ..sign_params(&shares, &[0, 1], position, execution_id) };
         Cggmp21::sign(&engine, params, Limits::sign(2), wiring)
     };
-    assert!(
-        network::run(2, start, pass)
-            .await
-            .outcomes
-            .iter()
-            .all(Result::is_err)
-    );
+    assert!(network::run(2, start, pass).await.outcomes.iter().all(Result::is_err));
 }
 
 #[tokio::test]
@@ -108,55 +87,27 @@ async fn parties_that_sign_different_hashes_get_no_signature() {
     let execution_id = execution_id();
     let start = |position: u16, wiring| {
         let digest = [position.to_be_bytes()[1]; 32];
-        let params = SignParams {
-            digest,
-            ..sign_params(&shares, &[0, 1], position, execution_id)
-        };
+        let params = SignParams { digest, ..sign_params(&shares, &[0, 1], position, execution_id) };
         Cggmp21::sign(&engine, params, Limits::sign(2), wiring)
     };
     for outcome in network::run(2, start, pass).await.outcomes {
-        assert!(
-            matches!(outcome, Err(MpcError::Unattributed { round: 5, .. })),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Err(MpcError::Unattributed { round: 5, .. })), "{outcome:?}");
     }
 }
 
 #[tokio::test]
 async fn mixed_execution_ids_fail() {
     let engine = engine();
-    let start = |position, wiring| {
-        start_dkg(
-            &engine,
-            DkgParams {
-                execution_id: execution_id(),
-                position,
-                t: 2,
-                n: 3,
-            },
-            wiring,
-        )
-    };
-    assert!(
-        network::run(3, start, pass)
-            .await
-            .outcomes
-            .iter()
-            .all(Result::is_err)
-    );
+    let start =
+        |position, wiring| start_dkg(&engine, DkgParams { execution_id: execution_id(), position, t: 2, n: 3 }, wiring);
+    assert!(network::run(3, start, pass).await.outcomes.iter().all(Result::is_err));
 
     let shares = make_key(&engine, 2, &reduced_aux(2)).await;
     let start = |position, wiring| {
         let params = sign_params(&shares, &[0, 1], position, execution_id());
         Cggmp21::sign(&engine, params, Limits::sign(2), wiring)
     };
-    assert!(
-        network::run(2, start, pass)
-            .await
-            .outcomes
-            .iter()
-            .all(Result::is_err)
-    );
+    assert!(network::run(2, start, pass).await.outcomes.iter().all(Result::is_err));
 }
 
 #[tokio::test]
@@ -183,14 +134,8 @@ async fn wrong_signer_lists_are_refused_before_anything_is_sent() {
         };
         let (wiring, mut sent) = unanswered();
         let outcome = Cggmp21::sign(&engine, params, Limits::sign(2), wiring).await;
-        assert!(
-            matches!(outcome, Err(MpcError::Invalid(_))),
-            "{case}: {outcome:?}"
-        );
-        assert!(
-            sent.outgoing.recv().await.is_none(),
-            "{case}: nothing was sent"
-        );
+        assert!(matches!(outcome, Err(MpcError::Invalid(_))), "{case}: {outcome:?}");
+        assert!(sent.outgoing.recv().await.is_none(), "{case}: nothing was sent");
     }
 }
 
@@ -199,15 +144,9 @@ async fn hardened_and_overlong_paths_are_refused() {
     let engine = engine();
     let shares = make_key(&engine, 2, &reduced_aux(2)).await;
     for path in [vec![1 << 31], vec![0; 256]] {
-        assert!(matches!(
-            shares[0].child_public_key(&path),
-            Err(MpcError::Invalid(_))
-        ));
+        assert!(matches!(shares[0].child_public_key(&path), Err(MpcError::Invalid(_))));
         let derivation_path = Some(path);
-        let params = SignParams {
-            derivation_path,
-            ..sign_params(&shares, &[0, 1], 0, execution_id())
-        };
+        let params = SignParams { derivation_path, ..sign_params(&shares, &[0, 1], 0, execution_id()) };
         let (wiring, _sent) = unanswered();
         let outcome = Cggmp21::sign(&engine, params, Limits::sign(2), wiring).await;
         assert!(matches!(outcome, Err(MpcError::Invalid(_))), "{outcome:?}");
@@ -217,26 +156,11 @@ async fn hardened_and_overlong_paths_are_refused() {
 #[tokio::test]
 async fn impossible_key_generations_are_refused() {
     let engine = engine();
-    for (position, t, n) in [
-        (0, 1, 2),
-        (0, 0, 2),
-        (0, 3, 2),
-        (2, 2, 2),
-        (0, 2, 1),
-        (0, 2, 0),
-    ] {
+    for (position, t, n) in [(0, 1, 2), (0, 0, 2), (0, 3, 2), (2, 2, 2), (0, 2, 1), (0, 2, 0)] {
         let (wiring, _sent) = unanswered();
-        let params = DkgParams {
-            execution_id: execution_id(),
-            position,
-            t,
-            n,
-        };
+        let params = DkgParams { execution_id: execution_id(), position, t, n };
         let outcome = Cggmp21::<ReducedLevel>::dkg(&engine, params, Limits::dkg(n), wiring).await;
-        assert!(
-            matches!(outcome, Err(MpcError::Invalid(_))),
-            "{t}-of-{n} at {position}: {outcome:?}"
-        );
+        assert!(matches!(outcome, Err(MpcError::Invalid(_))), "{t}-of-{n} at {position}: {outcome:?}");
     }
 }
 
@@ -249,11 +173,5 @@ struct FarEnd {
 fn unanswered() -> (casemate_mpc::Wiring, FarEnd) {
     let (inbox, incoming) = tokio::sync::mpsc::channel(8);
     let (outgoing, outbox) = tokio::sync::mpsc::channel(8);
-    (
-        casemate_mpc::Wiring { incoming, outgoing },
-        FarEnd {
-            _incoming: inbox,
-            outgoing: outbox,
-        },
-    )
+    (casemate_mpc::Wiring { incoming, outgoing }, FarEnd { _incoming: inbox, outgoing: outbox })
 }

@@ -1,10 +1,5 @@
 //! The whole way at the real security level, as the product goes it: auxiliary info, a key, signatures.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -22,34 +17,16 @@ async fn one_committees_auxiliary_info_serves_two_keys_that_sign() {
     let id = execution_id();
     let mut pairs = prime_pairs().into_iter();
     let start = |index, wiring| {
-        let setup = AuxSetup {
-            execution_id: id,
-            index,
-            parties: 3,
-            primes: pairs.next().expect("a pair"),
-        };
+        let setup = AuxSetup { execution_id: id, index, parties: 3, primes: pairs.next().expect("a pair") };
         engine.aux_info(setup, Limits::aux(3), wiring)
     };
     let aux: Vec<AuxInfo> = network::run(3, start, pass).await.all();
-    assert!(
-        aux.iter()
-            .all(|info| info.transcript_digest() == aux[0].transcript_digest())
-    );
+    assert!(aux.iter().all(|info| info.transcript_digest() == aux[0].transcript_digest()));
 
     for signers in [[0, 1], [1, 2]] {
         let id = execution_id();
         let start = |position, wiring| {
-            <Cggmp21>::dkg(
-                &engine,
-                DkgParams {
-                    execution_id: id,
-                    position,
-                    t: 2,
-                    n: 3,
-                },
-                Limits::dkg(3),
-                wiring,
-            )
+            <Cggmp21>::dkg(&engine, DkgParams { execution_id: id, position, t: 2, n: 3 }, Limits::dkg(3), wiring)
         };
         let keys = network::run(3, start, pass).await.all();
         let shares: Vec<Arc<KeyShare>> = keys
@@ -58,12 +35,7 @@ async fn one_committees_auxiliary_info_serves_two_keys_that_sign() {
             .map(|(key, aux)| Arc::new(KeyShare::from_parts(key, aux).expect("they fit")))
             .collect();
         let run = sign(&engine, &shares, &signers, pass).await;
-        let longest = run
-            .delivered
-            .iter()
-            .map(|copy| copy.body.len())
-            .max()
-            .expect("messages");
+        let longest = run.delivered.iter().map(|copy| copy.body.len()).max().expect("messages");
         assert!(longest <= Limits::sign(2).max_body, "{longest} bytes");
         let signatures = run.all();
         assert_eq!(signatures[0], signatures[1]);

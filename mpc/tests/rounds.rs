@@ -1,10 +1,5 @@
 //! Rounds and reliable broadcast for protocols that are written in this crate.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -13,21 +8,13 @@ use std::time::Duration;
 use casemate_mpc::{Engine, ExecutionId, Kind, Limits, MpcError, RoundIo, Session, Wiring};
 use support::network::{self, Copy, pass};
 
-const PLAN: &[(u16, Kind)] = &[
-    (1, Kind::Broadcast),
-    (2, Kind::Broadcast),
-    (3, Kind::Broadcast),
-    (3, Kind::Direct),
-];
+const PLAN: &[(u16, Kind)] = &[(1, Kind::Broadcast), (2, Kind::Broadcast), (3, Kind::Broadcast), (3, Kind::Direct)];
 const ID: ExecutionId = ExecutionId::new([7; 32]);
 
 /// Everyone broadcasts a number, checks that all have heard the same, then broadcasts and sends one more. The result is
 /// the sum of all, and the digest of the broadcasts.
 fn sum(engine: &Engine, me: u16, parties: u16, wiring: Wiring) -> Session<(u32, [u8; 32])> {
-    let limits = Limits {
-        round: Duration::from_millis(800),
-        ..Limits::dkg(3)
-    };
+    let limits = Limits { round: Duration::from_millis(800), ..Limits::dkg(3) };
     engine.run(limits.session, move |_| async move {
         let mut io = RoundIo::new(me, parties, PLAN, limits, wiring)?;
         io.broadcast(1, &u32::from(me + 1)).await?;
@@ -39,30 +26,16 @@ fn sum(engine: &Engine, me: u16, parties: u16, wiring: Wiring) -> Session<(u32, 
         }
         let third: Vec<(u16, u32)> = io.collect(3, Kind::Broadcast).await?;
         let direct: Vec<(u16, u32)> = io.collect(3, Kind::Direct).await?;
-        assert!(
-            first
-                .iter()
-                .all(|(from, number)| u32::from(from + 1) == *number)
-        );
-        assert!(
-            direct
-                .iter()
-                .all(|(_, number)| u32::from(me) * 100 == *number)
-        );
-        let numbers = first
-            .iter()
-            .chain(&third)
-            .map(|(_, number)| number)
-            .sum::<u32>();
+        assert!(first.iter().all(|(from, number)| u32::from(from + 1) == *number));
+        assert!(direct.iter().all(|(_, number)| u32::from(me) * 100 == *number));
+        let numbers = first.iter().chain(&third).map(|(_, number)| number).sum::<u32>();
         Ok((numbers + u32::from(me + 1) + 10, io.broadcast_digest(&ID)))
     })
 }
 
 async fn run(middle: impl FnMut(Copy) -> Vec<Copy>) -> Vec<Result<(u32, [u8; 32]), MpcError>> {
     let engine = Engine::start(Some(1)).expect("threads");
-    network::run(3, |me, wiring| sum(&engine, me, 3, wiring), middle)
-        .await
-        .outcomes
+    network::run(3, |me, wiring| sum(&engine, me, 3, wiring), middle).await.outcomes
 }
 
 fn rewrite(copy: Copy, target: bool, round: u16, payload: u32) -> Vec<Copy> {
@@ -76,16 +49,9 @@ fn rewrite(copy: Copy, target: bool, round: u16, payload: u32) -> Vec<Copy> {
 
 #[tokio::test]
 async fn all_parties_hear_the_same_and_know_it() {
-    let outcomes: Vec<_> = run(pass)
-        .await
-        .into_iter()
-        .map(|outcome| outcome.expect("a result"))
-        .collect();
+    let outcomes: Vec<_> = run(pass).await.into_iter().map(|outcome| outcome.expect("a result")).collect();
     assert_eq!(outcomes[0].0, 1 + 2 + 3 + 30);
-    assert!(
-        outcomes.iter().all(|outcome| *outcome == outcomes[0]),
-        "same sum, same digest"
-    );
+    assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "same sum, same digest");
 }
 
 #[tokio::test]
@@ -96,23 +62,13 @@ async fn a_party_that_tells_two_stories_ends_the_session_and_nobody_is_blamed() 
     })
     .await;
     for outcome in &outcomes {
-        assert!(
-            matches!(outcome, Err(MpcError::Unattributed { round: 2, .. })),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Err(MpcError::Unattributed { round: 2, .. })), "{outcome:?}");
     }
 }
 
 #[tokio::test]
 async fn a_silent_party_is_named() {
-    let outcomes = run(|copy| {
-        if copy.is(1, 3, false) {
-            vec![]
-        } else {
-            vec![copy]
-        }
-    })
-    .await;
+    let outcomes = run(|copy| if copy.is(1, 3, false) { vec![] } else { vec![copy] }).await;
     assert!(
         matches!(&outcomes[0], Err(MpcError::Silent { parties, round: 3 }) if *parties == [1]),
         "{:?}",
@@ -144,44 +100,17 @@ async fn what_is_not_in_the_plan_or_not_a_message_is_its_senders_fault() {
     let faults: [(&str, Rewrite); 6] = [
         ("another round", |copy| rewrite(copy, true, 9, 1)),
         ("twice", |copy| vec![copy.clone(), copy]),
-        ("as direct message", |copy| {
-            vec![Copy {
-                broadcast: false,
-                ..copy
-            }]
-        }),
-        ("empty", |copy| {
-            vec![Copy {
-                body: vec![],
-                ..copy
-            }]
-        }),
-        ("oversize", |copy| {
-            vec![Copy {
-                body: vec![0; 1 << 16],
-                ..copy
-            }]
-        }),
+        ("as direct message", |copy| vec![Copy { broadcast: false, ..copy }]),
+        ("empty", |copy| vec![Copy { body: vec![], ..copy }]),
+        ("oversize", |copy| vec![Copy { body: vec![0; 1 << 16], ..copy }]),
         ("trailing bytes", |mut copy| {
             copy.body.push(0);
             vec![copy]
         }),
     ];
     for (fault, rewrite) in faults {
-        let outcomes = run(|copy| {
-            if copy.is(0, 1, true) && copy.to == 1 {
-                rewrite(copy)
-            } else {
-                vec![copy]
-            }
-        })
-        .await;
-        assert_eq!(
-            outcomes[1].as_ref().err().and_then(MpcError::culprit),
-            Some(0),
-            "{fault}: {:?}",
-            outcomes[1]
-        );
+        let outcomes = run(|copy| if copy.is(0, 1, true) && copy.to == 1 { rewrite(copy) } else { vec![copy] }).await;
+        assert_eq!(outcomes[1].as_ref().err().and_then(MpcError::culprit), Some(0), "{fault}: {:?}", outcomes[1]);
     }
 }
 

@@ -1,10 +1,5 @@
 //! Key shares at rest: what is written is read again, and what was altered is refused.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -34,9 +29,7 @@ async fn a_stored_share_comes_back_and_signs() {
     let shares = make_key(&engine, 2, &reduced_aux(3)).await;
     let loaded: Vec<Arc<Share>> = shares
         .iter()
-        .map(|share| {
-            Arc::new(Share::from_bytes(&share.to_bytes().expect("encodes")).expect("loads"))
-        })
+        .map(|share| Arc::new(Share::from_bytes(&share.to_bytes().expect("encodes")).expect("loads")))
         .collect();
     assert_eq!(loaded[1].public_shares(), shares[1].public_shares());
     assert_eq!(loaded[1].chain_code(), shares[1].chain_code());
@@ -53,10 +46,7 @@ async fn a_share_prints_without_its_secret() {
     let secret = field(&field(&stored, "core"), "x");
     let digits = secret.as_bytes().expect("a scalar");
     let printed = format!("{share:?}");
-    assert!(
-        printed.contains("redacted") && !printed.contains(&hex::encode(digits)),
-        "{printed}"
-    );
+    assert!(printed.contains("redacted") && !printed.contains(&hex::encode(digits)), "{printed}");
 }
 
 #[tokio::test]
@@ -74,12 +64,7 @@ async fn every_altered_field_of_a_share_is_refused_on_load() {
             if name.contains("chain_code") {
                 continue;
             }
-            for alteration in [
-                Alteration::FlipLow,
-                Alteration::FlipHigh,
-                Alteration::Negate,
-                Alteration::Zero,
-            ] {
+            for alteration in [Alteration::FlipLow, Alteration::FlipHigh, Alteration::Negate, Alteration::Zero] {
                 let Some(altered) = alter(&bytes, &path, &alteration, None) else {
                     continue;
                 };
@@ -103,26 +88,10 @@ async fn altered_numbers_of_the_parties_are_refused_on_load() {
     assert!(Share::from_bytes(&bytes).is_ok());
     let one = |_: &Integer| Integer::from(1);
     let changes: [(&str, &str, Change); 12] = [
-        (
-            "an even modulus",
-            "modulus",
-            Box::new(|n| n - Integer::from(1)),
-        ),
-        (
-            "a short modulus",
-            "modulus",
-            Box::new(|n| Integer::from(n >> 8u32) | Integer::from(1)),
-        ),
-        (
-            "a long modulus",
-            "modulus",
-            Box::new(|n| Integer::from(n << 8u32) | Integer::from(1)),
-        ),
-        (
-            "a modulus with a small factor",
-            "modulus",
-            Box::new(|n| n - (n % Integer::from(6)) + Integer::from(3)),
-        ),
+        ("an even modulus", "modulus", Box::new(|n| n - Integer::from(1))),
+        ("a short modulus", "modulus", Box::new(|n| Integer::from(n >> 8u32) | Integer::from(1))),
+        ("a long modulus", "modulus", Box::new(|n| Integer::from(n << 8u32) | Integer::from(1))),
+        ("a modulus with a small factor", "modulus", Box::new(|n| n - (n % Integer::from(6)) + Integer::from(3))),
         (
             "a square modulus",
             "modulus",
@@ -141,17 +110,11 @@ async fn altered_numbers_of_the_parties_are_refused_on_load() {
     ];
     for (what, key, change) in changes {
         let altered = with_aux(&bytes, |aux| {
-            let number = field_mut(
-                &mut field_mut(aux, "parties").as_array_mut().expect("parties")[1],
-                key,
-            );
+            let number = field_mut(&mut field_mut(aux, "parties").as_array_mut().expect("parties")[1], key);
             let old = Integer::from_digits(number.as_bytes().expect("bytes"), Order::Msf);
             *number = Value::Bytes(change(&old).to_digits(Order::Msf));
         });
-        assert!(
-            matches!(Share::from_bytes(&altered), Err(MpcError::Corrupt { .. })),
-            "{what}"
-        );
+        assert!(matches!(Share::from_bytes(&altered), Err(MpcError::Corrupt { .. })), "{what}");
     }
 }
 
@@ -159,24 +122,12 @@ async fn altered_numbers_of_the_parties_are_refused_on_load() {
 async fn mixed_up_parts_of_shares_are_refused_on_load() {
     let engine = engine();
     let shares = make_key(&engine, 2, &reduced_aux(3)).await;
-    let bytes: Vec<_> = shares
-        .iter()
-        .map(|share| share.to_bytes().expect("encodes"))
-        .collect();
+    let bytes: Vec<_> = shares.iter().map(|share| share.to_bytes().expect("encodes")).collect();
     let others = parse(&bytes[1]);
     let cases: [(&str, Vec<u8>); 6] = [
-        (
-            "another party's auxiliary info",
-            with_field(&bytes[0], "aux", field(&others, "aux")),
-        ),
-        (
-            "another party's share",
-            with_field(&bytes[0], "dkg", field(&others, "dkg")),
-        ),
-        (
-            "an unknown version",
-            with_field(&bytes[0], "version", Value::from(2)),
-        ),
+        ("another party's auxiliary info", with_field(&bytes[0], "aux", field(&others, "aux"))),
+        ("another party's share", with_field(&bytes[0], "dkg", field(&others, "dkg"))),
+        ("an unknown version", with_field(&bytes[0], "version", Value::from(2))),
         (
             "s equal to t",
             with_aux(&bytes[0], |aux| {
@@ -195,18 +146,12 @@ async fn mixed_up_parts_of_shares_are_refused_on_load() {
         (
             "a missing party",
             with_aux(&bytes[0], |aux| {
-                field_mut(aux, "parties")
-                    .as_array_mut()
-                    .expect("parties")
-                    .pop();
+                field_mut(aux, "parties").as_array_mut().expect("parties").pop();
             }),
         ),
     ];
     for (what, bytes) in cases {
-        assert!(
-            matches!(Share::from_bytes(&bytes), Err(MpcError::Corrupt { .. })),
-            "{what}"
-        );
+        assert!(matches!(Share::from_bytes(&bytes), Err(MpcError::Corrupt { .. })), "{what}");
     }
     let mut trailing = bytes[0].to_vec();
     trailing.push(0);
@@ -222,14 +167,8 @@ async fn parts_of_different_parties_or_committees_are_not_joined() {
     let aux = reduced_aux(3);
     let mut shares = dkg(&engine, 2, 3, pass).await.all();
     let pair = dkg(&engine, 2, 2, pass).await.all().remove(0);
-    assert!(matches!(
-        Share::from_parts(shares.remove(0), &aux[1]),
-        Err(MpcError::Invalid(_))
-    ));
-    assert!(matches!(
-        Share::from_parts(pair, &aux[0]),
-        Err(MpcError::Invalid(_))
-    ));
+    assert!(matches!(Share::from_parts(shares.remove(0), &aux[1]), Err(MpcError::Invalid(_))));
+    assert!(matches!(Share::from_parts(pair, &aux[0]), Err(MpcError::Invalid(_))));
 }
 
 proptest! {
@@ -243,21 +182,12 @@ proptest! {
 
 fn field(value: &Value, key: &str) -> Value {
     let entries = value.as_map().expect("a map");
-    entries
-        .iter()
-        .find(|(name, _)| name.as_text() == Some(key))
-        .expect("the field")
-        .1
-        .clone()
+    entries.iter().find(|(name, _)| name.as_text() == Some(key)).expect("the field").1.clone()
 }
 
 fn field_mut<'a>(value: &'a mut Value, key: &str) -> &'a mut Value {
     let entries = value.as_map_mut().expect("a map");
-    &mut entries
-        .iter_mut()
-        .find(|(name, _)| name.as_text() == Some(key))
-        .expect("the field")
-        .1
+    &mut entries.iter_mut().find(|(name, _)| name.as_text() == Some(key)).expect("the field").1
 }
 
 fn with_field(bytes: &[u8], key: &str, value: Value) -> Vec<u8> {

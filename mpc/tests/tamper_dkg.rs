@@ -1,11 +1,6 @@
 //! The tamper suite for key generation: every field of every message is altered in every way, and each time every honest
 //! party must end without a share.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -21,10 +16,7 @@ const LAST_ROUND: u16 = 4;
 async fn recordings(engine: &Engine) -> Recordings {
     let sample = dkg(engine, 2, 3, pass).await;
     let earlier = dkg(engine, 2, 3, pass).await;
-    Recordings {
-        sample: sample.delivered,
-        earlier: earlier.delivered,
-    }
+    Recordings { sample: sample.delivered, earlier: earlier.delivered }
 }
 
 #[tokio::test]
@@ -37,10 +29,7 @@ async fn no_altered_field_of_any_message_leads_to_a_share() {
         "the suite covers every message of the protocol"
     );
     let attacks = recordings.attacks(0, 1, Recordings::full(), &[], true);
-    let covered: BTreeSet<_> = attacks
-        .iter()
-        .map(|attack| (attack.round, attack.broadcast))
-        .collect();
+    let covered: BTreeSet<_> = attacks.iter().map(|attack| (attack.round, attack.broadcast)).collect();
     assert_eq!(covered, recordings.kinds());
 
     let run = |attack: Attack| {
@@ -52,13 +41,7 @@ async fn no_altered_field_of_any_message_leads_to_a_share() {
         }
     };
     let complaints = carry_out(&attacks, run, |attack, run| judge(attack, run, LAST_ROUND)).await;
-    assert!(
-        complaints.is_empty(),
-        "{} of {} attacks:\n{}",
-        complaints.len(),
-        attacks.len(),
-        complaints.join("\n")
-    );
+    assert!(complaints.is_empty(), "{} of {} attacks:\n{}", complaints.len(), attacks.len(), complaints.join("\n"));
 }
 
 #[tokio::test]
@@ -80,15 +63,11 @@ async fn altering_the_last_message_to_one_party_leaves_the_key_unconfirmed() {
         }
     };
     // A key becomes active only with the confirmations of all, and only who has a share confirms.
-    let confirmed_by_all = |_: &Attack, run: &Run<_>| match run
-        .outcomes
-        .iter()
-        .filter(|outcome| outcome.is_ok())
-        .count()
-    {
-        3 => Err("all three would confirm".to_owned()),
-        _ => Ok(()),
-    };
+    let confirmed_by_all =
+        |_: &Attack, run: &Run<_>| match run.outcomes.iter().filter(|outcome| outcome.is_ok()).count() {
+            3 => Err("all three would confirm".to_owned()),
+            _ => Ok(()),
+        };
     let complaints = carry_out(&attacks, run, confirmed_by_all).await;
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }

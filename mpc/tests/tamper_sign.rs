@@ -1,11 +1,6 @@
 //! The tamper suite for signing: every field of every message is altered in every way, and each time no honest party that
 //! got it reports a signature. A signing result counts where it verifies: whoever else finishes must hold a valid one.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -25,14 +20,7 @@ use support::tamper::{Attack, Middle, Recordings, carry_out, judge};
 const LAST_ROUND: u16 = 5;
 
 fn all_messages() -> BTreeSet<(u16, bool)> {
-    BTreeSet::from([
-        (1, true),
-        (1, false),
-        (2, true),
-        (3, false),
-        (4, false),
-        (5, true),
-    ])
+    BTreeSet::from([(1, true), (1, false), (2, true), (3, false), (4, false), (5, true)])
 }
 
 struct Bench<L: Level> {
@@ -48,87 +36,42 @@ impl<L: Level> Bench<L> {
         let shares = make_key(&engine, t, aux).await;
         let sample = sign(&engine, &shares, signers, pass).await;
         let earlier = sign(&engine, &shares, signers, pass).await;
-        let recordings = Recordings {
-            sample: sample.delivered,
-            earlier: earlier.delivered,
-        };
-        assert_eq!(
-            recordings.kinds(),
-            all_messages(),
-            "the suite covers every message of the protocol"
-        );
-        Self {
-            engine,
-            shares,
-            signers: signers.to_vec(),
-            recordings,
-        }
+        let recordings = Recordings { sample: sample.delivered, earlier: earlier.delivered };
+        assert_eq!(recordings.kinds(), all_messages(), "the suite covers every message of the protocol");
+        Self { engine, shares, signers: signers.to_vec(), recordings }
     }
 
     async fn withstands(&self, attacks: &[Attack]) {
         let public_key = self.shares[0].public_key();
         let run = |attack: Attack| async move {
             let mut middle = Middle::new(&attack, &self.recordings);
-            let run = sign(&self.engine, &self.shares, &self.signers, |copy| {
-                middle.pass(copy)
-            })
-            .await;
+            let run = sign(&self.engine, &self.shares, &self.signers, |copy| middle.pass(copy)).await;
             (run, middle.applied)
         };
         let judge = |attack: &Attack, run: &Run<Signature>| {
-            if run
-                .outcomes
-                .iter()
-                .flatten()
-                .any(|signature| !is_valid(signature, &public_key, &DIGEST))
-            {
+            if run.outcomes.iter().flatten().any(|signature| !is_valid(signature, &public_key, &DIGEST)) {
                 return Err("an invalid signature was reported".to_owned());
             }
             judge(attack, run, LAST_ROUND)
         };
         let complaints = carry_out(attacks, run, judge).await;
-        assert!(
-            complaints.is_empty(),
-            "{} of {} attacks:\n{}",
-            complaints.len(),
-            attacks.len(),
-            complaints.join("\n")
-        );
+        assert!(complaints.is_empty(), "{} of {} attacks:\n{}", complaints.len(), attacks.len(), complaints.join("\n"));
     }
 }
 
 /// Additions that leave an integer the same modulo one of the moduli in play, or modulo its square.
 fn same_residues(aux: &AuxInfo<ReducedLevel>) -> Vec<Alteration> {
     aux.parties()
-        .flat_map(|party| {
-            [
-                party.modulus.clone(),
-                Integer::from(party.modulus.square_ref()),
-            ]
-        })
-        .flat_map(|modulus| {
-            [
-                Alteration::Shift(-modulus.clone()),
-                Alteration::Shift(modulus),
-            ]
-        })
+        .flat_map(|party| [party.modulus.clone(), Integer::from(party.modulus.square_ref())])
+        .flat_map(|modulus| [Alteration::Shift(-modulus.clone()), Alteration::Shift(modulus)])
         .collect()
 }
 
 async fn two_signers(sender: u16) {
     let aux = reduced_aux(2);
     let bench = Bench::new(2, &aux, &[0, 1]).await;
-    let attacks = bench.recordings.attacks(
-        sender,
-        1 - sender,
-        Recordings::full(),
-        &same_residues(&aux[0]),
-        true,
-    );
-    let covered: BTreeSet<_> = attacks
-        .iter()
-        .map(|attack| (attack.round, attack.broadcast))
-        .collect();
+    let attacks = bench.recordings.attacks(sender, 1 - sender, Recordings::full(), &same_residues(&aux[0]), true);
+    let covered: BTreeSet<_> = attacks.iter().map(|attack| (attack.round, attack.broadcast)).collect();
     assert_eq!(covered, all_messages());
     bench.withstands(&attacks).await;
 }
@@ -144,12 +87,9 @@ async fn no_altered_field_from_the_second_signer_leads_to_a_signature() {
 }
 
 #[tokio::test]
-async fn with_three_signers_no_altered_field_leads_to_a_signature_at_a_victim_nor_an_invalid_one_anywhere()
- {
+async fn with_three_signers_no_altered_field_leads_to_a_signature_at_a_victim_nor_an_invalid_one_anywhere() {
     let bench = Bench::new(3, &reduced_aux(5), &[0, 2, 4]).await;
-    let attacks = bench
-        .recordings
-        .attacks(2, 0, &[Alteration::FlipLow], &[], false);
+    let attacks = bench.recordings.attacks(2, 0, &[Alteration::FlipLow], &[], false);
     bench.withstands(&attacks).await;
 }
 

@@ -31,9 +31,7 @@ impl Decimal {
         } else {
             power_of_ten(decimals - PLACES).map(|divisor| base.div_ceil(divisor))
         };
-        ten_thousandths
-            .and_then(|value| i64::try_from(value).ok())
-            .map_or(Self::MAX, Self)
+        ten_thousandths.and_then(|value| i64::try_from(value).ok()).map_or(Self::MAX, Self)
     }
 }
 
@@ -51,17 +49,13 @@ impl FromStr for Decimal {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let refuse =
-            || format!("`{text}` is not an amount: write digits with at most four after the point");
+        let refuse = || format!("`{text}` is not an amount: write digits with at most four after the point");
         let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
         if !digits(whole) || !digits(fraction) || fraction.len() > usize::from(PLACES) {
             return Err(refuse());
         }
-        format!("{whole}{fraction:0<4}")
-            .parse()
-            .map(Self)
-            .map_err(|_| refuse())
+        format!("{whole}{fraction:0<4}").parse().map(Self).map_err(|_| refuse())
     }
 }
 
@@ -104,35 +98,17 @@ mod tests {
     #[test]
     fn amounts_that_do_not_fit_are_the_maximum() {
         for decimals in 0..=40 {
-            assert_eq!(
-                Decimal::from_base_units(U256::MAX, decimals),
-                Decimal::MAX,
-                "{decimals}"
-            );
+            assert_eq!(Decimal::from_base_units(U256::MAX, decimals), Decimal::MAX, "{decimals}");
         }
         assert_eq!(Decimal::MAX.to_string(), "922337203685477.5807");
         assert_eq!(whole(U256::from(i64::MAX), 4), "922337203685477.5807");
-        assert_eq!(
-            whole(U256::from(i64::MAX) + U256::from(1), 4),
-            "922337203685477.5807"
-        );
+        assert_eq!(whole(U256::from(i64::MAX) + U256::from(1), 4), "922337203685477.5807");
         assert_eq!(whole(U256::MAX, 77), "1.1580");
     }
 
     #[test]
     fn text_that_is_not_an_amount_is_refused() {
-        for bad in [
-            "",
-            ".",
-            "1.",
-            ".5",
-            "-1",
-            "+1",
-            "1.00001",
-            "1e3",
-            "１",
-            "922337203685477.5808",
-        ] {
+        for bad in ["", ".", "1.", ".5", "-1", "+1", "1.00001", "1e3", "１", "922337203685477.5808"] {
             assert!(bad.parse::<Decimal>().is_err(), "{bad}");
         }
         assert_eq!("1.5".parse::<Decimal>().unwrap().to_string(), "1.5000");

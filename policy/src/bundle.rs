@@ -84,9 +84,8 @@ impl Bundle {
         for (path, text) in files.policies()? {
             bounds::check(path, text)?;
         }
-        let rules =
-            on_large_stack(|| policies::compile(&files, tables, clients, time_zone, digest))
-                .map_err(|error| BundleError::Evaluator(error.to_string()))??;
+        let rules = on_large_stack(|| policies::compile(&files, tables, clients, time_zone, digest))
+            .map_err(|error| BundleError::Evaluator(error.to_string()))??;
         cases::run(&files, &rules, manifest.not_before)?;
         Ok(Self { manifest, rules })
     }
@@ -94,16 +93,11 @@ impl Bundle {
     /// Decides a request. A request to sign is judged once for each effect of its intent.
     pub fn decide(&self, request: &Request<'_>) -> Verdict {
         if request.time < self.manifest.not_before {
-            let why = format!(
-                "the policy bundle is not in force before {}",
-                self.manifest.not_before
-            );
+            let why = format!("the policy bundle is not in force before {}", self.manifest.not_before);
             return Verdict::Deny(Denied::because(why, self.rules.digest));
         }
         let subject = match (request.action, request.understood) {
-            (Action::Sign, Some(understood)) => {
-                Subject::Effects(Tx::all_of(understood, &self.rules.tables.assets))
-            }
+            (Action::Sign, Some(understood)) => Subject::Effects(Tx::all_of(understood, &self.rules.tables.assets)),
             (Action::Sign, None) => Subject::Blind,
             (_, None) => Subject::NoMessage,
             (_, Some(_)) => {

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use casemate_wire::Code;
 use cedar_policy::{
-    Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid,
-    RestrictedExpression,
+    Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -47,11 +46,7 @@ struct Opinion {
 
 impl Opinion {
     fn refusal(problem: String) -> Self {
-        Self {
-            allowed: false,
-            policies: BTreeSet::new(),
-            problems: BTreeSet::from([problem]),
-        }
+        Self { allowed: false, policies: BTreeSet::new(), problems: BTreeSet::from([problem]) }
     }
 }
 
@@ -62,42 +57,20 @@ pub(crate) fn evaluate(rules: &Rules, facts: &Facts<'_>, subject: &Subject) -> V
         Subject::Blind | Subject::NoMessage => vec![None],
     };
     let blind = matches!(subject, Subject::Blind);
-    let judge = || -> Vec<Opinion> {
-        effects
-            .iter()
-            .map(|tx| opinion(rules, facts, *tx, blind))
-            .collect()
-    };
+    let judge = || -> Vec<Opinion> { effects.iter().map(|tx| opinion(rules, facts, *tx, blind)).collect() };
     let opinions = match on_large_stack(judge) {
         Ok(opinions) if !opinions.is_empty() => opinions,
         Ok(_) => return Verdict::Deny(Denied::because("there is nothing to judge", rules.digest)),
         Err(error) => return Verdict::Deny(Denied::because(error.to_string(), rules.digest)),
     };
     if opinions.iter().all(|opinion| opinion.allowed) {
-        return Verdict::Allow(Allowed {
-            policies: notes(rules, &opinions),
-            bundle: rules.digest,
-        });
+        return Verdict::Allow(Allowed { policies: notes(rules, &opinions), bundle: rules.digest });
     }
-    let refusals = || {
-        opinions
-            .iter()
-            .zip(&effects)
-            .filter(|(opinion, _)| !opinion.allowed)
-    };
-    let observed = refusals()
-        .filter_map(|(_, tx)| *tx)
-        .map(|tx| json!(tx))
-        .collect();
-    let problems: BTreeSet<String> = refusals()
-        .flat_map(|(opinion, _)| opinion.problems.clone())
-        .collect();
+    let refusals = || opinions.iter().zip(&effects).filter(|(opinion, _)| !opinion.allowed);
+    let observed = refusals().filter_map(|(_, tx)| *tx).map(|tx| json!(tx)).collect();
+    let problems: BTreeSet<String> = refusals().flat_map(|(opinion, _)| opinion.problems.clone()).collect();
     Verdict::Deny(Denied {
-        code: if blind {
-            Code::BlindSigningDenied
-        } else {
-            Code::PolicyDenied
-        },
+        code: if blind { Code::BlindSigningDenied } else { Code::PolicyDenied },
         policies: notes(rules, refusals().map(|(opinion, _)| opinion)),
         problems: problems.into_iter().collect(),
         observed,
@@ -106,10 +79,7 @@ pub(crate) fn evaluate(rules: &Rules, facts: &Facts<'_>, subject: &Subject) -> V
 }
 
 fn notes<'a>(rules: &Rules, opinions: impl IntoIterator<Item = &'a Opinion>) -> Vec<PolicyNote> {
-    let ids: BTreeSet<&String> = opinions
-        .into_iter()
-        .flat_map(|opinion| &opinion.policies)
-        .collect();
+    let ids: BTreeSet<&String> = opinions.into_iter().flat_map(|opinion| &opinion.policies).collect();
     ids.into_iter().map(|id| rules.note(id)).collect()
 }
 
@@ -121,48 +91,27 @@ fn opinion(rules: &Rules, facts: &Facts<'_>, tx: Option<&Tx>, blind: bool) -> Op
         }
     };
     let response = Authorizer::new().is_authorized(&request, &rules.policies, &entities);
-    let deciding = response
-        .diagnostics()
-        .reason()
-        .map(ToString::to_string)
-        .collect();
+    let deciding = response.diagnostics().reason().map(ToString::to_string).collect();
     let failed: BTreeMap<String, String> = response
         .diagnostics()
         .errors()
-        .map(
-            |cedar_policy::AuthorizationError::PolicyEvaluationError(error)| {
-                (error.policy_id().to_string(), error.to_string())
-            },
-        )
+        .map(|cedar_policy::AuthorizationError::PolicyEvaluationError(error)| {
+            (error.policy_id().to_string(), error.to_string())
+        })
         .collect();
     // Cedar skips a policy that fails to evaluate, a forbid too. Here its failure refuses the request.
     if !failed.is_empty() {
-        let forbidding = if response.decision() == Decision::Deny {
-            deciding
-        } else {
-            BTreeSet::new()
-        };
+        let forbidding = if response.decision() == Decision::Deny { deciding } else { BTreeSet::new() };
         return Opinion {
             allowed: false,
-            policies: forbidding
-                .into_iter()
-                .chain(failed.keys().cloned())
-                .collect(),
+            policies: forbidding.into_iter().chain(failed.keys().cloned()).collect(),
             problems: failed.into_values().collect(),
         };
     }
     match response.decision() {
-        Decision::Allow => Opinion {
-            allowed: true,
-            policies: deciding,
-            problems: BTreeSet::new(),
-        },
+        Decision::Allow => Opinion { allowed: true, policies: deciding, problems: BTreeSet::new() },
         Decision::Deny if deciding.is_empty() => Opinion::refusal("no permit matched".into()),
-        Decision::Deny => Opinion {
-            allowed: false,
-            policies: deciding,
-            problems: BTreeSet::new(),
-        },
+        Decision::Deny => Opinion { allowed: false, policies: deciding, problems: BTreeSet::new() },
     }
 }
 
@@ -184,24 +133,19 @@ fn in_cedar(
     for id in tx.iter().flat_map(|tx| [&tx.to, &tx.contract]).flatten() {
         add(rules.tables.address_entity(id)?);
     }
-    let entities = Entities::from_entities(entities.into_values(), Some(&rules.schema))
-        .map_err(|error| chain(&error))?;
+    let entities =
+        Entities::from_entities(entities.into_values(), Some(&rules.schema)).map_err(|error| chain(&error))?;
     let context = context(rules, facts, tx, blind)?;
     let action = uid("Action", facts.action.as_str())?;
-    let request =
-        cedar_policy::Request::new(principal, action, resource, context, Some(&rules.schema))
-            .map_err(|error| chain(&error))?;
+    let request = cedar_policy::Request::new(principal, action, resource, context, Some(&rules.schema))
+        .map_err(|error| chain(&error))?;
     Ok((request, entities))
 }
 
 /// The entity of a client.
 pub(crate) fn client_entity(client: &Client) -> Result<Entity, String> {
-    let attributes = HashMap::from([
-        ("roles".to_owned(), texts(&client.roles)),
-        ("org".to_owned(), text(&client.org)),
-    ]);
-    Entity::new(uid("Client", &client.name)?, attributes, HashSet::new())
-        .map_err(|error| error.to_string())
+    let attributes = HashMap::from([("roles".to_owned(), texts(&client.roles)), ("org".to_owned(), text(&client.org))]);
+    Entity::new(uid("Client", &client.name)?, attributes, HashSet::new()).map_err(|error| error.to_string())
 }
 
 fn resource_uid(resource: &Resource) -> Result<EntityUid, String> {
@@ -212,10 +156,7 @@ fn resource_uid(resource: &Resource) -> Result<EntityUid, String> {
     }
 }
 
-fn resource_attributes(
-    rules: &Rules,
-    resource: &Resource,
-) -> Result<(Attributes, HashSet<EntityUid>), String> {
+fn resource_attributes(rules: &Rules, resource: &Resource) -> Result<(Attributes, HashSet<EntityUid>), String> {
     let (slot, public_key) = match resource {
         Resource::Appliance => return Ok((HashMap::new(), HashSet::new())),
         Resource::Key(key) => (&key.slot, Some(key.public_key.to_string())),
@@ -223,56 +164,28 @@ fn resource_attributes(
     };
     let mut attributes = slot_attributes(slot);
     if let Resource::Key(key) = resource {
-        attributes.insert(
-            "age_days".into(),
-            RestrictedExpression::new_long(key.age_days.into()),
-        );
-        attributes.insert(
-            "restored".into(),
-            RestrictedExpression::new_bool(key.restored),
-        );
+        attributes.insert("age_days".into(), RestrictedExpression::new_long(key.age_days.into()));
+        attributes.insert("restored".into(), RestrictedExpression::new_bool(key.restored));
     }
-    let groups = rules
-        .tables
-        .groups_of(slot.label.as_deref(), public_key.as_deref())?;
+    let groups = rules.tables.groups_of(slot.label.as_deref(), public_key.as_deref())?;
     Ok((attributes, groups))
 }
 
 fn slot_attributes(slot: &SlotFacts) -> Attributes {
     HashMap::from([
         ("kind".to_owned(), text(&slot.kind.to_string())),
-        (
-            "threshold_t".to_owned(),
-            RestrictedExpression::new_long(slot.threshold_t.into()),
-        ),
-        (
-            "threshold_n".to_owned(),
-            RestrictedExpression::new_long(slot.threshold_n.into()),
-        ),
-        (
-            "label".to_owned(),
-            text(slot.label.as_deref().unwrap_or_default()),
-        ),
+        ("threshold_t".to_owned(), RestrictedExpression::new_long(slot.threshold_t.into())),
+        ("threshold_n".to_owned(), RestrictedExpression::new_long(slot.threshold_n.into())),
+        ("label".to_owned(), text(slot.label.as_deref().unwrap_or_default())),
     ])
 }
 
-fn context(
-    rules: &Rules,
-    facts: &Facts<'_>,
-    tx: Option<&Tx>,
-    blind: bool,
-) -> Result<Context, String> {
+fn context(rules: &Rules, facts: &Facts<'_>, tx: Option<&Tx>, blind: bool) -> Result<Context, String> {
     let long = |value: i64| RestrictedExpression::new_long(value);
     let local = facts.time.to_zoned(rules.time_zone.clone());
     let time = record([
-        (
-            "weekday",
-            long(local.weekday().to_monday_one_offset().into()),
-        ),
-        (
-            "minute_of_day",
-            long(i64::from(local.hour()) * 60 + i64::from(local.minute())),
-        ),
+        ("weekday", long(local.weekday().to_monday_one_offset().into())),
+        ("minute_of_day", long(i64::from(local.hour()) * 60 + i64::from(local.minute()))),
         ("unix", long(facts.time.as_second())),
     ])?;
     let approvals = record([
@@ -290,10 +203,7 @@ fn context(
         ("approvals".to_owned(), approvals),
         ("time".to_owned(), time),
         ("session".to_owned(), session),
-        (
-            "peers_attested".to_owned(),
-            RestrictedExpression::new_bool(facts.peers_attested),
-        ),
+        ("peers_attested".to_owned(), RestrictedExpression::new_bool(facts.peers_attested)),
     ];
     if let Some(path) = facts.derivation_path {
         fields.push(("derivation_path".into(), text(path)));
@@ -305,8 +215,7 @@ fn context(
 }
 
 fn tx_record(tx: &Tx) -> Result<RestrictedExpression, String> {
-    let decimal =
-        |value: crate::amount::Decimal| RestrictedExpression::new_decimal(value.to_string());
+    let decimal = |value: crate::amount::Decimal| RestrictedExpression::new_decimal(value.to_string());
     let mut fields = vec![
         ("kind", text(tx.kind.as_str())),
         ("chain", text(&tx.chain)),
@@ -315,17 +224,11 @@ fn tx_record(tx: &Tx) -> Result<RestrictedExpression, String> {
         ("amount", decimal(tx.amount)),
         ("amount_base", text(&tx.amount_base)),
         ("fee", decimal(tx.fee)),
-        (
-            "outputs_external",
-            RestrictedExpression::new_long(tx.outputs_external),
-        ),
+        ("outputs_external", RestrictedExpression::new_long(tx.outputs_external)),
     ];
     for (name, account) in [("to", &tx.to), ("contract", &tx.contract)] {
         if let Some(id) = account {
-            fields.push((
-                name,
-                RestrictedExpression::new_entity_uid(uid("Address", id)?),
-            ));
+            fields.push((name, RestrictedExpression::new_entity_uid(uid("Address", id)?)));
         }
     }
     if let Some(method) = &tx.method {
@@ -336,13 +239,8 @@ fn tx_record(tx: &Tx) -> Result<RestrictedExpression, String> {
 
 /// An entity of the schema's namespace.
 pub(crate) fn uid(type_name: &str, id: &str) -> Result<EntityUid, String> {
-    let type_name: EntityTypeName = format!("Mpc::{type_name}")
-        .parse()
-        .map_err(|error| chain(&error))?;
-    Ok(EntityUid::from_type_name_and_id(
-        type_name,
-        EntityId::new(id),
-    ))
+    let type_name: EntityTypeName = format!("Mpc::{type_name}").parse().map_err(|error| chain(&error))?;
+    Ok(EntityUid::from_type_name_and_id(type_name, EntityId::new(id)))
 }
 
 fn text(value: &str) -> RestrictedExpression {
@@ -356,12 +254,8 @@ fn texts(values: &BTreeSet<String>) -> RestrictedExpression {
 fn record<'a>(
     fields: impl IntoIterator<Item = (&'a str, RestrictedExpression)>,
 ) -> Result<RestrictedExpression, String> {
-    RestrictedExpression::new_record(
-        fields
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value)),
-    )
-    .map_err(|error| error.to_string())
+    RestrictedExpression::new_record(fields.into_iter().map(|(name, value)| (name.to_owned(), value)))
+        .map_err(|error| error.to_string())
 }
 
 /// An error with its causes, on one line.

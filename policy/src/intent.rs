@@ -177,10 +177,7 @@ pub fn decode(intent: &Intent, message_hash: &[u8; 32]) -> Result<Understood, In
     let understood = decode_payload(intent)?;
     let asked = Digest32(*message_hash);
     if understood.digest != asked {
-        return Err(IntentError::Mismatch {
-            computed: understood.digest,
-            asked,
-        });
+        return Err(IntentError::Mismatch { computed: understood.digest, asked });
     }
     Ok(understood)
 }
@@ -189,10 +186,7 @@ pub fn decode(intent: &Intent, message_hash: &[u8; 32]) -> Result<Understood, In
 ///
 /// # Errors
 /// As [`decode`].
-pub fn understand(
-    intent: Option<&Intent>,
-    message_hash: &[u8; 32],
-) -> Result<Option<Understood>, IntentError> {
+pub fn understand(intent: Option<&Intent>, message_hash: &[u8; 32]) -> Result<Option<Understood>, IntentError> {
     match intent.map(|intent| decode(intent, message_hash)) {
         None | Some(Err(IntentError::Raw)) => Ok(None),
         Some(Ok(understood)) => Ok(Some(understood)),
@@ -202,14 +196,9 @@ pub fn understand(
 
 /// Decodes without a hash to compare with: for a bundle's own test cases.
 pub(crate) fn decode_payload(intent: &Intent) -> Result<Understood, IntentError> {
-    let malformed = |why: String| IntentError::Malformed {
-        kind: intent.kind.clone(),
-        why,
-    };
+    let malformed = |why: String| IntentError::Malformed { kind: intent.kind.clone(), why };
     if !matches!(intent.kind.as_str(), "ethereum_transaction" | "raw") {
-        return Err(IntentError::UnknownType(
-            intent.kind.chars().take(64).collect(),
-        ));
+        return Err(IntentError::UnknownType(intent.kind.chars().take(64).collect()));
     }
     if intent.input_index.is_some() {
         return Err(malformed("`input_index` belongs to Bitcoin intents".into()));
@@ -226,10 +215,7 @@ pub(crate) fn decode_payload(intent: &Intent) -> Result<Understood, IntentError>
 
 fn hex_payload(payload: &str) -> Result<Vec<u8>, String> {
     if payload.len() > MAX_PAYLOAD {
-        return Err(format!(
-            "the payload has {} characters; at most {MAX_PAYLOAD} are looked at",
-            payload.len()
-        ));
+        return Err(format!("the payload has {} characters; at most {MAX_PAYLOAD} are looked at", payload.len()));
     }
     let digits = payload.strip_prefix("0x").unwrap_or(payload);
     hex::decode(digits).map_err(|error| format!("the payload is not hex: {error}"))

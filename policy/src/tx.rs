@@ -34,19 +34,14 @@ impl Tx {
     /// Names every effect of an intent.
     pub(crate) fn all_of(understood: &Understood, assets: &Assets) -> Vec<Self> {
         let count = understood.effects().count();
-        understood
-            .effects()
-            .map(|effect| Self::resolve(effect, count, assets))
-            .collect()
+        understood.effects().map(|effect| Self::resolve(effect, count, assets)).collect()
     }
 
     /// Names an effect. An asset that the table does not know gets the largest amount, so that limits refuse it.
     fn resolve(effect: &Effect, effects_in_all: usize, assets: &Assets) -> Self {
         let chain_id = effect.chain_id;
         let in_whole_units = |asset: AssetRef, base| {
-            assets.find(chain_id, asset).map_or(Decimal::MAX, |known| {
-                Decimal::from_base_units(base, known.decimals)
-            })
+            assets.find(chain_id, asset).map_or(Decimal::MAX, |known| Decimal::from_base_units(base, known.decimals))
         };
         Self {
             kind: effect.kind,
@@ -55,10 +50,9 @@ impl Tx {
             to: effect.to.map(|address| account_id(chain_id, address)),
             contract: effect.contract.map(|address| account_id(chain_id, address)),
             method: effect.method.as_ref().map(crate::intent::Method::to_text),
-            asset: assets.find(chain_id, effect.asset).map_or_else(
-                || unknown_asset(chain_id, effect.asset),
-                |known| known.symbol.clone(),
-            ),
+            asset: assets
+                .find(chain_id, effect.asset)
+                .map_or_else(|| unknown_asset(chain_id, effect.asset), |known| known.symbol.clone()),
             amount: in_whole_units(effect.asset, effect.amount),
             amount_base: effect.amount.to_string(),
             fee: in_whole_units(AssetRef::Native, effect.fee),

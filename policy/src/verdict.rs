@@ -69,11 +69,7 @@ impl Denied {
     }
 
     pub(crate) fn because(problem: impl Into<String>, bundle: Digest32) -> Self {
-        Self {
-            problems: vec![problem.into()],
-            bundle: Some(bundle),
-            ..Self::no_bundle()
-        }
+        Self { problems: vec![problem.into()], bundle: Some(bundle), ..Self::no_bundle() }
     }
 
     /// The stable code: `blind_signing_denied` where nothing was decoded, else `policy_denied`.
@@ -110,10 +106,7 @@ impl Denied {
             Some(reason) => format!("{}: {reason}", note.id),
             None => format!("{} forbids it", note.id),
         });
-        notes
-            .chain(self.problems.iter().cloned())
-            .collect::<Vec<_>>()
-            .join("; ")
+        notes.chain(self.problems.iter().cloned()).collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -1,10 +1,5 @@
 //! What may stand in a bundle's folder, what the manifest guards, and what its tests must show.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -34,26 +29,15 @@ fn edit_manifest(dir: &TempDir, from: &str, to: &str) {
 #[test]
 fn the_starter_bundle_loads_with_its_own_tests() {
     let bundle = starter();
-    assert_eq!(
-        (bundle.name(), bundle.version(), bundle.previous()),
-        ("starter", 1, None)
-    );
+    assert_eq!((bundle.name(), bundle.version(), bundle.previous()), ("starter", 1, None));
     assert_eq!(bundle.not_before().to_string(), "2025-01-01T00:00:00Z");
     let manifest = fs::read(Path::new(STARTER).join("manifest.toml")).unwrap();
-    assert_eq!(
-        bundle.digest().0,
-        <[u8; 32]>::from(sha2::Sha256::digest(manifest))
-    );
+    assert_eq!(bundle.digest().0, <[u8; 32]>::from(sha2::Sha256::digest(manifest)));
 }
 
 #[test]
 fn a_missing_folder_or_manifest_is_refused() {
-    assert!(
-        Bundle::load(Path::new("/nonexistent/policy"), &[])
-            .unwrap_err()
-            .to_string()
-            .contains("could not list")
-    );
+    assert!(Bundle::load(Path::new("/nonexistent/policy"), &[]).unwrap_err().to_string().contains("could not list"));
     let dir = valid();
     fs::remove_file(dir.path().join("manifest.toml")).unwrap();
     assert!(why(&dir).contains("casemate policy seal"));
@@ -69,12 +53,7 @@ fn a_changed_missing_or_unlisted_file_is_refused() {
     fs::remove_file(missing.path().join("all.cedar")).unwrap();
     assert!(why(&missing).contains("all.cedar: the manifest lists it"));
 
-    for path in [
-        "more.cedar",
-        "entities.json",
-        "tests/more.json",
-        ".hidden.cedar",
-    ] {
+    for path in ["more.cedar", "entities.json", "tests/more.json", ".hidden.cedar"] {
         let unlisted = valid();
         write(unlisted.path(), path, "");
         assert!(why(&unlisted).contains(&format!("{path}: the manifest does not list it")));
@@ -110,11 +89,7 @@ fn links_and_paths_outside_are_refused() {
 
     let file = valid();
     fs::remove_file(file.path().join("all.cedar")).unwrap();
-    symlink(
-        outside.path().join("all.cedar"),
-        file.path().join("all.cedar"),
-    )
-    .unwrap();
+    symlink(outside.path().join("all.cedar"), file.path().join("all.cedar")).unwrap();
     assert!(why(&file).contains("no links"));
 
     let tests = valid();
@@ -123,30 +98,13 @@ fn links_and_paths_outside_are_refused() {
     assert!(why(&tests).contains("no links"));
 
     let manifest = valid();
-    fs::rename(
-        manifest.path().join("manifest.toml"),
-        outside.path().join("manifest.toml"),
-    )
-    .unwrap();
-    symlink(
-        outside.path().join("manifest.toml"),
-        manifest.path().join("manifest.toml"),
-    )
-    .unwrap();
+    fs::rename(manifest.path().join("manifest.toml"), outside.path().join("manifest.toml")).unwrap();
+    symlink(outside.path().join("manifest.toml"), manifest.path().join("manifest.toml")).unwrap();
     assert!(why(&manifest).contains("no links"));
 
-    for path in [
-        "../all.cedar",
-        "/etc/passwd",
-        "./all.cedar",
-        "tests/../all.cedar",
-    ] {
+    for path in ["../all.cedar", "/etc/passwd", "./all.cedar", "tests/../all.cedar"] {
         let listed = valid();
-        edit_manifest(
-            &listed,
-            "[files]",
-            &format!("[files]\n\"{path}\" = \"{}\"", "0".repeat(64)),
-        );
+        edit_manifest(&listed, "[files]", &format!("[files]\n\"{path}\" = \"{}\"", "0".repeat(64)));
         assert!(why(&listed).contains(&format!("{path}: the manifest lists it")));
     }
 }
@@ -170,11 +128,7 @@ fn a_manifest_with_anything_odd_is_refused() {
     ] {
         let dir = valid();
         edit_manifest(&dir, from, to);
-        assert!(
-            why(&dir).starts_with("manifest.toml: "),
-            "{to}: {}",
-            why(&dir)
-        );
+        assert!(why(&dir).starts_with("manifest.toml: "), "{to}: {}", why(&dir));
     }
 }
 
@@ -185,11 +139,7 @@ fn sealing_raises_the_version_only_when_files_changed() {
     let again = bundle::seal(dir.path(), noon()).unwrap();
     assert_eq!((again, load(&dir).unwrap().version()), (first.digest(), 1));
 
-    write(
-        dir.path(),
-        "more.cedar",
-        r#"@id("more") permit (principal, action == Mpc::Action::"Keygen", resource);"#,
-    );
+    write(dir.path(), "more.cedar", r#"@id("more") permit (principal, action == Mpc::Action::"Keygen", resource);"#);
     let digest = bundle::seal(dir.path(), noon()).unwrap();
     let second = load(&dir).unwrap();
     assert_eq!((second.digest(), second.version()), (digest, 2));
@@ -202,33 +152,19 @@ fn sealing_raises_the_version_only_when_files_changed() {
 fn every_forbid_needs_a_test_and_one_request_must_be_allowed() {
     let none_allowed = folder(&[("all.cedar", ALLOW_ALL)]);
     assert!(why(&none_allowed).contains("no test expects a request to be allowed"));
-    let untested = refusal(
-        r#"@id("p") forbid (principal, action, resource) when { context.peers_attested };"#,
-    );
-    assert!(
-        untested.contains("no test expects a refusal by `p`"),
-        "{untested}"
-    );
+    let untested = refusal(r#"@id("p") forbid (principal, action, resource) when { context.peers_attested };"#);
+    assert!(untested.contains("no test expects a refusal by `p`"), "{untested}");
 }
 
 #[test]
 fn a_failing_test_case_refuses_the_bundle() {
     let wrong_verdict = folder(&[
         ("all.cedar", ALLOW_ALL),
-        (
-            "tests/a.json",
-            &ONE_ALLOWED.replace(r#""verdict": "allow""#, r#""verdict": "deny""#),
-        ),
+        ("tests/a.json", &ONE_ALLOWED.replace(r#""verdict": "allow""#, r#""verdict": "deny""#)),
     ]);
     let text = why(&wrong_verdict);
-    assert!(
-        text.contains("tests/a.json: test `allowed`: expected Deny"),
-        "{text}"
-    );
-    let wrong_policy = folder(&[
-        ("all.cedar", ALLOW_ALL),
-        ("tests/a.json", &ONE_ALLOWED.replace(r#"["all"]"#, "[]")),
-    ]);
+    assert!(text.contains("tests/a.json: test `allowed`: expected Deny"), "{text}");
+    let wrong_policy = folder(&[("all.cedar", ALLOW_ALL), ("tests/a.json", &ONE_ALLOWED.replace(r#"["all"]"#, "[]"))]);
     assert!(why(&wrong_policy).contains(r#"got Allow by {"all"}"#));
 }
 
@@ -236,29 +172,14 @@ fn a_failing_test_case_refuses_the_bundle() {
 fn test_cases_with_unknown_or_contradictory_fields_are_refused() {
     for (from, to) in [
         (r#""name": "allowed""#, r#""name": "allowed", "nmae": 1"#),
-        (
-            r#""action": "Backup""#,
-            r#""action": "Backup", "effects": []"#,
-        ),
+        (r#""action": "Backup""#, r#""action": "Backup", "effects": []"#),
         (r#""action": "Backup""#, r#""action": "backup""#),
-        (
-            r#""action": "Backup""#,
-            r#""action": "Backup", "context": {"tmie": 1}"#,
-        ),
-        (
-            r#"{ "appliance": {} }"#,
-            r#"{ "appliance": {}, "key_slot": {} }"#,
-        ),
-        (
-            r#"{ "name": "coordinator" }"#,
-            r#"{ "name": "coordinator", "admin": true }"#,
-        ),
+        (r#""action": "Backup""#, r#""action": "Backup", "context": {"tmie": 1}"#),
+        (r#"{ "appliance": {} }"#, r#"{ "appliance": {}, "key_slot": {} }"#),
+        (r#"{ "name": "coordinator" }"#, r#"{ "name": "coordinator", "admin": true }"#),
     ] {
         assert!(ONE_ALLOWED.contains(from));
-        let dir = folder(&[
-            ("all.cedar", ALLOW_ALL),
-            ("tests/a.json", &ONE_ALLOWED.replacen(from, to, 1)),
-        ]);
+        let dir = folder(&[("all.cedar", ALLOW_ALL), ("tests/a.json", &ONE_ALLOWED.replacen(from, to, 1))]);
         assert!(why(&dir).starts_with("tests/a.json: "), "{}", why(&dir));
     }
 }
@@ -266,29 +187,22 @@ fn test_cases_with_unknown_or_contradictory_fields_are_refused() {
 #[test]
 fn tables_with_anything_odd_are_refused() {
     let address = "eip155:1:0x1111111111111111111111111111111111111111";
-    let book = |entries: &str| {
-        format!(r#"{{"address_books": [{{"name": "b", "addresses": [{entries}]}}]}}"#)
-    };
+    let book = |entries: &str| format!(r#"{{"address_books": [{{"name": "b", "addresses": [{entries}]}}]}}"#);
     let asset = |rows: &str| format!(r#"{{"assets": [{rows}]}}"#);
     let eth = r#"{"chain": "eip155:1", "symbol": "ETH", "decimals": 18}"#;
     for entities in [
         "[]".to_owned(),
         r#"{"assets": [], "assets": []}"#.into(),
         r#"{"books": []}"#.into(),
-        book(&format!(
-            r#"{{"address": "{address}"}}, {{"address": "{address}"}}"#
-        )),
+        book(&format!(r#"{{"address": "{address}"}}, {{"address": "{address}"}}"#)),
         book(r#"{"address": "0x1111111111111111111111111111111111111111"}"#),
         book(r#"{"address": "eip155:01:0x1111111111111111111111111111111111111111"}"#),
         book(r#"{"address": "eip155:1:0x111111111111111111111111111111111111111A"}"#),
         book(r#"{"address": "eip155:1:0x11"}"#),
         book(&format!(r#"{{"address": "{address}", "label": "x"}}"#)),
-        r#"{"address_books": [{"name": "b", "addresses": []}, {"name": "b", "addresses": []}]}"#
-            .into(),
+        r#"{"address_books": [{"name": "b", "addresses": []}, {"name": "b", "addresses": []}]}"#.into(),
         asset(&format!("{eth}, {eth}")),
-        asset(&format!(
-            r#"{eth}, {{"chain": "eip155:1", "symbol": "WEI", "decimals": 0}}"#
-        )),
+        asset(&format!(r#"{eth}, {{"chain": "eip155:1", "symbol": "WEI", "decimals": 0}}"#)),
         asset(&eth.replace("18", "78")),
         asset(&eth.replace("18", "-1")),
         asset(&eth.replace("eip155:1", "eip155:0")),
@@ -296,24 +210,15 @@ fn tables_with_anything_odd_are_refused() {
         r#"{"key_groups": [{"name": "g", "public_keys": ["00"]}]}"#.into(),
         r#"{"key_groups": [{"name": "g"}, {"name": "g"}]}"#.into(),
     ] {
-        let dir = folder(&[
-            ("all.cedar", ALLOW_ALL),
-            ("tests/a.json", ONE_ALLOWED),
-            ("entities.json", &entities),
-        ]);
-        assert!(
-            why(&dir).starts_with("entities.json: "),
-            "{entities}: {}",
-            why(&dir)
-        );
+        let dir = folder(&[("all.cedar", ALLOW_ALL), ("tests/a.json", ONE_ALLOWED), ("entities.json", &entities)]);
+        assert!(why(&dir).starts_with("entities.json: "), "{entities}: {}", why(&dir));
     }
 }
 
 #[test]
 fn ten_thousand_addresses_load_and_decide() {
-    let entries: Vec<String> = (0..10_000)
-        .map(|n| format!(r#"{{"address": "eip155:1:0x{n:040x}", "note": "customer {n}"}}"#))
-        .collect();
+    let entries: Vec<String> =
+        (0..10_000).map(|n| format!(r#"{{"address": "eip155:1:0x{n:040x}", "note": "customer {n}"}}"#)).collect();
     let entities = format!(
         r#"{{"assets": [{{"chain": "eip155:1", "symbol": "ETH", "decimals": 18}}],
             "address_books": [{{"name": "all", "addresses": [{}]}}]}}"#,
@@ -337,12 +242,6 @@ fn ten_thousand_addresses_load_and_decide() {
             tx.to = alloy_primitives::Address::left_padding_from(&address.to_be_bytes()).into();
         })
     };
-    assert_eq!(
-        allowed_by(&bundle.decide(&to_sign(Some(&to(9_999))))),
-        ["all"]
-    );
-    assert_eq!(
-        refused_by(&denied(bundle.decide(&to_sign(Some(&to(10_000)))))),
-        ["known"]
-    );
+    assert_eq!(allowed_by(&bundle.decide(&to_sign(Some(&to(9_999))))), ["all"]);
+    assert_eq!(refused_by(&denied(bundle.decide(&to_sign(Some(&to(10_000)))))), ["known"]);
 }

@@ -1,10 +1,5 @@
 //! What the starter bundle says to real intents, and what its verdicts carry.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -30,9 +25,7 @@ fn a_transfer_within_limits_is_allowed_and_names_its_permit() {
     let understood = transaction(|tx| tx.value = milliether(1000));
     let verdict = bundle.decide(&to_sign(Some(&understood)));
     assert_eq!(allowed_by(&verdict), ["sign-transfers"]);
-    let Verdict::Allow(allowed) = verdict else {
-        unreachable!()
-    };
+    let Verdict::Allow(allowed) = verdict else { unreachable!() };
     assert_eq!(
         serde_json::to_value(&allowed).unwrap(),
         serde_json::json!({"effect": "allow", "policies": ["sign-transfers"], "bundle": bundle.digest().to_string()})
@@ -46,29 +39,18 @@ fn a_transfer_above_the_limit_is_refused_by_the_rule_that_it_broke() {
     let denied = denied(bundle.decide(&to_sign(Some(&understood))));
     assert_eq!(denied.code(), Code::PolicyDenied);
     assert_eq!(refused_by(&denied), ["per-transfer-limit"]);
-    assert_eq!(
-        denied.reason(),
-        "per-transfer-limit: at most 1 ETH or 1,000 USDC in one transfer"
-    );
+    assert_eq!(denied.reason(), "per-transfer-limit: at most 1 ETH or 1,000 USDC in one transfer");
     let observed = &denied.observed()[0];
     assert_eq!(observed["kind"], "native_transfer");
     assert_eq!(observed["amount"], "1.0001");
     assert_eq!(observed["amount_base"], "1000000000000000001");
     assert_eq!(observed["fee"], "0.0005");
     let permitted = denied.permitted();
-    let limits: Vec<&str> = permitted[0]["limits"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|l| l.as_str().unwrap())
-        .collect();
+    let limits: Vec<&str> = permitted[0]["limits"].as_array().unwrap().iter().map(|l| l.as_str().unwrap()).collect();
     assert!(limits.contains(&"context.tx.amount <= 1.0"), "{limits:?}");
     let decision = serde_json::to_value(&denied).unwrap();
     assert_eq!(decision["effect"], "deny");
-    assert_eq!(
-        decision["policies"],
-        serde_json::json!(["per-transfer-limit"])
-    );
+    assert_eq!(decision["policies"], serde_json::json!(["per-transfer-limit"]));
     assert_eq!(decision["bundle"], bundle.digest().to_string());
 }
 
@@ -80,10 +62,7 @@ fn the_reasons_of_all_refused_effects_are_joined_and_sorted() {
         tx.max_fee_per_gas = 10_000_000_000_000;
     });
     let denied = denied(starter().decide(&to_sign(Some(&understood))));
-    assert_eq!(
-        refused_by(&denied),
-        ["fee-cap", "known-receivers", "per-transfer-limit"]
-    );
+    assert_eq!(refused_by(&denied), ["fee-cap", "known-receivers", "per-transfer-limit"]);
     assert_eq!(denied.observed().len(), 2);
 }
 
@@ -117,46 +96,28 @@ fn an_unknown_token_or_chain_counts_as_the_largest_amount() {
     let denied_token = denied(starter().decide(&to_sign(Some(&token))));
     assert_eq!(refused_by(&denied_token), ["per-transfer-limit"]);
     assert_eq!(denied_token.observed()[0]["amount"], "922337203685477.5807");
-    assert_eq!(
-        denied_token.observed()[0]["asset"],
-        format!("eip155:1/{unknown}")
-    );
+    assert_eq!(denied_token.observed()[0]["asset"], format!("eip155:1/{unknown}"));
 
     let chain = transaction(|tx| tx.chain_id = 56);
     let denied_chain = denied(starter().decide(&to_sign(Some(&chain))));
-    assert_eq!(
-        refused_by(&denied_chain),
-        ["fee-cap", "known-receivers", "per-transfer-limit"]
-    );
+    assert_eq!(refused_by(&denied_chain), ["fee-cap", "known-receivers", "per-transfer-limit"]);
     assert_eq!(denied_chain.observed()[0]["asset"], "eip155:56/native");
 }
 
 #[test]
 fn amounts_beyond_cedars_decimal_are_refused_by_limits() {
     let understood = transaction(|tx| tx.value = U256::MAX);
-    assert_eq!(
-        refused_by(&denied(starter().decide(&to_sign(Some(&understood))))),
-        ["per-transfer-limit"]
-    );
+    assert_eq!(refused_by(&denied(starter().decide(&to_sign(Some(&understood))))), ["per-transfer-limit"]);
 }
 
 #[test]
 fn an_address_counts_only_on_its_own_chain() {
     let sepolia = transaction(|tx| tx.chain_id = 11_155_111);
-    assert_eq!(
-        allowed_by(&starter().decide(&to_sign(Some(&sepolia)))),
-        ["sign-transfers"]
-    );
+    assert_eq!(allowed_by(&starter().decide(&to_sign(Some(&sepolia)))), ["sign-transfers"]);
     let stranger = transaction(|tx| tx.to = Address::repeat_byte(0x36).into());
-    assert_eq!(
-        refused_by(&denied(starter().decide(&to_sign(Some(&stranger))))),
-        ["known-receivers"]
-    );
+    assert_eq!(refused_by(&denied(starter().decide(&to_sign(Some(&stranger))))), ["known-receivers"]);
     let creation = transaction(|tx| tx.to = TxKind::Create);
-    assert_eq!(
-        refused_by(&denied(starter().decide(&to_sign(Some(&creation))))),
-        ["known-receivers"]
-    );
+    assert_eq!(refused_by(&denied(starter().decide(&to_sign(Some(&creation))))), ["known-receivers"]);
 }
 
 #[test]
@@ -169,41 +130,19 @@ fn blind_signing_is_refused_with_its_own_code() {
 #[test]
 fn without_a_bundle_everything_is_denied() {
     let understood = transaction(|_| {});
-    for action in [
-        Action::Keygen,
-        Action::Sign,
-        Action::Presign,
-        Action::Rotate,
-        Action::Revoke,
-        Action::Backup,
-    ] {
-        let denied = denied(decide(
-            None,
-            &casemate_policy::Request {
-                action,
-                ..to_sign(Some(&understood))
-            },
-        ));
+    for action in [Action::Keygen, Action::Sign, Action::Presign, Action::Rotate, Action::Revoke, Action::Backup] {
+        let denied = denied(decide(None, &casemate_policy::Request { action, ..to_sign(Some(&understood)) }));
         assert_eq!(denied.reason(), "no valid policy bundle is loaded");
-        assert_eq!(
-            serde_json::to_value(&denied).unwrap()["bundle"],
-            serde_json::Value::Null
-        );
+        assert_eq!(serde_json::to_value(&denied).unwrap()["bundle"], serde_json::Value::Null);
     }
-    assert!(matches!(
-        decide(Some(&starter()), &to_sign(Some(&understood))),
-        Verdict::Allow(_)
-    ));
+    assert!(matches!(decide(Some(&starter()), &to_sign(Some(&understood))), Verdict::Allow(_)));
 }
 
 #[test]
 fn what_no_permit_matches_is_denied_and_says_so() {
     let understood = transaction(|_| {});
     let admin = casemate_policy::Request {
-        resource: key(SlotFacts {
-            kind: ShareType::Admin,
-            ..wallet()
-        }),
+        resource: key(SlotFacts { kind: ShareType::Admin, ..wallet() }),
         ..to_sign(Some(&understood))
     };
     let denied = denied(starter().decide(&admin));
@@ -215,20 +154,10 @@ fn what_no_permit_matches_is_denied_and_says_so() {
 fn an_action_on_the_wrong_kind_of_resource_is_denied_even_where_everything_is_permitted() {
     let bundle = load_with("", "[]").unwrap();
     let understood = transaction(|_| {});
-    assert_eq!(
-        allowed_by(&bundle.decide(&to_sign(Some(&understood)))),
-        ["all"]
-    );
+    assert_eq!(allowed_by(&bundle.decide(&to_sign(Some(&understood)))), ["all"]);
     for resource in [Resource::KeySlot(wallet()), Resource::Appliance] {
-        let request = casemate_policy::Request {
-            resource,
-            ..to_sign(Some(&understood))
-        };
-        assert!(
-            denied(bundle.decide(&request))
-                .reason()
-                .contains("does not fit the policy schema")
-        );
+        let request = casemate_policy::Request { resource, ..to_sign(Some(&understood)) };
+        assert!(denied(bundle.decide(&request)).reason().contains("does not fit the policy schema"));
     }
     let keygen = casemate_policy::Request {
         action: Action::Keygen,
@@ -240,37 +169,19 @@ fn an_action_on_the_wrong_kind_of_resource_is_denied_even_where_everything_is_pe
 
 #[test]
 fn keygen_follows_its_own_rules() {
-    let keygen = |slot| casemate_policy::Request {
-        action: Action::Keygen,
-        resource: Resource::KeySlot(slot),
-        ..to_sign(None)
-    };
-    assert_eq!(
-        allowed_by(&starter().decide(&keygen(wallet()))),
-        ["make-wallet-keys"]
-    );
-    let all_needed = SlotFacts {
-        threshold_t: 3,
-        ..wallet()
-    };
-    assert_eq!(
-        refused_by(&denied(starter().decide(&keygen(all_needed)))),
-        ["keygen-quorum"]
-    );
+    let keygen =
+        |slot| casemate_policy::Request { action: Action::Keygen, resource: Resource::KeySlot(slot), ..to_sign(None) };
+    assert_eq!(allowed_by(&starter().decide(&keygen(wallet()))), ["make-wallet-keys"]);
+    let all_needed = SlotFacts { threshold_t: 3, ..wallet() };
+    assert_eq!(refused_by(&denied(starter().decide(&keygen(all_needed)))), ["keygen-quorum"]);
 }
 
 #[test]
 fn a_bundle_is_not_in_force_before_its_time() {
     let understood = transaction(|_| {});
-    let early = casemate_policy::Request {
-        time: "2024-12-31T23:59:59Z".parse().unwrap(),
-        ..to_sign(Some(&understood))
-    };
-    assert!(
-        denied(starter().decide(&early))
-            .reason()
-            .contains("not in force before 2025-01-01T00:00:00Z")
-    );
+    let early =
+        casemate_policy::Request { time: "2024-12-31T23:59:59Z".parse().unwrap(), ..to_sign(Some(&understood)) };
+    assert!(denied(starter().decide(&early)).reason().contains("not in force before 2025-01-01T00:00:00Z"));
 }
 
 #[test]
@@ -296,25 +207,13 @@ fn key_groups_hold_keys_by_label_or_public_key() {
         ]))
         .unwrap()
     };
-    assert_eq!(
-        refused_by(&denied(rule("frozen").decide(&to_sign(None)))),
-        ["group"]
-    );
-    assert_eq!(
-        allowed_by(&rule("labelled").decide(&to_sign(None))),
-        ["all"]
-    );
+    assert_eq!(refused_by(&denied(rule("frozen").decide(&to_sign(None)))), ["group"]);
+    assert_eq!(allowed_by(&rule("labelled").decide(&to_sign(None))), ["all"]);
     let labelled = casemate_policy::Request {
-        resource: key(SlotFacts {
-            label: Some("old".into()),
-            ..wallet()
-        }),
+        resource: key(SlotFacts { label: Some("old".into()), ..wallet() }),
         ..to_sign(None)
     };
-    assert_eq!(
-        refused_by(&denied(rule("labelled").decide(&labelled))),
-        ["group"]
-    );
+    assert_eq!(refused_by(&denied(rule("labelled").decide(&labelled))), ["group"]);
 }
 
 #[test]

@@ -1,10 +1,5 @@
 //! The evaluator's rules, each with the attack that it answers.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -29,13 +24,8 @@ fn rule_1_an_error_in_a_forbid_denies_although_everything_is_permitted() {
         when { resource.age_days * 1000000000000000 < 0 || resource.label == "no" };"#;
     let bundle = load_with(forbid, &refused_case("overflowing", r#""label": "no""#, "")).unwrap();
     let aged = |age_days| {
-        let Resource::Key(facts) = key(wallet()) else {
-            unreachable!()
-        };
-        Request {
-            resource: Resource::Key(casemate_policy::KeyFacts { age_days, ..facts }),
-            ..to_sign(None)
-        }
+        let Resource::Key(facts) = key(wallet()) else { unreachable!() };
+        Request { resource: Resource::Key(casemate_policy::KeyFacts { age_days, ..facts }), ..to_sign(None) }
     };
     assert_eq!(allowed_by(&bundle.decide(&aged(1))), ["all"]);
     let denied = denied(bundle.decide(&aged(10_000)));
@@ -48,10 +38,7 @@ fn rule_1_an_error_in_a_permit_denies_although_another_permit_matches() {
     let permit = r#"@id("broken") permit (principal, action == Mpc::Action::"Sign", resource is Mpc::Key)
         when { resource.age_days * 9223372036854775807 > 0 };"#;
     let bundle = load_with(permit, "[]").unwrap();
-    assert_eq!(
-        refused_by(&denied(bundle.decide(&to_sign(None)))),
-        ["broken"]
-    );
+    assert_eq!(refused_by(&denied(bundle.decide(&to_sign(None)))), ["broken"]);
 }
 
 #[test]
@@ -61,44 +48,17 @@ fn rule_2_impossible_policies_and_type_errors_are_refused() {
             r#"@id("p") forbid (principal, action, resource) when { context.blind && !context.blind && false };"#,
             "impossible",
         ),
-        (
-            r#"@id("p") forbid (principal, action == Mpc::Action::"Keygen", resource is Mpc::Key);"#,
-            "",
-        ),
-        (
-            r#"@id("p") forbid (principal, action == Mpc::Action::"Sing", resource);"#,
-            "Sing",
-        ),
-        (
-            r#"@id("p") forbid (principal, action, resource) when { context.amount == 1 };"#,
-            "amount",
-        ),
-        (
-            r#"@id("p") forbid (principal, action, resource) when { context.tx.kind == "x" };"#,
-            "tx",
-        ),
-        (
-            r#"@id("p") forbid (principal, action, resource) when { context.blind == "yes" };"#,
-            "",
-        ),
-        (
-            r#"@id("p") forbid (principal is Mpc::User, action, resource);"#,
-            "User",
-        ),
-        (
-            r#"@id("p") forbid (principal, action, resource) when { context has spent };"#,
-            "",
-        ),
-        (
-            r#"@id("p") forbid (principal, action, resource) when { decimal("1.23456").lessThan(decimal("1.0")) };"#,
-            "",
-        ),
+        (r#"@id("p") forbid (principal, action == Mpc::Action::"Keygen", resource is Mpc::Key);"#, ""),
+        (r#"@id("p") forbid (principal, action == Mpc::Action::"Sing", resource);"#, "Sing"),
+        (r#"@id("p") forbid (principal, action, resource) when { context.amount == 1 };"#, "amount"),
+        (r#"@id("p") forbid (principal, action, resource) when { context.tx.kind == "x" };"#, "tx"),
+        (r#"@id("p") forbid (principal, action, resource) when { context.blind == "yes" };"#, ""),
+        (r#"@id("p") forbid (principal is Mpc::User, action, resource);"#, "User"),
+        (r#"@id("p") forbid (principal, action, resource) when { context has spent };"#, ""),
+        (r#"@id("p") forbid (principal, action, resource) when { decimal("1.23456").lessThan(decimal("1.0")) };"#, ""),
     ] {
         let text = refusal(policy);
-        assert!(
-            text.contains("policy `p`") && text.contains(why),
-            "{policy}\n{text}"
-        );
+        assert!(text.contains("policy `p`") && text.contains(why), "{policy}\n{text}");
     }
 }
 
@@ -113,13 +73,9 @@ fn rule_3_entities_that_do_not_exist_are_refused() {
         let why = refusal(&format!(
             r#"@id("p") forbid (principal, action == Mpc::Action::"Sign", resource) when {{ {literal} }};"#
         ));
-        assert!(
-            why.contains("does not exist") || why.contains("not a configured client"),
-            "{literal}\n{why}"
-        );
+        assert!(why.contains("does not exist") || why.contains("not a configured client"), "{literal}\n{why}");
     }
-    let scoped =
-        refusal(r#"@id("p") forbid (principal == Mpc::Client::"nobody", action, resource);"#);
+    let scoped = refusal(r#"@id("p") forbid (principal == Mpc::Client::"nobody", action, resource);"#);
     assert!(scoped.contains("known are coordinator"), "{scoped}");
 }
 
@@ -131,10 +87,7 @@ fn rule_3_entities_that_exist_are_accepted() {
                context.tx.to in Mpc::AddressBook::"treasury" && Mpc::Client::"coordinator".org == "acme" };"#;
     let bundle = load_with(literals, "[]").unwrap();
     let understood = transaction(|_| {});
-    assert_eq!(
-        allowed_by(&bundle.decide(&to_sign(Some(&understood)))),
-        ["all", "p"]
-    );
+    assert_eq!(allowed_by(&bundle.decide(&to_sign(Some(&understood)))), ["all", "p"]);
 }
 
 #[test]
@@ -155,19 +108,9 @@ fn rule_3_confusable_characters_are_refused() {
         let why = refusal(text);
         assert!(why.contains("more.cedar: line 1"), "{text}\n{why}");
     }
-    let names = |entities: &str| {
-        load(&folder(&[("entities.json", entities)]))
-            .unwrap_err()
-            .to_string()
-    };
-    assert!(
-        names(r#"{"address_books": [{"name": "trеasury", "addresses": []}]}"#)
-            .contains("look alike")
-    );
-    assert!(
-        names(r#"{"assets": [{"chain": "eip155:1", "symbol": "USDС", "decimals": 6}]}"#)
-            .contains("look alike")
-    );
+    let names = |entities: &str| load(&folder(&[("entities.json", entities)])).unwrap_err().to_string();
+    assert!(names(r#"{"address_books": [{"name": "trеasury", "addresses": []}]}"#).contains("look alike"));
+    assert!(names(r#"{"assets": [{"chain": "eip155:1", "symbol": "USDС", "decimals": 6}]}"#).contains("look alike"));
     assert!(names(r#"{"key_groups": [{"name": "hоt"}]}"#).contains("look alike"));
 }
 
@@ -201,21 +144,11 @@ fn rule_4_deep_input_is_refused_before_it_is_parsed() {
         deep("", "context", "[\"a\"]", 10_000),
         deep("", "context", " has a", 10_000),
         deep("", "A", "::A", 10_000),
-        format!(
-            "@id(\"p\") forbid (principal, action, resource) {};",
-            "when { true } ".repeat(10_000)
-        ),
-        format!(
-            "@id(\"p\"){} forbid (principal, action, resource);",
-            "(".repeat(10_000)
-        ),
+        format!("@id(\"p\") forbid (principal, action, resource) {};", "when { true } ".repeat(10_000)),
+        format!("@id(\"p\"){} forbid (principal, action, resource);", "(".repeat(10_000)),
     ] {
         let why = refusal(&policy);
-        assert!(
-            why.starts_with("more.cedar: line 1: ")
-                && (why.contains("deep") || why.contains("brackets")),
-            "{why}"
-        );
+        assert!(why.starts_with("more.cedar: line 1: ") && (why.contains("deep") || why.contains("brackets")), "{why}");
     }
 }
 
@@ -232,51 +165,21 @@ fn rule_4_what_the_bounds_let_through_is_parsed_validated_and_evaluated() {
         format!("{}{label}{}", "(".repeat(60), ")".repeat(60)),
         format!("{label} && {}true", "true && ".repeat(350)),
         format!("{}{label}", r#"resource.label == "x" || "#.repeat(125)),
-        format!(
-            "{}{label}",
-            r#"if resource.label == "x" then true else "#.repeat(120)
-        ),
-        format!(
-            "{}{label}{}",
-            r#"(resource.label == "x" || true && "#.repeat(60),
-            ")".repeat(60)
-        ),
+        format!("{}{label}", r#"if resource.label == "x" then true else "#.repeat(120)),
+        format!("{}{label}{}", r#"(resource.label == "x" || true && "#.repeat(60), ")".repeat(60)),
         format!("1{} < 0 || {label}", " + 1".repeat(370)),
     ] {
-        let bundle = load_with(
-            &forbid(&condition),
-            &refused_case("deep", r#""label": "no""#, ""),
-        )
-        .unwrap_or_else(|error| panic!("{error}\n{condition}"));
-        let labelled = Request {
-            resource: key(SlotFacts {
-                label: Some("no".into()),
-                ..wallet()
-            }),
-            ..to_sign(None)
-        };
+        let bundle = load_with(&forbid(&condition), &refused_case("deep", r#""label": "no""#, ""))
+            .unwrap_or_else(|error| panic!("{error}\n{condition}"));
+        let labelled = Request { resource: key(SlotFacts { label: Some("no".into()), ..wallet() }), ..to_sign(None) };
         // Callers stand on small stacks; the verdict must not depend on that.
         let small = std::thread::Builder::new().stack_size(128 * 1024);
-        let verdict = std::thread::scope(|scope| {
-            small
-                .spawn_scoped(scope, || bundle.decide(&labelled))
-                .unwrap()
-                .join()
-                .unwrap()
-        });
+        let verdict =
+            std::thread::scope(|scope| small.spawn_scoped(scope, || bundle.decide(&labelled)).unwrap().join().unwrap());
         let denied = denied(verdict);
         assert_eq!(refused_by(&denied), ["deep"]);
-        assert!(
-            !denied.reason().contains("recursion"),
-            "{}",
-            denied.reason()
-        );
-        std::thread::Builder::new()
-            .stack_size(128 * 1024)
-            .spawn(move || drop(bundle))
-            .unwrap()
-            .join()
-            .unwrap();
+        assert!(!denied.reason().contains("recursion"), "{}", denied.reason());
+        std::thread::Builder::new().stack_size(128 * 1024).spawn(move || drop(bundle)).unwrap().join().unwrap();
     }
 }
 
@@ -298,27 +201,16 @@ fn rule_4_huge_files_and_too_many_of_them_are_refused() {
     for path in ["more.cedar", "tests/more.json"] {
         let dir = folder(&[("all.cedar", ALLOW_ALL), ("tests/a.json", ONE_ALLOWED)]);
         write(dir.path(), path, &format!("{padding}[]"));
-        assert!(
-            load(&dir)
-                .unwrap_err()
-                .to_string()
-                .contains("larger than 262144 bytes")
-        );
+        assert!(load(&dir).unwrap_err().to_string().contains("larger than 262144 bytes"));
     }
-    let many: Vec<String> = (0..2_001)
-        .map(|n| format!("@id(\"p{n}\") permit (principal, action, resource);"))
-        .collect();
+    let many: Vec<String> =
+        (0..2_001).map(|n| format!("@id(\"p{n}\") permit (principal, action, resource);")).collect();
     assert!(refusal(&many.concat()).contains("more than 2000 policies"));
     let dir = folder(&[("all.cedar", ALLOW_ALL), ("tests/a.json", ONE_ALLOWED)]);
     for n in 0..256 {
         write(dir.path(), &format!("{n}.cedar"), "");
     }
-    assert!(
-        load(&dir)
-            .unwrap_err()
-            .to_string()
-            .contains("more than 256 files")
-    );
+    assert!(load(&dir).unwrap_err().to_string().contains("more than 256 files"));
 }
 
 #[test]
@@ -328,17 +220,8 @@ fn rule_4_deep_json_and_toml_are_refused() {
         assert!(load(&dir).unwrap_err().to_string().contains(path));
     }
     let dir = folder(&[("all.cedar", ALLOW_ALL)]);
-    write(
-        dir.path(),
-        "manifest.toml",
-        &format!("version = {}", "[".repeat(100_000)),
-    );
-    assert!(
-        load(&dir)
-            .unwrap_err()
-            .to_string()
-            .contains("manifest.toml")
-    );
+    write(dir.path(), "manifest.toml", &format!("version = {}", "[".repeat(100_000)));
+    assert!(load(&dir).unwrap_err().to_string().contains("manifest.toml"));
 }
 
 #[test]
@@ -346,10 +229,7 @@ fn rule_5_a_refusal_names_its_rule_and_an_implicit_one_says_so() {
     let denied = denied(starter().decide(&to_sign(Some(&transaction(|tx| {
         tx.to = alloy_primitives::Address::ZERO.into();
     })))));
-    assert_eq!(
-        denied.reason(),
-        "known-receivers: the receiver must stand in the address book `treasury`"
-    );
+    assert_eq!(denied.reason(), "known-receivers: the receiver must stand in the address book `treasury`");
 }
 
 #[test]
@@ -367,15 +247,10 @@ fn rule_6_lists_of_addresses_in_a_policy_are_refused() {
 #[test]
 fn rule_7_deciding_policies_are_sorted() {
     let permits: String = ["z", "a", "m", "k", "b"]
-        .map(|id| {
-            format!("@id(\"{id}\") permit (principal, action == Mpc::Action::\"Sign\", resource);")
-        })
+        .map(|id| format!("@id(\"{id}\") permit (principal, action == Mpc::Action::\"Sign\", resource);"))
         .concat();
     let bundle = load_with(&permits, "[]").unwrap();
-    assert_eq!(
-        allowed_by(&bundle.decide(&to_sign(None))),
-        ["a", "all", "b", "k", "m", "z"]
-    );
+    assert_eq!(allowed_by(&bundle.decide(&to_sign(None))), ["a", "all", "b", "k", "m", "z"]);
 }
 
 #[test]
@@ -383,30 +258,12 @@ fn missing_duplicate_and_odd_ids_are_refused() {
     for (policy, why) in [
         ("permit (principal, action, resource);", "needs @id"),
         ("@id permit (principal, action, resource);", "needs @id"),
-        (
-            r#"@id("") permit (principal, action, resource);"#,
-            "needs @id",
-        ),
-        (
-            r#"@id("a b") permit (principal, action, resource);"#,
-            "needs @id",
-        ),
-        (
-            r#"@id("аll") permit (principal, action, resource);"#,
-            "needs @id",
-        ),
-        (
-            r#"@id("all") forbid (principal, action, resource);"#,
-            "taken by another policy, in all.cedar",
-        ),
-        (
-            r#"@id("p") @id("q") permit (principal, action, resource);"#,
-            "more.cedar",
-        ),
-        (
-            r#"@id("p") @raeson("x") permit (principal, action, resource);"#,
-            "@raeson is not known",
-        ),
+        (r#"@id("") permit (principal, action, resource);"#, "needs @id"),
+        (r#"@id("a b") permit (principal, action, resource);"#, "needs @id"),
+        (r#"@id("аll") permit (principal, action, resource);"#, "needs @id"),
+        (r#"@id("all") forbid (principal, action, resource);"#, "taken by another policy, in all.cedar"),
+        (r#"@id("p") @id("q") permit (principal, action, resource);"#, "more.cedar"),
+        (r#"@id("p") @raeson("x") permit (principal, action, resource);"#, "@raeson is not known"),
     ] {
         let text = refusal(policy);
         assert!(text.contains(why), "{policy}\n{text}");
@@ -415,22 +272,9 @@ fn missing_duplicate_and_odd_ids_are_refused() {
 
 #[test]
 fn templates_and_text_that_is_not_cedar_are_refused() {
-    assert!(
-        refusal(r#"@id("p") permit (principal == ?principal, action, resource);"#)
-            .contains("templates")
-    );
-    for text in [
-        "permit",
-        ")",
-        "\"",
-        "@",
-        "@id(\"",
-        "/*",
-        "\u{0}",
-        "permit (principal, action, resource)",
-        ";",
-        "}}}}",
-    ] {
+    assert!(refusal(r#"@id("p") permit (principal == ?principal, action, resource);"#).contains("templates"));
+    for text in ["permit", ")", "\"", "@", "@id(\"", "/*", "\u{0}", "permit (principal, action, resource)", ";", "}}}}"]
+    {
         assert!(refusal(text).contains("more.cedar"), "{text}");
     }
 }

@@ -80,10 +80,7 @@ impl KeyCertificate {
     ///
     /// # Errors
     /// Says what is wrong, and with which party.
-    pub fn verify(
-        &self,
-        pinned: impl Fn(&PartyId) -> Option<IdentityKey>,
-    ) -> Result<(), CertificateError> {
+    pub fn verify(&self, pinned: impl Fn(&PartyId) -> Option<IdentityKey>) -> Result<(), CertificateError> {
         for member in self.statement.roster.members() {
             match pinned(&member.party_id) {
                 None => return Err(CertificateError::UnknownParty(member.party_id.clone())),
@@ -106,18 +103,13 @@ impl KeyCertificate {
     pub fn verify_signatures(&self) -> Result<(), CertificateError> {
         let statement = &self.statement;
         let misshapen = CertificateError::Misshapen;
-        Threshold::new(statement.threshold_t, statement.threshold_n)
-            .map_err(|e| misshapen(e.to_string()))?;
+        Threshold::new(statement.threshold_t, statement.threshold_n).map_err(|e| misshapen(e.to_string()))?;
         let members: &[Member] = statement.roster.members();
         if !statement.roster.is_full() || members.len() != usize::from(statement.threshold_n) {
             return Err(misshapen("its roster is not the whole committee".into()));
         }
         if self.signatures.len() != members.len() {
-            return Err(misshapen(format!(
-                "{} signatures for {} parties",
-                self.signatures.len(),
-                members.len()
-            )));
+            return Err(misshapen(format!("{} signatures for {} parties", self.signatures.len(), members.len())));
         }
         let text = statement.to_sign();
         for (member, signature) in members.iter().zip(&self.signatures) {
@@ -137,9 +129,7 @@ mod tests {
     use p256::pkcs8::EncodePublicKey;
 
     fn keys() -> Vec<SigningKey> {
-        (1u8..=3)
-            .map(|seed| SigningKey::from_slice(&[seed; 32]).unwrap())
-            .collect()
+        (1u8..=3).map(|seed| SigningKey::from_slice(&[seed; 32]).unwrap()).collect()
     }
 
     fn identity(key: &SigningKey) -> IdentityKey {
@@ -156,9 +146,7 @@ mod tests {
             })
             .collect();
         let statement = KeyStatement {
-            public_key: "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
-                .parse()
-                .unwrap(),
+            public_key: "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap(),
             chain_code: [5; 32],
             scheme: "cggmp21-secp256k1".into(),
             threshold_t: 2,
@@ -171,10 +159,7 @@ mod tests {
             let signature: Signature = key.sign(&text);
             IdentitySignature(signature.to_bytes().into())
         };
-        KeyCertificate {
-            signatures: keys().iter().map(sign).collect(),
-            statement,
-        }
+        KeyCertificate { signatures: keys().iter().map(sign).collect(), statement }
     }
 
     fn pinned(party: &PartyId) -> Option<IdentityKey> {
@@ -189,37 +174,21 @@ mod tests {
 
         let mut two = good.clone();
         two.signatures.pop();
-        assert!(matches!(
-            two.verify(pinned),
-            Err(CertificateError::Misshapen(_))
-        ));
+        assert!(matches!(two.verify(pinned), Err(CertificateError::Misshapen(_))));
 
         let mut forged = good.clone();
         forged.signatures[2].0[10] ^= 1;
         let third = "party-2".parse().unwrap();
-        assert_eq!(
-            forged.verify(pinned),
-            Err(CertificateError::BadSignature(third))
-        );
+        assert_eq!(forged.verify(pinned), Err(CertificateError::BadSignature(third)));
 
         let stranger = |party: &PartyId| pinned(party).filter(|_| party.as_str() != "party-1");
         let second: PartyId = "party-1".parse().unwrap();
-        assert_eq!(
-            good.verify(stranger),
-            Err(CertificateError::UnknownParty(second.clone()))
-        );
+        assert_eq!(good.verify(stranger), Err(CertificateError::UnknownParty(second.clone())));
 
         let swapped = |party: &PartyId| {
-            if party.as_str() == "party-1" {
-                keys().first().map(identity)
-            } else {
-                pinned(party)
-            }
+            if party.as_str() == "party-1" { keys().first().map(identity) } else { pinned(party) }
         };
-        assert_eq!(
-            good.verify(swapped),
-            Err(CertificateError::OtherIdentity(second))
-        );
+        assert_eq!(good.verify(swapped), Err(CertificateError::OtherIdentity(second)));
     }
 
     #[test]
@@ -230,11 +199,10 @@ mod tests {
             |s| s.threshold_t = 3,
             |s| s.epoch = 2,
             |s| {
-                s.public_key =
-                    "03 79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
-                        .replace(' ', "")
-                        .parse()
-                        .unwrap();
+                s.public_key = "03 79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+                    .replace(' ', "")
+                    .parse()
+                    .unwrap();
             },
         ];
         for change in changes {

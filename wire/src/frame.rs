@@ -69,13 +69,9 @@ impl Frame {
     /// Says that it is larger than [`MAX_FRAME`].
     pub fn encode(&self) -> Result<Vec<u8>, FrameError> {
         let mut bytes = vec![0; 4];
-        ciborium::into_writer(self, &mut bytes)
-            .map_err(|e| FrameError::Malformed(e.to_string()))?;
+        ciborium::into_writer(self, &mut bytes).map_err(|e| FrameError::Malformed(e.to_string()))?;
         let length = bytes.len().saturating_sub(4);
-        let too_large = FrameError::TooLarge {
-            length,
-            limit: MAX_FRAME,
-        };
+        let too_large = FrameError::TooLarge { length, limit: MAX_FRAME };
         let prefix = u32::try_from(length).map_err(|_| too_large.clone())?;
         if length > MAX_FRAME {
             return Err(too_large);
@@ -88,14 +84,7 @@ impl Frame {
         let mut rest = body;
         let frame = ciborium::de::from_reader_with_recursion_limit(&mut rest, 32)
             .map_err(|e| FrameError::Malformed(e.to_string()))?;
-        if rest.is_empty() {
-            Ok(frame)
-        } else {
-            Err(FrameError::Malformed(format!(
-                "{} bytes follow it",
-                rest.len()
-            )))
-        }
+        if rest.is_empty() { Ok(frame) } else { Err(FrameError::Malformed(format!("{} bytes follow it", rest.len()))) }
     }
 }
 
@@ -126,10 +115,7 @@ impl FrameReader {
         };
         let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
         if length > MAX_FRAME {
-            return Err(FrameError::TooLarge {
-                length,
-                limit: MAX_FRAME,
-            });
+            return Err(FrameError::TooLarge { length, limit: MAX_FRAME });
         }
         let Some(body) = rest.get(..length) else {
             return Ok(None);
@@ -173,10 +159,7 @@ mod tests {
     fn an_oversized_frame_is_refused_by_its_length_alone() {
         let mut reader = FrameReader::default();
         reader.push(&u32::MAX.to_be_bytes());
-        assert!(matches!(
-            reader.next_frame(),
-            Err(FrameError::TooLarge { .. })
-        ));
+        assert!(matches!(reader.next_frame(), Err(FrameError::TooLarge { .. })));
     }
 
     #[test]

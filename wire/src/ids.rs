@@ -17,10 +17,7 @@ pub struct InvalidId {
 
 impl InvalidId {
     pub(crate) fn new(what: &'static str, why: impl Into<String>) -> Self {
-        Self {
-            what,
-            why: why.into(),
-        }
+        Self { what, why: why.into() }
     }
 }
 
@@ -77,12 +74,8 @@ fn check_name(what: &'static str, text: &str) -> Result<(), InvalidId> {
     if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return Err(InvalidId::new(what, "it must start with a letter or digit"));
     }
-    if let Some(bad) = text
-        .chars()
-        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')))
-    {
-        let why =
-            format!("the character {bad:?} is not allowed; use letters, digits, '.', '_', '-'");
+    if let Some(bad) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
+        let why = format!("the character {bad:?} is not allowed; use letters, digits, '.', '_', '-'");
         return Err(InvalidId::new(what, why));
     }
     Ok(())
@@ -118,10 +111,7 @@ impl FromStr for Digest32 {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let bytes = decode_hex("the hash", text)?;
         let length = bytes.len();
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| InvalidId::new("the hash", format!("it has {length} bytes, not 32")))
+        bytes.try_into().map(Self).map_err(|_| InvalidId::new("the hash", format!("it has {length} bytes, not 32")))
     }
 }
 impl fmt::Display for Digest32 {
@@ -147,8 +137,7 @@ impl PublicKey {
     /// # Errors
     /// Says that the bytes are not a point of secp256k1 other than the identity.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidId> {
-        let not_a_point =
-            || InvalidId::new("the public key", "it is not a compressed secp256k1 point");
+        let not_a_point = || InvalidId::new("the public key", "it is not a compressed secp256k1 point");
         let bytes: [u8; 33] = bytes.try_into().map_err(|_| not_a_point())?;
         k256::PublicKey::from_sec1_bytes(&bytes).map_err(|_| not_a_point())?;
         Ok(Self(bytes))
@@ -195,16 +184,11 @@ impl IdentityKey {
         let bad = |why: &str| InvalidId::new("the identity key", why);
         let key = p256::PublicKey::from_public_key_der(spki)
             .map_err(|_| bad("it is not a DER SubjectPublicKeyInfo of a P-256 key"))?;
-        let canonical = key
-            .to_public_key_der()
-            .map_err(|_| bad("it cannot be encoded again"))?;
+        let canonical = key.to_public_key_der().map_err(|_| bad("it cannot be encoded again"))?;
         if canonical.as_bytes() != spki {
             return Err(bad("it is not in canonical DER form"));
         }
-        Ok(Self {
-            key: key.into(),
-            spki: spki.to_vec(),
-        })
+        Ok(Self { key: key.into(), spki: spki.to_vec() })
     }
 
     /// The DER SubjectPublicKeyInfo.
@@ -293,10 +277,7 @@ mod tests {
     fn names_with_odd_characters_are_refused() {
         for bad in ["", "a b", "../x", "é", ".a", "a/b", &"x".repeat(65), "a\n"] {
             assert!(bad.parse::<SessionId>().is_err(), "{bad:?}");
-            assert!(
-                serde_json::from_value::<PartyId>(bad.into()).is_err(),
-                "{bad:?}"
-            );
+            assert!(serde_json::from_value::<PartyId>(bad.into()).is_err(), "{bad:?}");
         }
         assert_eq!("party-1".parse::<PartyId>().unwrap().as_str(), "party-1");
     }
@@ -313,10 +294,7 @@ mod tests {
     #[test]
     fn public_keys_must_be_points() {
         let generator = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
-        assert_eq!(
-            generator.parse::<PublicKey>().unwrap().to_string(),
-            generator
-        );
+        assert_eq!(generator.parse::<PublicKey>().unwrap().to_string(), generator);
         let off_curve = "020000000000000000000000000000000000000000000000000000000000000005";
         assert!(off_curve.parse::<PublicKey>().is_err());
         assert!("00".parse::<PublicKey>().is_err());

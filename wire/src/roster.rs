@@ -37,19 +37,13 @@ impl Threshold {
     pub fn new(t: u16, n: u16) -> Result<Self, InvalidId> {
         let bad = |why: String| InvalidId::new("the threshold", why);
         if t < 2 {
-            return Err(bad(format!(
-                "{t} of {n} would let one party sign alone; t must be at least 2"
-            )));
+            return Err(bad(format!("{t} of {n} would let one party sign alone; t must be at least 2")));
         }
         if t > n {
-            return Err(bad(format!(
-                "{t} of {n} could never sign; t must be at most n"
-            )));
+            return Err(bad(format!("{t} of {n} could never sign; t must be at most n")));
         }
         if usize::from(n) > MAX_PARTIES {
-            return Err(bad(format!(
-                "n is {n}; at most {MAX_PARTIES} parties are supported"
-            )));
+            return Err(bad(format!("n is {n}; at most {MAX_PARTIES} parties are supported")));
         }
         Ok(Self { t, n })
     }
@@ -96,10 +90,7 @@ impl TryFrom<Vec<Member>> for Roster {
     fn try_from(members: Vec<Member>) -> Result<Self, InvalidId> {
         let bad = |why: String| InvalidId::new("the list of participants", why);
         if members.len() < 2 || members.len() > MAX_PARTIES {
-            return Err(bad(format!(
-                "it names {} parties; 2 to {MAX_PARTIES} are supported",
-                members.len()
-            )));
+            return Err(bad(format!("it names {} parties; 2 to {MAX_PARTIES} are supported", members.len())));
         }
         for (place, member) in members.iter().enumerate() {
             for earlier in members.iter().take(place) {
@@ -107,10 +98,7 @@ impl TryFrom<Vec<Member>> for Roster {
                     return Err(bad(format!("{} is named twice", member.party_id)));
                 }
                 if earlier.identity == member.identity {
-                    return Err(bad(format!(
-                        "{} and {} share an identity",
-                        earlier.party_id, member.party_id
-                    )));
+                    return Err(bad(format!("{} and {} share an identity", earlier.party_id, member.party_id)));
                 }
                 if earlier.party_index >= member.party_index {
                     return Err(bad("indices must rise from one party to the next".into()));
@@ -156,10 +144,7 @@ impl Roster {
 
     /// Whether the indices are 0, 1, … n−1, as a full committee's are.
     pub fn is_full(&self) -> bool {
-        self.0
-            .iter()
-            .zip(0u16..)
-            .all(|(member, index)| member.party_index == index)
+        self.0.iter().zip(0u16..).all(|(member, index)| member.party_index == index)
     }
 
     /// SHA-256 over the ordered members (names, indices, identities): names a committee.
@@ -184,9 +169,7 @@ mod tests {
     use p256::pkcs8::EncodePublicKey;
 
     fn member(name: &str, index: u16, seed: u8) -> Member {
-        let key = p256::SecretKey::from_slice(&[seed; 32])
-            .unwrap()
-            .public_key();
+        let key = p256::SecretKey::from_slice(&[seed; 32]).unwrap().public_key();
         let spki = key.to_public_key_der().unwrap();
         Member {
             party_id: name.parse().unwrap(),

@@ -30,10 +30,7 @@ impl EcdsaSignature {
         let Some(signature) = self.parse() else {
             return false;
         };
-        let Some(recovery_id) = (self.v <= 1)
-            .then(|| RecoveryId::from_byte(self.v))
-            .flatten()
-        else {
+        let Some(recovery_id) = (self.v <= 1).then(|| RecoveryId::from_byte(self.v)).flatten() else {
             return false;
         };
         // Recovery yields the one key for which the signature holds, so equality is verification.
@@ -56,18 +53,9 @@ mod tests {
         let key = k256::ecdsa::SigningKey::from_slice(&[9; 32]).unwrap();
         let digest = Digest32([3; 32]);
         let (signature, recovery_id) = key.sign_prehash_recoverable(&digest.0).unwrap();
-        let public =
-            PublicKey::from_bytes(key.verifying_key().to_encoded_point(true).as_bytes()).unwrap();
+        let public = PublicKey::from_bytes(key.verifying_key().to_encoded_point(true).as_bytes()).unwrap();
         let (r, s) = signature.split_bytes();
-        (
-            public,
-            digest,
-            EcdsaSignature {
-                r: r.into(),
-                s: s.into(),
-                v: recovery_id.to_byte(),
-            },
-        )
+        (public, digest, EcdsaSignature { r: r.into(), s: s.into(), v: recovery_id.to_byte() })
     }
 
     #[test]
@@ -75,40 +63,16 @@ mod tests {
         let (public, digest, signature) = signed();
         assert!(signature.verifies(&public, &digest));
         assert!(!signature.verifies(&public, &Digest32([4; 32])));
-        assert!(
-            !EcdsaSignature {
-                v: signature.v ^ 1,
-                ..signature
-            }
-            .verifies(&public, &digest)
-        );
-        assert!(
-            !EcdsaSignature {
-                v: signature.v + 2,
-                ..signature
-            }
-            .verifies(&public, &digest)
-        );
-        assert!(
-            !EcdsaSignature {
-                r: [0; 32],
-                ..signature
-            }
-            .verifies(&public, &digest)
-        );
+        assert!(!EcdsaSignature { v: signature.v ^ 1, ..signature }.verifies(&public, &digest));
+        assert!(!EcdsaSignature { v: signature.v + 2, ..signature }.verifies(&public, &digest));
+        assert!(!EcdsaSignature { r: [0; 32], ..signature }.verifies(&public, &digest));
     }
 
     #[test]
     fn a_high_s_twin_is_refused() {
         let (public, digest, signature) = signed();
-        let s = -*k256::ecdsa::Signature::from_scalars(signature.r, signature.s)
-            .unwrap()
-            .s();
-        let twin = EcdsaSignature {
-            s: s.to_bytes().into(),
-            v: signature.v ^ 1,
-            ..signature
-        };
+        let s = -*k256::ecdsa::Signature::from_scalars(signature.r, signature.s).unwrap().s();
+        let twin = EcdsaSignature { s: s.to_bytes().into(), v: signature.v ^ 1, ..signature };
         assert!(!twin.verifies(&public, &digest));
     }
 }

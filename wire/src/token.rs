@@ -125,11 +125,7 @@ impl TokenSigner {
             TokenAlgorithm::EdDsa => EncodingKey::from_ed_pem(pem),
         };
         let key = key.map_err(|e| TokenError::Key(e.to_string()))?;
-        Ok(Self {
-            issuer,
-            algorithm,
-            key,
-        })
+        Ok(Self { issuer, algorithm, key })
     }
 
     /// What stands in `iss`.
@@ -165,11 +161,7 @@ impl PinnedKey {
             TokenAlgorithm::EdDsa => DecodingKey::from_ed_pem(pem),
         };
         let key = key.map_err(|e| TokenError::Key(e.to_string()))?;
-        Ok(Self {
-            issuer,
-            algorithm,
-            key,
-        })
+        Ok(Self { issuer, algorithm, key })
     }
 
     /// The `iss` that this key answers for.
@@ -226,12 +218,8 @@ pub fn verify(
     if token.len() > MAX_TOKEN {
         return Err(malformed("it is too long"));
     }
-    let (signed, signature) = token
-        .rsplit_once('.')
-        .ok_or_else(|| malformed("it has no three parts"))?;
-    let (header, payload) = signed
-        .split_once('.')
-        .ok_or_else(|| malformed("it has no three parts"))?;
+    let (signed, signature) = token.rsplit_once('.').ok_or_else(|| malformed("it has no three parts"))?;
+    let (header, payload) = signed.split_once('.').ok_or_else(|| malformed("it has no three parts"))?;
     let header: StrictHeader = part(header, "header")?;
     let claims: Claims = part(payload, "payload")?;
     let key = pinned
@@ -255,9 +243,8 @@ pub fn verify(
 }
 
 fn part<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, TokenError> {
-    let bytes = URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_| TokenError::Malformed(format!("its {what} is not base64url")))?;
+    let bytes =
+        URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed(format!("its {what} is not base64url")))?;
     serde_json::from_slice(&bytes).map_err(|e| TokenError::Malformed(format!("its {what}: {e}")))
 }
 
@@ -265,9 +252,7 @@ fn check_times(claims: &Claims, now: i64, skew: i64) -> Result<(), TokenError> {
     let late = now.saturating_add(skew);
     let early = now.saturating_sub(skew);
     if claims.iat > late {
-        return Err(TokenError::Time(
-            "was issued in the future; compare the clocks",
-        ));
+        return Err(TokenError::Time("was issued in the future; compare the clocks"));
     }
     if claims.nbf > late {
         return Err(TokenError::Time("is not valid yet; compare the clocks"));
@@ -287,23 +272,16 @@ fn check_times(claims: &Claims, now: i64, skew: i64) -> Result<(), TokenError> {
 fn check_claims(claims: Claims, audience: &PartyId) -> Result<VerifiedToken, TokenError> {
     let wrong = |claim: &'static str, why: String| TokenError::Claim { claim, why };
     if &claims.aud != audience {
-        return Err(wrong(
-            "aud",
-            format!("it is for {}, this is {audience}", claims.aud),
-        ));
+        return Err(wrong("aud", format!("it is for {}, this is {audience}", claims.aud)));
     }
     if claims.jti.is_empty() || claims.jti.len() > 128 {
         return Err(wrong("jti", "it must have 1 to 128 characters".into()));
     }
-    let threshold = Threshold::new(claims.threshold_t, claims.threshold_n)
-        .map_err(|e| wrong("threshold", e.to_string()))?;
-    let roster = Roster::try_from(claims.participants.clone())
-        .map_err(|e| wrong("participants", e.to_string()))?;
+    let threshold =
+        Threshold::new(claims.threshold_t, claims.threshold_n).map_err(|e| wrong("threshold", e.to_string()))?;
+    let roster = Roster::try_from(claims.participants.clone()).map_err(|e| wrong("participants", e.to_string()))?;
     if roster.position(audience).is_none() {
-        return Err(wrong(
-            "participants",
-            format!("{audience} is not among them"),
-        ));
+        return Err(wrong("participants", format!("{audience} is not among them")));
     }
     match claims.session_type {
         SessionType::Keygen => {
@@ -316,43 +294,24 @@ fn check_claims(claims: Claims, audience: &PartyId) -> Result<VerifiedToken, Tok
             if claims.share_type.is_none() {
                 return Err(wrong("share_type", "keygen needs one".into()));
             }
-            if claims.public_key.is_some()
-                || claims.message_hash.is_some()
-                || claims.derivation_path.is_some()
-            {
-                return Err(wrong(
-                    "session_type",
-                    "keygen takes no key, message hash or path".into(),
-                ));
+            if claims.public_key.is_some() || claims.message_hash.is_some() || claims.derivation_path.is_some() {
+                return Err(wrong("session_type", "keygen takes no key, message hash or path".into()));
             }
         }
         SessionType::Sign => {
             if roster.size() != threshold.t() {
-                return Err(wrong(
-                    "participants",
-                    format!("signing needs exactly {} parties", threshold.t()),
-                ));
+                return Err(wrong("participants", format!("signing needs exactly {} parties", threshold.t())));
             }
             if roster.indices().iter().any(|index| *index >= threshold.n()) {
-                return Err(wrong(
-                    "participants",
-                    "an index lies outside the committee".into(),
-                ));
+                return Err(wrong("participants", "an index lies outside the committee".into()));
             }
             if claims.public_key.is_none() || claims.message_hash.is_none() {
-                return Err(wrong(
-                    "session_type",
-                    "signing needs a key and a message hash".into(),
-                ));
+                return Err(wrong("session_type", "signing needs a key and a message hash".into()));
             }
             if claims.share_type.is_some() {
                 return Err(wrong("share_type", "signing takes none".into()));
             }
         }
     }
-    Ok(VerifiedToken {
-        claims,
-        roster,
-        threshold,
-    })
+    Ok(VerifiedToken { claims, roster, threshold })
 }

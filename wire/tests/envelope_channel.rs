@@ -1,15 +1,6 @@
 //! The coordinator, or a captured party, attacks the messages of a running session.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-#![allow(
-    clippy::similar_names,
-    clippy::items_after_statements,
-    clippy::semicolon_if_nothing_returned
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::similar_names, clippy::items_after_statements, clippy::semicolon_if_nothing_returned)]
 
 mod envelope_common;
 
@@ -37,13 +28,8 @@ fn party(position: u16) -> Channel {
 fn transport(result: Result<Opened, Fault>) -> TransportFault {
     match result {
         Err(fault @ Fault::Transport(_)) => {
-            assert_eq!(
-                (fault.code(), fault.culprit()),
-                (Code::TransportFault, None)
-            );
-            let Fault::Transport(inner) = fault else {
-                unreachable!()
-            };
+            assert_eq!((fault.code(), fault.culprit()), (Code::TransportFault, None));
+            let Fault::Transport(inner) = fault else { unreachable!() };
             inner
         }
         other => panic!("{other:?}"),
@@ -55,9 +41,7 @@ fn peer(result: Result<Opened, Fault>, culprit: u16) -> PeerFault {
         Err(fault @ Fault::Peer { .. }) => {
             assert_eq!(fault.code(), Code::PeerFault);
             assert_eq!(fault.culprit().unwrap().as_str(), name(culprit));
-            let Fault::Peer { fault, .. } = fault else {
-                unreachable!()
-            };
+            let Fault::Peer { fault, .. } = fault else { unreachable!() };
             fault
         }
         other => panic!("{other:?}"),
@@ -100,10 +84,7 @@ fn the_coordinator_cannot_read_what_is_for_one_party() {
 fn every_altered_field_of_a_message_is_refused_and_blamed_on_nobody() {
     let (all, one) = {
         let mut a = party(0);
-        (
-            a.seal(To::All, 3, b"to everyone").unwrap(),
-            a.seal(To::Party(1), 3, b"for b alone").unwrap(),
-        )
+        (a.seal(To::All, 3, b"to everyone").unwrap(), a.seal(To::Party(1), 3, b"for b alone").unwrap())
     };
     for (message, body) in [(all, b"to everyone"), (one, b"for b alone")] {
         let mut b = party(1);
@@ -116,10 +97,7 @@ fn every_altered_field_of_a_message_is_refused_and_blamed_on_nobody() {
                 continue;
             }
             let result = b.open(&altered);
-            assert!(
-                matches!(result, Err(Fault::Transport(_))),
-                "{path}: {result:?}"
-            );
+            assert!(matches!(result, Err(Fault::Transport(_))), "{path}: {result:?}");
             tried += 1;
         }
         assert!(tried > 200, "only {tried} alterations were possible");
@@ -133,11 +111,7 @@ fn a_dropped_message_shows_as_a_gap() {
         let [mut a, mut b, _] = three();
         let _dropped = a.seal(to, 1, b"first").unwrap();
         let second = a.seal(to, 1, b"second").unwrap();
-        let gap = TransportFault::Gap {
-            from: name(0).parse().unwrap(),
-            expected: 0,
-            found: 1,
-        };
+        let gap = TransportFault::Gap { from: name(0).parse().unwrap(), expected: 0, found: 1 };
         assert_eq!(transport(b.open(&second)), gap);
     }
 }
@@ -148,11 +122,7 @@ fn reordered_messages_are_refused() {
         let [mut a, mut b, _] = three();
         let sent: Vec<_> = (0..3).map(|n| a.seal(to, 1, &[n]).unwrap()).collect();
         opens(&mut b, &sent[0], &[0]);
-        let gap = TransportFault::Gap {
-            from: name(0).parse().unwrap(),
-            expected: 1,
-            found: 2,
-        };
+        let gap = TransportFault::Gap { from: name(0).parse().unwrap(), expected: 1, found: 2 };
         assert_eq!(transport(b.open(&sent[2])), gap);
         opens(&mut b, &sent[1], &[1]);
         opens(&mut b, &sent[2], &[2]);
@@ -167,10 +137,7 @@ fn a_repeated_message_is_refused_at_any_later_time() {
         for (n, message) in (0..).zip(&sent) {
             opens(&mut b, message, &[n]);
             for earlier in &sent[..=usize::from(n)] {
-                assert_eq!(
-                    transport(b.open(earlier)),
-                    TransportFault::Repeat(name(0).parse().unwrap())
-                );
+                assert_eq!(transport(b.open(earlier)), TransportFault::Repeat(name(0).parse().unwrap()));
             }
         }
     }
@@ -184,10 +151,7 @@ fn a_message_for_one_party_cannot_be_redirected() {
     for to in [To::Party(2), To::All] {
         let mut redirected = message.clone();
         redirected.content.to = to;
-        assert_eq!(
-            transport(c.open(&redirected)),
-            TransportFault::BadSignature(name(0).parse().unwrap())
-        );
+        assert_eq!(transport(c.open(&redirected)), TransportFault::BadSignature(name(0).parse().unwrap()));
     }
     opens(&mut b, &message, b"for b alone");
 }
@@ -199,10 +163,7 @@ fn a_message_cannot_be_passed_off_as_another_partys_or_sent_back() {
     assert_eq!(transport(a.open(&message)), TransportFault::Reflected);
     let mut posing = message.clone();
     posing.content.from = 1;
-    assert_eq!(
-        transport(c.open(&posing)),
-        TransportFault::BadSignature(name(1).parse().unwrap())
-    );
+    assert_eq!(transport(c.open(&posing)), TransportFault::BadSignature(name(1).parse().unwrap()));
     assert_eq!(transport(b.open(&posing)), TransportFault::Reflected);
     posing.content.from = 3;
     assert_eq!(transport(c.open(&posing)), TransportFault::UnknownSender);
@@ -215,23 +176,14 @@ fn messages_of_two_sessions_cannot_be_mixed() {
     let mut elsewhere = channel(&other, 0, &SEEDS, Limits::default());
     let message = elsewhere.seal(To::All, 1, b"x").unwrap();
     let mut b = party(1);
-    assert_eq!(
-        transport(b.open(&message)),
-        TransportFault::ForeignSession("session-2".into())
-    );
+    assert_eq!(transport(b.open(&message)), TransportFault::ForeignSession("session-2".into()));
 
     // Even where a party used the same session keys twice, a message stays with its own session.
     let mut relabelled = message;
     relabelled.content.session = keygen_view().session_id;
-    assert_eq!(
-        transport(b.open(&relabelled)),
-        TransportFault::BadSignature(name(0).parse().unwrap())
-    );
+    assert_eq!(transport(b.open(&relabelled)), TransportFault::BadSignature(name(0).parse().unwrap()));
     relabelled.content.transcript = b.transcript();
-    assert_eq!(
-        transport(b.open(&relabelled)),
-        TransportFault::BadSignature(name(0).parse().unwrap())
-    );
+    assert_eq!(transport(b.open(&relabelled)), TransportFault::BadSignature(name(0).parse().unwrap()));
 }
 
 #[test]
@@ -262,10 +214,7 @@ fn a_captured_party_cannot_pass_off_anothers_sealed_body_as_its_own() {
     let sealed = a.seal(To::Party(1), 1, b"for b alone").unwrap();
     let mut stolen = sealed.content.clone();
     stolen.from = 2;
-    assert_eq!(
-        peer(b.open(&forged_message(stolen, SEEDS[2])), 2),
-        PeerFault::Unopenable
-    );
+    assert_eq!(peer(b.open(&forged_message(stolen, SEEDS[2])), 2), PeerFault::Unopenable);
     opens(&mut b, &sealed, b"for b alone");
 }
 
@@ -276,17 +225,11 @@ fn a_sealed_body_belongs_to_its_round_and_number() {
     let second = a.seal(To::Party(1), 2, b"second").unwrap();
     let mut moved = first.content.clone();
     moved.round = 2;
-    assert_eq!(
-        peer(b.open(&forged_message(moved, SEEDS[0])), 0),
-        PeerFault::Unopenable
-    );
+    assert_eq!(peer(b.open(&forged_message(moved, SEEDS[0])), 0), PeerFault::Unopenable);
     opens(&mut b, &first, b"first");
     let mut again = second.content.clone();
     again.body = first.content.body.clone();
-    assert_eq!(
-        peer(b.open(&forged_message(again, SEEDS[0])), 0),
-        PeerFault::Unopenable
-    );
+    assert_eq!(peer(b.open(&forged_message(again, SEEDS[0])), 0), PeerFault::Unopenable);
     opens(&mut b, &second, b"second");
 }
 
@@ -306,10 +249,7 @@ fn encapsulated_keys_out_of_place_are_the_peers_fault() {
     };
     assert_eq!(peer(b.open(&with(&all, key)), 0), PeerFault::Misplaced);
     assert_eq!(peer(b.open(&with(&first, None)), 0), PeerFault::Misplaced);
-    assert_eq!(
-        peer(b.open(&with(&first, Some([0; 32]))), 0),
-        PeerFault::Unopenable
-    );
+    assert_eq!(peer(b.open(&with(&first, Some([0; 32]))), 0), PeerFault::Unopenable);
     opens(&mut b, &with(&first, key), b"x");
     assert_eq!(peer(b.open(&with(&second, key)), 0), PeerFault::Misplaced);
     opens(&mut b, &with(&second, None), b"x");
@@ -321,59 +261,33 @@ fn a_signature_that_anyone_could_write_down_does_not_verify() {
     let [mut a, mut b, _] = three();
     let mut message = a.seal(To::All, 1, b"x").unwrap();
     message.signature = [0; 64];
-    assert_eq!(
-        transport(b.open(&message)),
-        TransportFault::BadSignature(name(0).parse().unwrap())
-    );
+    assert_eq!(transport(b.open(&message)), TransportFault::BadSignature(name(0).parse().unwrap()));
     message.signature[0] = 1;
-    assert_eq!(
-        transport(b.open(&message)),
-        TransportFault::BadSignature(name(0).parse().unwrap())
-    );
+    assert_eq!(transport(b.open(&message)), TransportFault::BadSignature(name(0).parse().unwrap()));
 }
 
 #[test]
 fn oversized_bodies_are_refused_on_both_sides() {
-    let limits = Limits {
-        max_body: 100,
-        max_kept: 10_000,
-    };
+    let limits = Limits { max_body: 100, max_kept: 10_000 };
     let mut small = channel(&keygen_view(), 1, &SEEDS, limits);
     let mut big = party(0);
     for to in [To::All, To::Party(1)] {
         opens(&mut small, &big.seal(to, 1, &[7; 100]).unwrap(), &[7; 100]);
         let fault = transport(small.open(&big.seal(to, 1, &[7; 117]).unwrap()));
-        assert!(
-            matches!(fault, TransportFault::Oversized { limit: 116, .. }),
-            "{fault:?}"
-        );
+        assert!(matches!(fault, TransportFault::Oversized { limit: 116, .. }), "{fault:?}");
         let own = small.seal(To::All, 1, &[7; 101]).unwrap_err();
-        assert_eq!(
-            own,
-            LocalFault::TooLarge {
-                found: 101,
-                limit: 100
-            }
-            .into()
-        );
+        assert_eq!(own, LocalFault::TooLarge { found: 101, limit: 100 }.into());
     }
 }
 
 #[test]
 fn a_flood_of_valid_messages_ends_at_the_limit_and_names_the_sender() {
-    let limits = Limits {
-        max_body: 100,
-        max_kept: 10_000,
-    };
+    let limits = Limits { max_body: 100, max_kept: 10_000 };
     for size in [0, 100] {
         let mut victim = channel(&keygen_view(), 1, &SEEDS, limits);
         let mut flooding = party(0);
         let fault = (0..1000)
-            .find_map(|_| {
-                victim
-                    .open(&flooding.seal(To::All, 1, &vec![0; size]).unwrap())
-                    .err()
-            })
+            .find_map(|_| victim.open(&flooding.seal(To::All, 1, &vec![0; size]).unwrap()).err())
             .expect("the flood is taken without end");
         assert_eq!(peer(Err(fault), 0), PeerFault::Flood { limit: 10_000 });
         // Another peer has a budget of its own.
@@ -386,10 +300,7 @@ fn there_is_nobody_to_send_to_outside_the_roster() {
     let mut a = party(0);
     for position in [0, 3, u16::MAX] {
         let fault = a.seal(To::Party(position), 1, b"x").unwrap_err();
-        assert_eq!(
-            (fault.code(), fault),
-            (Code::Internal, LocalFault::NoSuchRecipient(position).into())
-        );
+        assert_eq!((fault.code(), fault), (Code::Internal, LocalFault::NoSuchRecipient(position).into()));
     }
 }
 
@@ -403,21 +314,13 @@ fn secrets_are_wiped_and_not_printed() {
     wipeable::<x25519_dalek::StaticSecret>();
 
     let [mut a, mut b, _] = three();
-    let opened = b
-        .open(&a.seal(To::Party(1), 1, b"a secret body").unwrap())
-        .unwrap();
-    assert_eq!(
-        format!("{opened:?}"),
-        "Opened { from: 0, broadcast: false, round: 1, body: <13 bytes> }"
-    );
+    let opened = b.open(&a.seal(To::Party(1), 1, b"a secret body").unwrap()).unwrap();
+    assert_eq!(format!("{opened:?}"), "Opened { from: 0, broadcast: false, round: 1, body: <13 bytes> }");
     let handshake = begin(&keygen_view(), 0, SEEDS[0]);
     let key = session_key(SEEDS[0]);
     for printed in [format!("{a:?}"), format!("{handshake:?}")] {
         let numbers = format!("{:?}", key.to_bytes());
-        assert!(
-            !printed.contains(&hex::encode(key.to_bytes()))
-                && !printed.contains(numbers.trim_matches(['[', ']']))
-        );
+        assert!(!printed.contains(&hex::encode(key.to_bytes())) && !printed.contains(numbers.trim_matches(['[', ']'])));
     }
 }
 

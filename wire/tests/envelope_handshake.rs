@@ -1,21 +1,11 @@
 //! The coordinator, or a captured party, attacks the exchange of hellos.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-#![allow(
-    clippy::similar_names,
-    clippy::items_after_statements,
-    clippy::semicolon_if_nothing_returned
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::similar_names, clippy::items_after_statements, clippy::semicolon_if_nothing_returned)]
 
 mod envelope_common;
 
 use casemate_wire::envelope::{
-    Fault, Handshake, Limits, Local, LocalFault, PeerFault, SessionView, SignedHello, To,
-    TransportFault,
+    Fault, Handshake, Limits, Local, LocalFault, PeerFault, SessionView, SignedHello, To, TransportFault,
 };
 use casemate_wire::{Code, Digest32, Roster, SessionType, ShareType, Threshold};
 use ciborium::Value;
@@ -26,13 +16,8 @@ use rand::rngs::StdRng;
 fn transport(result: Result<(), Fault>) -> TransportFault {
     match result {
         Err(fault @ Fault::Transport(_)) => {
-            assert_eq!(
-                (fault.code(), fault.culprit()),
-                (Code::TransportFault, None)
-            );
-            let Fault::Transport(inner) = fault else {
-                unreachable!()
-            };
+            assert_eq!((fault.code(), fault.culprit()), (Code::TransportFault, None));
+            let Fault::Transport(inner) = fault else { unreachable!() };
             inner
         }
         other => panic!("{other:?}"),
@@ -44,9 +29,7 @@ fn peer(result: Result<(), Fault>, culprit: u16) -> PeerFault {
         Err(fault @ Fault::Peer { .. }) => {
             assert_eq!(fault.code(), Code::PeerFault);
             assert_eq!(fault.culprit().unwrap().as_str(), name(culprit));
-            let Fault::Peer { fault, .. } = fault else {
-                unreachable!()
-            };
+            let Fault::Peer { fault, .. } = fault else { unreachable!() };
             fault
         }
         other => panic!("{other:?}"),
@@ -67,10 +50,7 @@ fn honest_parties_reach_one_transcript() {
     let [first, second] = [keygen_view(), sign_view()].map(|view| channels(&view).remove(0));
     assert_ne!(first.transcript(), second.transcript());
     let (party, checkpoint) = second.peer_checkpoints().next().unwrap();
-    assert_eq!(
-        (party.as_str(), checkpoint.log.as_str()),
-        ("party-2", "log-2")
-    );
+    assert_eq!((party.as_str(), checkpoint.log.as_str()), ("party-2", "log-2"));
 }
 
 #[test]
@@ -95,14 +75,8 @@ fn every_altered_field_of_a_hello_is_refused_and_blamed_on_nobody() {
         }
         let mut handshake = begin(&view, 0, 1);
         let result = handshake.accept(&altered, now());
-        assert!(
-            matches!(result, Err(Fault::Transport(_))),
-            "{path}: {result:?}"
-        );
-        assert!(
-            handshake.accept(&honest, now()).is_ok(),
-            "{path}: the refused hello left a trace"
-        );
+        assert!(matches!(result, Err(Fault::Transport(_))), "{path}: {result:?}");
+        assert!(handshake.accept(&honest, now()).is_ok(), "{path}: the refused hello left a trace");
         tried += 1;
     }
     assert!(tried > 300, "only {tried} alterations were possible");
@@ -117,12 +91,8 @@ fn another_view_is_a_mismatch_that_names_the_field() {
         ("key", |v| v.key = Some(OTHER_KEY.parse().unwrap())),
         ("epoch", |v| v.epoch = 5),
         ("threshold", |v| v.threshold = Threshold::new(2, 4).unwrap()),
-        ("roster", |v| {
-            v.roster = Roster::try_from(vec![member(1, 1), member(2, 2)]).unwrap()
-        }),
-        ("message_hash", |v| {
-            v.message_hash = Some(Digest32([0xab; 32]))
-        }),
+        ("roster", |v| v.roster = Roster::try_from(vec![member(1, 1), member(2, 2)]).unwrap()),
+        ("message_hash", |v| v.message_hash = Some(Digest32([0xab; 32]))),
         ("derivation_path", |v| v.derivation_path = None),
     ];
     for (field, change) in changes {
@@ -133,13 +103,7 @@ fn another_view_is_a_mismatch_that_names_the_field() {
             panic!("{field}: {result:?}");
         };
         assert_eq!(fault.code(), Code::QuorumMismatch);
-        assert_eq!(
-            fault,
-            Fault::Mismatch {
-                party: name(2).parse().unwrap(),
-                field
-            }
-        );
+        assert_eq!(fault, Fault::Mismatch { party: name(2).parse().unwrap(), field });
     }
 }
 
@@ -151,16 +115,7 @@ fn one_party_told_to_sign_another_message_stops_both() {
     let at_honest = begin(&sign_view(), 0, 1).accept(&misled, now());
     let at_misled = begin(&lied_to, 2, 2).accept(&honest, now());
     for result in [at_honest, at_misled] {
-        assert!(
-            matches!(
-                result,
-                Err(Fault::Mismatch {
-                    field: "message_hash",
-                    ..
-                })
-            ),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(Fault::Mismatch { field: "message_hash", .. })), "{result:?}");
     }
 }
 
@@ -171,25 +126,13 @@ fn a_swapped_identity_or_roster_gets_the_coordinator_nowhere() {
     imposter.roster = Roster::try_from(vec![member(0, 0), member(2, 9)]).unwrap();
     let posing = signed(&mut begin(&imposter, 2, 2), 9);
     let result = begin(&sign_view(), 0, 1).accept(&posing, now());
-    assert_eq!(
-        transport(result),
-        TransportFault::BadSignature(name(2).parse().unwrap())
-    );
+    assert_eq!(transport(result), TransportFault::BadSignature(name(2).parse().unwrap()));
 
     // It tells the real party-2 a roster with another party-0.
     let mut misled = sign_view();
     misled.roster = Roster::try_from(vec![member(0, 9), member(2, 2)]).unwrap();
     let result = begin(&sign_view(), 0, 1).accept(&hello(&misled, 2, 2), now());
-    assert!(
-        matches!(
-            result,
-            Err(Fault::Mismatch {
-                field: "roster",
-                ..
-            })
-        ),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(Fault::Mismatch { field: "roster", .. })), "{result:?}");
 
     // It brings somebody who is not in the roster.
     let mut stranger = sign_view();
@@ -203,37 +146,21 @@ fn hellos_of_other_sessions_and_other_times_are_refused() {
     let mut other = sign_view();
     other.session_id = "session-2".parse().unwrap();
     let result = begin(&sign_view(), 0, 1).accept(&hello(&other, 2, 2), now());
-    assert_eq!(
-        transport(result),
-        TransportFault::ForeignSession("session-2".into())
-    );
+    assert_eq!(transport(result), TransportFault::ForeignSession("session-2".into()));
 
     for (at, milliseconds) in [(later(30_001), 30_001), (later(-30_001), 30_001)] {
         let result = begin(&sign_view(), 0, 1).accept(&hello(&sign_view(), 2, 2), at);
-        assert_eq!(
-            transport(result),
-            TransportFault::Clock {
-                party: name(2).parse().unwrap(),
-                milliseconds
-            }
-        );
+        assert_eq!(transport(result), TransportFault::Clock { party: name(2).parse().unwrap(), milliseconds });
     }
     for at in [later(30_000), later(-30_000)] {
-        assert!(
-            begin(&sign_view(), 0, 1)
-                .accept(&hello(&sign_view(), 2, 2), at)
-                .is_ok()
-        );
+        assert!(begin(&sign_view(), 0, 1).accept(&hello(&sign_view(), 2, 2), at).is_ok());
     }
 }
 
 #[test]
 fn a_reflected_hello_is_refused() {
     let own = hello(&sign_view(), 0, 1);
-    assert_eq!(
-        transport(begin(&sign_view(), 0, 1).accept(&own, now())),
-        TransportFault::Reflected
-    );
+    assert_eq!(transport(begin(&sign_view(), 0, 1).accept(&own, now())), TransportFault::Reflected);
 }
 
 #[test]
@@ -243,14 +170,8 @@ fn a_second_delivery_is_a_repeat_but_a_second_hello_is_the_peers_fault() {
     handshake.accept(&first, now()).unwrap();
     let repeat = TransportFault::Repeat(name(2).parse().unwrap());
     assert_eq!(transport(handshake.accept(&first, now())), repeat);
-    assert_eq!(
-        transport(handshake.accept(&malleated(&first), now())),
-        repeat
-    );
-    assert_eq!(
-        peer(handshake.accept(&hello(&sign_view(), 2, 3), now()), 2),
-        PeerFault::TwoHellos
-    );
+    assert_eq!(transport(handshake.accept(&malleated(&first), now())), repeat);
+    assert_eq!(peer(handshake.accept(&hello(&sign_view(), 2, 3), now()), 2), PeerFault::TwoHellos);
 }
 
 /// The other valid form of an ECDSA signature, which anyone can compute.
@@ -270,9 +191,7 @@ fn the_other_form_of_a_signature_does_not_split_the_transcript() {
     let plain = channel(&view, 2, &[1, 2], Limits::default());
     let mut handshake = begin(&view, 0, 1);
     signed(&mut handshake, 0);
-    handshake
-        .accept(&malleated(&hello(&view, 2, 2)), now())
-        .unwrap();
+    handshake.accept(&malleated(&hello(&view, 2, 2)), now()).unwrap();
     let channel = handshake.finish(&mut StdRng::seed_from_u64(0)).unwrap();
     assert_eq!(channel.transcript(), plain.transcript());
 }
@@ -285,10 +204,7 @@ fn keys_swapped_between_hellos_are_refused() {
     let mut handshake = begin(&view, 0, 1);
     for hello in [one, two] {
         let party = hello.hello.own.party.clone();
-        assert_eq!(
-            transport(handshake.accept(&hello, now())),
-            TransportFault::BadSignature(party)
-        );
+        assert_eq!(transport(handshake.accept(&hello, now())), TransportFault::BadSignature(party));
     }
 }
 
@@ -298,12 +214,8 @@ fn a_peer_that_copies_keys_is_named_if_the_copy_is_ours() {
     let ours = hello(&view, 0, 1).hello.own.clone();
     type Copying = fn(&mut SignedHello, &casemate_wire::envelope::Introduction);
     let copies: [(&str, Copying); 3] = [
-        ("X25519 key", |hello, from| {
-            hello.hello.own.kem_key = from.kem_key
-        }),
-        ("signing key", |hello, from| {
-            hello.hello.own.signing_key = from.signing_key
-        }),
+        ("X25519 key", |hello, from| hello.hello.own.kem_key = from.kem_key),
+        ("signing key", |hello, from| hello.hello.own.signing_key = from.signing_key),
         ("nonce", |hello, from| hello.hello.own.nonce = from.nonce),
     ];
     for (field, copy) in copies {
@@ -318,18 +230,9 @@ fn a_peer_that_copies_keys_is_named_if_the_copy_is_ours() {
         copy(&mut copied, &original.hello.own);
         let mut handshake = begin(&view, 0, 1);
         handshake.accept(&original, now()).unwrap();
-        let fault = handshake
-            .accept(&forged_hello(copied, 2), now())
-            .unwrap_err();
+        let fault = handshake.accept(&forged_hello(copied, 2), now()).unwrap_err();
         let (first, second) = (name(1).parse().unwrap(), name(2).parse().unwrap());
-        assert_eq!(
-            fault,
-            Fault::Clash {
-                first,
-                second,
-                field
-            }
-        );
+        assert_eq!(fault, Fault::Clash { first, second, field });
         assert_eq!(fault.culprit(), None);
     }
 }
@@ -353,9 +256,7 @@ fn unusable_session_keys_are_the_peers_fault() {
     low_order.hello.own.kem_key = [0; 32];
     let mut handshake = begin(&view, 0, 1);
     signed(&mut handshake, 0);
-    handshake
-        .accept(&forged_hello(low_order, 2), now())
-        .unwrap();
+    handshake.accept(&forged_hello(low_order, 2), now()).unwrap();
     let result = handshake.finish(&mut StdRng::seed_from_u64(0)).map(drop);
     assert_eq!(peer(result, 2), PeerFault::UnusableKey("X25519 key"));
 }
@@ -378,10 +279,7 @@ fn a_captured_party_that_tells_two_stories_stops_the_session() {
     let mut one = channel(&view, 1, &[1, 2, 4], Limits::default());
     let message = zero.seal(To::All, 1, b"commitment").unwrap();
     let fault = one.open(&message).unwrap_err();
-    assert_eq!(
-        fault,
-        TransportFault::WrongTranscript(name(0).parse().unwrap()).into()
-    );
+    assert_eq!(fault, TransportFault::WrongTranscript(name(0).parse().unwrap()).into());
 }
 
 #[test]
@@ -393,17 +291,11 @@ fn the_channel_opens_only_when_everyone_was_heard() {
     signed(&mut handshake, 0);
     assert_eq!(handshake.missing(), [name(2).parse().unwrap()]);
     let fault = handshake.finish(rng).unwrap_err();
-    assert_eq!(
-        fault,
-        TransportFault::Missing(vec![name(2).parse().unwrap()]).into()
-    );
+    assert_eq!(fault, TransportFault::Missing(vec![name(2).parse().unwrap()]).into());
 
     let mut unsigned = begin(&sign_view(), 0, 1);
     unsigned.accept(&hello(&sign_view(), 2, 2), now()).unwrap();
-    assert_eq!(
-        unsigned.finish(rng).unwrap_err(),
-        LocalFault::Unsigned.into()
-    );
+    assert_eq!(unsigned.finish(rng).unwrap_err(), LocalFault::Unsigned.into());
 }
 
 #[test]
@@ -411,10 +303,7 @@ fn a_signature_by_another_key_than_the_rosters_is_noticed_before_it_is_sent() {
     let mut handshake = begin(&sign_view(), 0, 1);
     let signature = sign(5, handshake.to_sign());
     let fault = handshake.signed(signature).unwrap_err();
-    assert_eq!(
-        (fault.code(), fault),
-        (Code::QuorumMismatch, LocalFault::Identity.into())
-    );
+    assert_eq!((fault.code(), fault), (Code::QuorumMismatch, LocalFault::Identity.into()));
 }
 
 #[test]
@@ -438,9 +327,7 @@ fn views_that_no_session_can_have_are_refused_at_once() {
         change(&mut view);
         view
     };
-    let views = keygen
-        .into_iter()
-        .map(|change| changed(keygen_view(), change));
+    let views = keygen.into_iter().map(|change| changed(keygen_view(), change));
     for view in views.chain(sign.into_iter().map(|change| changed(sign_view(), change))) {
         let local: Local = local(0);
         let result = Handshake::begin(view.clone(), local, now(), &mut StdRng::seed_from_u64(1));

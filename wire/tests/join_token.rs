@@ -19,10 +19,7 @@ fn signer(seed: u8) -> TokenSigner {
 }
 
 fn pinned() -> Vec<PinnedKey> {
-    let pem = secret(1)
-        .public_key()
-        .to_public_key_pem(LineEnding::LF)
-        .unwrap();
+    let pem = secret(1).public_key().to_public_key_pem(LineEnding::LF).unwrap();
     vec![PinnedKey::new("main".into(), TokenAlgorithm::Es256, pem.as_bytes()).unwrap()]
 }
 
@@ -103,21 +100,14 @@ fn a_token_with_any_altered_character_is_refused() {
         let mut altered = token.clone().into_bytes();
         altered[place] = if altered[place] == b'A' { b'B' } else { b'A' };
         let altered = String::from_utf8(altered).unwrap();
-        assert!(
-            verify(&altered, &pinned(), &audience, NOW, 30).is_err(),
-            "character {place}"
-        );
+        assert!(verify(&altered, &pinned(), &audience, NOW, 30).is_err(), "character {place}");
     }
 }
 
 #[test]
 fn the_algorithm_is_the_pinned_keys_and_no_other() {
     let claims = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&keygen()).unwrap());
-    for header in [
-        r#"{"alg":"none"}"#,
-        r#"{"alg":"HS256","typ":"JWT"}"#,
-        r#"{"alg":"EdDSA","typ":"JWT"}"#,
-    ] {
+    for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS256","typ":"JWT"}"#, r#"{"alg":"EdDSA","typ":"JWT"}"#] {
         let token = format!("{}.{claims}.AAAA", URL_SAFE_NO_PAD.encode(header));
         let result = verify(&token, &pinned(), &"party-1".parse().unwrap(), NOW, 30);
         assert_eq!(result.unwrap_err(), TokenError::WrongAlgorithm, "{header}");
@@ -130,119 +120,33 @@ fn the_algorithm_is_the_pinned_keys_and_no_other() {
 
 #[test]
 fn times_are_judged_with_the_skew() {
-    let with = |iat: i64, nbf: i64, exp: i64| {
-        outcome(&Claims {
-            iat,
-            nbf,
-            exp,
-            ..keygen()
-        })
-    };
+    let with = |iat: i64, nbf: i64, exp: i64| outcome(&Claims { iat, nbf, exp, ..keygen() });
     assert_eq!(with(NOW - 600, NOW - 600, NOW - 29), Ok(()));
-    assert!(matches!(
-        with(NOW - 600, NOW - 600, NOW - 30),
-        Err(TokenError::Time(_))
-    ));
+    assert!(matches!(with(NOW - 600, NOW - 600, NOW - 30), Err(TokenError::Time(_))));
     assert_eq!(with(NOW + 30, NOW + 30, NOW + 600), Ok(()));
-    assert!(matches!(
-        with(NOW, NOW + 31, NOW + 600),
-        Err(TokenError::Time(_))
-    ));
-    assert!(matches!(
-        with(NOW + 31, NOW, NOW + 600),
-        Err(TokenError::Time(_))
-    ));
-    assert!(matches!(
-        with(NOW, NOW, NOW + 901),
-        Err(TokenError::Time(_))
-    ));
+    assert!(matches!(with(NOW, NOW + 31, NOW + 600), Err(TokenError::Time(_))));
+    assert!(matches!(with(NOW + 31, NOW, NOW + 600), Err(TokenError::Time(_))));
+    assert!(matches!(with(NOW, NOW, NOW + 901), Err(TokenError::Time(_))));
     assert!(matches!(with(NOW, NOW, NOW), Err(TokenError::Time(_))));
-    assert!(matches!(
-        with(i64::MIN, NOW, NOW + 1),
-        Err(TokenError::Time(_))
-    ));
+    assert!(matches!(with(i64::MIN, NOW, NOW + 1), Err(TokenError::Time(_))));
 }
 
 #[test]
 fn claims_that_disagree_with_themselves_are_refused() {
-    let elsewhere = Claims {
-        aud: "party-2".parse().unwrap(),
-        ..keygen()
-    };
+    let elsewhere = Claims { aud: "party-2".parse().unwrap(), ..keygen() };
     assert_eq!(refused_claim(&elsewhere), "aud");
-    assert_eq!(
-        refused_claim(&Claims {
-            jti: String::new(),
-            ..keygen()
-        }),
-        "jti"
-    );
-    assert_eq!(
-        refused_claim(&Claims {
-            threshold_t: 1,
-            ..keygen()
-        }),
-        "threshold"
-    );
-    assert_eq!(
-        refused_claim(&Claims {
-            threshold_t: 4,
-            ..keygen()
-        }),
-        "threshold"
-    );
-    assert_eq!(
-        refused_claim(&Claims {
-            participants: members(2),
-            ..keygen()
-        }),
-        "participants"
-    );
+    assert_eq!(refused_claim(&Claims { jti: String::new(), ..keygen() }), "jti");
+    assert_eq!(refused_claim(&Claims { threshold_t: 1, ..keygen() }), "threshold");
+    assert_eq!(refused_claim(&Claims { threshold_t: 4, ..keygen() }), "threshold");
+    assert_eq!(refused_claim(&Claims { participants: members(2), ..keygen() }), "participants");
     let twice = vec![members(2), members(2)].concat();
-    assert_eq!(
-        refused_claim(&Claims {
-            participants: twice,
-            ..keygen()
-        }),
-        "participants"
-    );
-    let without_us = members(3)
-        .into_iter()
-        .filter(|m| m.party_index != 1)
-        .collect();
-    assert_eq!(
-        refused_claim(&Claims {
-            participants: without_us,
-            ..sign()
-        }),
-        "participants"
-    );
-    assert_eq!(
-        refused_claim(&Claims {
-            share_type: None,
-            ..keygen()
-        }),
-        "share_type"
-    );
-    assert_eq!(
-        refused_claim(&Claims {
-            message_hash: None,
-            ..sign()
-        }),
-        "session_type"
-    );
-    assert_eq!(
-        refused_claim(&Claims {
-            participants: members(3),
-            ..sign()
-        }),
-        "participants"
-    );
-    let outside = Claims {
-        threshold_n: 2,
-        participants: members(3)[1..].to_vec(),
-        ..sign()
-    };
+    assert_eq!(refused_claim(&Claims { participants: twice, ..keygen() }), "participants");
+    let without_us = members(3).into_iter().filter(|m| m.party_index != 1).collect();
+    assert_eq!(refused_claim(&Claims { participants: without_us, ..sign() }), "participants");
+    assert_eq!(refused_claim(&Claims { share_type: None, ..keygen() }), "share_type");
+    assert_eq!(refused_claim(&Claims { message_hash: None, ..sign() }), "session_type");
+    assert_eq!(refused_claim(&Claims { participants: members(3), ..sign() }), "participants");
+    let outside = Claims { threshold_n: 2, participants: members(3)[1..].to_vec(), ..sign() };
     assert_eq!(refused_claim(&outside), "participants");
 }
 
@@ -250,10 +154,7 @@ fn claims_that_disagree_with_themselves_are_refused() {
 fn unknown_and_repeated_claims_are_refused() {
     let good = serde_json::to_string(&keygen()).unwrap();
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256","typ":"JWT"}"#);
-    for text in [
-        good.replacen('{', r#"{"admin":true,"#, 1),
-        good.replacen('{', r#"{"iss":"main","#, 1),
-    ] {
+    for text in [good.replacen('{', r#"{"admin":true,"#, 1), good.replacen('{', r#"{"iss":"main","#, 1)] {
         let token = format!("{header}.{}.AAAA", URL_SAFE_NO_PAD.encode(&text));
         let result = verify(&token, &pinned(), &"party-1".parse().unwrap(), NOW, 30);
         assert!(matches!(result, Err(TokenError::Malformed(_))), "{text}");

@@ -80,10 +80,7 @@ impl Verifier {
     /// A verifier that also knows that this log, at `size` leaves, ended with the leaf hash `hash`: from a copy kept
     /// elsewhere, a peer that keeps checkpoints, or the HSM.
     pub fn against(size: u64, hash: Digest32) -> Self {
-        Self {
-            known: Some((size, hash)),
-            ..Self::default()
-        }
+        Self { known: Some((size, hash)), ..Self::default() }
     }
 
     /// Takes the next line, without its newline.
@@ -107,16 +104,12 @@ impl Verifier {
             return Err(fault);
         }
         let Some(end) = self.end.take() else {
-            return Err(self.condemn(
-                FaultKind::Empty,
-                "there is no line; a log has at least its genesis".into(),
-            ));
+            return Err(self.condemn(FaultKind::Empty, "there is no line; a log has at least its genesis".into()));
         };
         let size = end.head.size();
         if let Some((known, _)) = self.known.filter(|(known, _)| *known > size) {
-            let what = format!(
-                "the log ends after {size} leaves, but it is known to have had {known}: its end was cut off"
-            );
+            let what =
+                format!("the log ends after {size} leaves, but it is known to have had {known}: its end was cut off");
             self.end = Some(end);
             return Err(self.condemn(FaultKind::Head, what));
         }
@@ -144,24 +137,14 @@ impl Verifier {
         self.check_place(leaf)?;
         self.story.take(leaf)?;
         let head = Head::after(&line).map_err(|e| (FaultKind::Sequence, e.to_string()))?;
-        if let Some((_, hash)) = self
-            .known
-            .filter(|(size, hash)| *size == head.size() && *hash != line.hash())
-        {
-            let what = format!(
-                "its hash is {}, but the known head has {hash}: the log was rewritten",
-                line.hash()
-            );
+        if let Some((_, hash)) = self.known.filter(|(size, hash)| *size == head.size() && *hash != line.hash()) {
+            let what = format!("its hash is {}, but the known head has {hash}: the log was rewritten", line.hash());
             return Err((FaultKind::Head, what));
         }
         let previous = self.end.as_ref();
         self.clock_set_back += u64::from(previous.is_some_and(|end| leaf.at < end.last));
         let first = previous.map_or(leaf.at, |end| end.first);
-        self.end = Some(End {
-            head,
-            first,
-            last: leaf.at,
-        });
+        self.end = Some(End { head, first, last: leaf.at });
         *self.counts.entry(leaf.phase.as_str()).or_default() += 1;
         Ok(leaf.clone())
     }
@@ -172,50 +155,31 @@ impl Verifier {
         let Some(End { head, .. }) = &self.end else {
             return match (leaf.seq, leaf.prev.0) {
                 (0, prev) if prev == [0; 32] => Ok(()),
-                (0, _) => wrong(
-                    FaultKind::Chain,
-                    "the first leaf names a leaf before it".into(),
-                ),
-                (seq, _) => wrong(
-                    FaultKind::Sequence,
-                    format!("it has seq {seq}; the first leaf has seq 0"),
-                ),
+                (0, _) => wrong(FaultKind::Chain, "the first leaf names a leaf before it".into()),
+                (seq, _) => wrong(FaultKind::Sequence, format!("it has seq {seq}; the first leaf has seq 0")),
             };
         };
         if leaf.log != *head.log() {
-            return wrong(
-                FaultKind::Log,
-                format!("it belongs to the log {}, not to {}", leaf.log, head.log()),
-            );
+            return wrong(FaultKind::Log, format!("it belongs to the log {}, not to {}", leaf.log, head.log()));
         }
         if leaf.seq != head.size() {
-            return wrong(
-                FaultKind::Sequence,
-                format!("it has seq {}, but {} must follow", leaf.seq, head.size()),
-            );
+            return wrong(FaultKind::Sequence, format!("it has seq {}, but {} must follow", leaf.seq, head.size()));
         }
         if leaf.prev != head.hash() {
-            let what = "its prev is not the hash of the line before: that line was changed, or this one belongs elsewhere";
+            let what =
+                "its prev is not the hash of the line before: that line was changed, or this one belongs elsewhere";
             return wrong(FaultKind::Chain, what.into());
         }
         let boot = head.boot() + u64::from(leaf.phase == Phase::Boot);
         if leaf.boot != boot {
-            return wrong(
-                FaultKind::Boot,
-                format!("it counts {} starts, but the log shows {boot}", leaf.boot),
-            );
+            return wrong(FaultKind::Boot, format!("it counts {} starts, but the log shows {boot}", leaf.boot));
         }
         Ok(())
     }
 
     fn condemn(&mut self, kind: FaultKind, what: String) -> Fault {
         let seq = self.end.as_ref().map_or(0, |end| end.head.size());
-        let fault = Fault {
-            seq,
-            line: seq.saturating_add(1),
-            kind,
-            what,
-        };
+        let fault = Fault { seq, line: seq.saturating_add(1), kind, what };
         self.fault = Some(fault.clone());
         fault
     }
@@ -244,11 +208,8 @@ pub fn read(
             // Too long to be a line: let the verifier say so.
             None if line.len() > MAX_LINE => each(&verifier.feed(&line)?),
             None => {
-                let what =
-                    "the file ends inside it: its end is missing, or it was still being written";
-                return Err(verifier
-                    .condemn(FaultKind::Unterminated, what.into())
-                    .into());
+                let what = "the file ends inside it: its end is missing, or it was still being written";
+                return Err(verifier.condemn(FaultKind::Unterminated, what.into()).into());
             }
         }
     }

@@ -76,10 +76,7 @@ impl Story {
 
     fn intent(&mut self, join: Join, leaf: &Leaf) -> Result<(), (FaultKind, String)> {
         if self.acts.contains_key(&join) {
-            let what = format!(
-                "{} already has an intent; one session acts once",
-                join.name()
-            );
+            let what = format!("{} already has an intent; one session acts once", join.name());
             return Err((FaultKind::SecondIntent, what));
         }
         let open = OpenIntent {
@@ -97,24 +94,14 @@ impl Story {
     fn outcome(&mut self, join: &Join, leaf: &Leaf) -> Result<(), (FaultKind, String)> {
         let name = join.name();
         let act = self.acts.get_mut(join);
-        let act = act.ok_or_else(|| {
-            (
-                FaultKind::OutcomeWithoutIntent,
-                format!("no intent of {name} stands before it"),
-            )
-        })?;
+        let act =
+            act.ok_or_else(|| (FaultKind::OutcomeWithoutIntent, format!("no intent of {name} stands before it")))?;
         let Some(intent) = act else {
-            return Err((
-                FaultKind::SecondOutcome,
-                format!("{name} already has an outcome"),
-            ));
+            return Err((FaultKind::SecondOutcome, format!("{name} already has an outcome")));
         };
         let other_key = intent.key.is_some() && intent.key != leaf.key;
         if intent.op != leaf.op || other_key {
-            let what = format!(
-                "{name} was to be a {}, with another key or as another act",
-                intent.op.as_str()
-            );
+            let what = format!("{name} was to be a {}, with another key or as another act", intent.op.as_str());
             return Err((FaultKind::OutcomeMismatch, what));
         }
         *act = None;

@@ -2,8 +2,8 @@
 #![allow(dead_code, unreachable_pub)]
 
 use casemate_attest::{
-    Act, Decision, Effect, Entry, Fault, FaultKind, Guard, GuardChange, Head, IntentRef, Line, Op,
-    Origin, Outcome, PeerCheckpoint, Report, Tx, Verifier,
+    Act, Decision, Effect, Entry, Fault, FaultKind, Guard, GuardChange, Head, IntentRef, Line, Op, Origin, Outcome,
+    PeerCheckpoint, Report, Tx, Verifier,
 };
 use casemate_wire::{Digest32, EcdsaSignature, PublicKey};
 use jiff::{SignedDuration, Timestamp};
@@ -38,42 +38,26 @@ pub fn allow() -> Decision {
 }
 
 pub fn deny() -> Decision {
-    Decision {
-        effect: Effect::Deny,
-        ..allow()
-    }
+    Decision { effect: Effect::Deny, ..allow() }
 }
 
 pub fn tx() -> Tx {
     Tx {
         digest: Digest32([0xd1; 32]),
-        decoded: Some(
-            json!({"to": "0x00", "value": "1000000000000000000", "chain_id": 1, "nonce": 7}),
-        ),
+        decoded: Some(json!({"to": "0x00", "value": "1000000000000000000", "chain_id": 1, "nonce": 7})),
     }
 }
 
 pub fn sign() -> Act {
-    Act::Sign {
-        key: key(),
-        tx: tx(),
-    }
+    Act::Sign { key: key(), tx: tx() }
 }
 
 pub fn signature() -> EcdsaSignature {
-    EcdsaSignature {
-        r: [1; 32],
-        s: [2; 32],
-        v: 0,
-    }
+    EcdsaSignature { r: [1; 32], s: [2; 32], v: 0 }
 }
 
 pub fn guard(id: &str, to: &str) -> GuardChange {
-    GuardChange {
-        guard: Guard::Token,
-        id: id.parse().unwrap(),
-        to: Some(to.parse().unwrap()),
-    }
+    GuardChange { guard: Guard::Token, id: id.parse().unwrap(), to: Some(to.parse().unwrap()) }
 }
 
 /// A log in the making.
@@ -85,10 +69,7 @@ pub struct Log {
 impl Log {
     pub fn begin(name: &str) -> Self {
         let (line, head) = Head::genesis(name.parse().unwrap(), time(0), vec![]).unwrap();
-        Self {
-            lines: vec![line],
-            head,
-        }
+        Self { lines: vec![line], head }
     }
 
     pub fn add(&mut self, entry: Entry) -> Option<IntentRef> {
@@ -102,15 +83,11 @@ impl Log {
 
     pub fn intend(&mut self, act: Act, session: &str) -> IntentRef {
         let guards = vec![guard(session, "used")];
-        self.add(Entry::intent(act, origin(session), allow()).guarding(guards))
-            .unwrap()
+        self.add(Entry::intent(act, origin(session), allow()).guarding(guards)).unwrap()
     }
 
     pub fn texts(&self) -> Vec<String> {
-        self.lines
-            .iter()
-            .map(|line| line.as_str().to_owned())
-            .collect()
+        self.lines.iter().map(|line| line.as_str().to_owned()).collect()
     }
 }
 
@@ -138,10 +115,7 @@ pub fn sample() -> Log {
         hash: Digest32([7; 32]),
     };
     log.add(Entry::outcome(second, Outcome::signed(signature())).witnessing(vec![peer]));
-    let failed = Outcome::failed(
-        "peer_fault".parse().unwrap(),
-        "a proof did not hold".parse().unwrap(),
-    );
+    let failed = Outcome::failed("peer_fault".parse().unwrap(), "a proof did not hold".parse().unwrap());
     log.add(Entry::outcome(first, failed.by("party-2".parse().unwrap())));
     log.add(Entry::boot());
     log.intend(sign(), "s-5");
@@ -181,8 +155,5 @@ pub fn rechained(lines: &[Value], from: usize) -> Vec<String> {
 }
 
 pub fn values(log: &Log) -> Vec<Value> {
-    log.texts()
-        .iter()
-        .map(|text| serde_json::from_str(text).unwrap())
-        .collect()
+    log.texts().iter().map(|text| serde_json::from_str(text).unwrap()).collect()
 }

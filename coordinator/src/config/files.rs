@@ -62,11 +62,7 @@ pub(super) fn secret(path: &Path, what: &'static str) -> Result<Zeroizing<Vec<u8
         if mode & FORBIDDEN_MODE == 0 {
             return Ok(());
         }
-        Err(FileError::Exposed {
-            what,
-            path: path.to_owned(),
-            mode,
-        })
+        Err(FileError::Exposed { what, path: path.to_owned(), mode })
     })
 }
 
@@ -75,11 +71,7 @@ fn read(
     what: &'static str,
     check_mode: impl Fn(u32) -> Result<(), FileError>,
 ) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let unreadable = |source| FileError::Unreadable {
-        what,
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable = |source| FileError::Unreadable { what, path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
@@ -89,31 +81,19 @@ fn read(
         return Err(unusable(path, what, "it is larger than 1 MiB"));
     }
     check_mode(metadata.mode() & 0o7777)?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(
-        usize::try_from(metadata.len()).unwrap_or(0),
-    ));
-    file.take(MAX_FILE)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0)));
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(unreadable)?;
     Ok(bytes)
 }
 
 fn unusable(path: &Path, what: &'static str, why: impl std::fmt::Display) -> FileError {
-    FileError::Unusable {
-        what,
-        path: path.to_owned(),
-        why: why.to_string(),
-    }
+    FileError::Unusable { what, path: path.to_owned(), why: why.to_string() }
 }
 
-fn certificates(
-    path: &Path,
-    what: &'static str,
-) -> Result<Vec<CertificateDer<'static>>, FileError> {
+fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let pem = read(path, what, |_| Ok(()))?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|e| unusable(path, what, e))?;
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| unusable(path, what, e))?;
     if certificates.is_empty() {
         return Err(unusable(path, what, "it holds no PEM certificate"));
     }
@@ -135,31 +115,23 @@ pub(super) fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerCon
     let key = private_key(key, "the server certificate's key")?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map(|builder| builder.with_no_client_auth())
-        .and_then(|builder| builder.with_single_cert(chain, key))
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|e| unusable(certificate, "the server certificate", e))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
 /// TLS 1.3 towards appliances, with the coordinator's client certificate.
-pub(super) fn client_tls(
-    ca: &Path,
-    certificate: &Path,
-    key: &Path,
-) -> Result<Arc<ClientConfig>, FileError> {
+pub(super) fn client_tls(ca: &Path, certificate: &Path, key: &Path) -> Result<Arc<ClientConfig>, FileError> {
     let mut roots = RootCertStore::empty();
     for root in certificates(ca, "the appliances' CA")? {
-        roots
-            .add(root)
-            .map_err(|e| unusable(ca, "the appliances' CA", e))?;
+        roots.add(root).map_err(|e| unusable(ca, "the appliances' CA", e))?;
     }
     let chain = certificates(certificate, "the client certificate")?;
     let key = private_key(key, "the client certificate's key")?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map(|builder| builder.with_root_certificates(roots))
-        .and_then(|builder| builder.with_client_auth_cert(chain, key))
+        .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, key))
         .map_err(|e| unusable(certificate, "the client certificate", e))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
@@ -177,13 +149,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         fs::write(&path, "x").unwrap();
-        for (mode, accepted) in [
-            (0o600, true),
-            (0o640, true),
-            (0o644, false),
-            (0o660, false),
-            (0o604, false),
-        ] {
+        for (mode, accepted) in [(0o600, true), (0o640, true), (0o644, false), (0o660, false), (0o604, false)] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             assert_eq!(secret(&path, "a key").is_ok(), accepted, "{mode:o}");
         }
@@ -191,12 +157,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named_with_its_purpose() {
-        let error = secret(Path::new("/nowhere/key"), "the key")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("/nowhere/key") && error.contains("the key"),
-            "{error}"
-        );
+        let error = secret(Path::new("/nowhere/key"), "the key").unwrap_err().to_string();
+        assert!(error.contains("/nowhere/key") && error.contains("the key"), "{error}");
     }
 }

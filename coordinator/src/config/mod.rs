@@ -101,10 +101,7 @@ pub enum ConfigError {
 }
 
 fn invalid(key: &'static str, why: impl Into<String>) -> ConfigError {
-    ConfigError::Value {
-        key,
-        why: why.into(),
-    }
+    ConfigError::Value { key, why: why.into() }
 }
 
 impl Config {
@@ -114,20 +111,15 @@ impl Config {
     /// Names the file or key, what is wrong with it, and what to do.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = files::text(path, "the configuration")?;
-        let raw: Raw = toml::from_str(&text).map_err(|source| ConfigError::Syntax {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let raw: Raw = toml::from_str(&text)
+            .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         Self::from_raw(raw, folder)
     }
 
     fn from_raw(raw: Raw, folder: &Path) -> Result<Self, ConfigError> {
         let tls = match raw.tls {
-            Some(tls) => Some(files::server_tls(
-                &folder.join(tls.certificate),
-                &folder.join(tls.key),
-            )?),
+            Some(tls) => Some(files::server_tls(&folder.join(tls.certificate), &folder.join(tls.key))?),
             None if raw.listen.address.ip().is_loopback() => None,
             None => {
                 let why = format!(
@@ -183,12 +175,7 @@ fn appliances(raw: Vec<raw::Appliance>) -> Result<Vec<ApplianceConfig>, ConfigEr
         let name = entry.server_name.unwrap_or_else(|| address.host.clone());
         let server_name = ServerName::try_from(name.clone())
             .map_err(|e| invalid("appliance.server_name", format!("{name:?}: {e}")))?;
-        appliances.push(ApplianceConfig {
-            party_id: entry.party_id,
-            identity: entry.identity,
-            address,
-            server_name,
-        });
+        appliances.push(ApplianceConfig { party_id: entry.party_id, identity: entry.identity, address, server_name });
     }
     if appliances.len() < 2 {
         let why = "a threshold key needs at least two; add one [[appliance]] section for each";
@@ -198,12 +185,7 @@ fn appliances(raw: Vec<raw::Appliance>) -> Result<Vec<ApplianceConfig>, ConfigEr
 }
 
 fn address(url: &str) -> Result<Address, ConfigError> {
-    let wrong = |why: &str| {
-        invalid(
-            "appliance.url",
-            format!("{url:?}: {why}; write https://host:port"),
-        )
-    };
+    let wrong = |why: &str| invalid("appliance.url", format!("{url:?}: {why}; write https://host:port"));
     let uri: hyper::Uri = url.parse().map_err(|_| wrong("it is not a URL"))?;
     if uri.scheme_str() != Some("https") {
         return Err(wrong("appliances speak TLS only"));
@@ -216,10 +198,7 @@ fn address(url: &str) -> Result<Address, ConfigError> {
     if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
         return Err(wrong("it must not hold a user name"));
     }
-    let host = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     Ok(Address { host, port })
 }
 
@@ -228,32 +207,18 @@ fn limits(raw: &raw::Limits) -> Result<Limits, ConfigError> {
         return Err(invalid("limits.sessions", "it must be at least 1"));
     }
     if !(10..=3600).contains(&raw.session_ttl) {
-        return Err(invalid(
-            "limits.session_ttl",
-            "it must lie between 10 and 3600 seconds",
-        ));
+        return Err(invalid("limits.session_ttl", "it must lie between 10 and 3600 seconds"));
     }
     if raw.queue < casemate_wire::frame::MAX_FRAME {
-        let why = format!(
-            "it must hold at least one frame, {} bytes",
-            casemate_wire::frame::MAX_FRAME
-        );
+        let why = format!("it must hold at least one frame, {} bytes", casemate_wire::frame::MAX_FRAME);
         return Err(invalid("limits.queue", why));
     }
-    Ok(Limits {
-        sessions: raw.sessions,
-        session_ttl: Duration::from_secs(raw.session_ttl),
-        queue: raw.queue,
-    })
+    Ok(Limits { sessions: raw.sessions, session_ttl: Duration::from_secs(raw.session_ttl), queue: raw.queue })
 }
 
 fn log(raw: raw::Log) -> Result<Log, ConfigError> {
-    tracing_subscriber::EnvFilter::try_new(&raw.level)
-        .map_err(|e| invalid("log.level", e.to_string()))?;
-    Ok(Log {
-        level: raw.level,
-        format: raw.format,
-    })
+    tracing_subscriber::EnvFilter::try_new(&raw.level).map_err(|e| invalid("log.level", e.to_string()))?;
+    Ok(Log { level: raw.level, format: raw.format })
 }
 
 #[cfg(test)]
@@ -292,25 +257,11 @@ mod tests {
     fn appliance_urls_are_https_with_host_and_port_and_nothing_else() {
         assert_eq!(
             address("https://hsm-1.example:7443").unwrap(),
-            Address {
-                host: "hsm-1.example".into(),
-                port: 7443
-            }
+            Address { host: "hsm-1.example".into(), port: 7443 }
         );
         let v6 = address("https://[::1]:7443").unwrap();
-        assert_eq!(
-            (v6.host.as_str(), v6.to_string().as_str()),
-            ("::1", "https://[::1]:7443")
-        );
-        for bad in [
-            "http://a:1",
-            "https://a",
-            "https://a:1/x",
-            "https://u@a:1",
-            "a:1",
-            "",
-            "https://a:1?x",
-        ] {
+        assert_eq!((v6.host.as_str(), v6.to_string().as_str()), ("::1", "https://[::1]:7443"));
+        for bad in ["http://a:1", "https://a", "https://a:1/x", "https://u@a:1", "a:1", "", "https://a:1?x"] {
             assert!(address(bad).is_err(), "{bad}");
         }
     }

@@ -31,9 +31,7 @@ pub(super) struct Listen {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self {
-            address: (Ipv4Addr::LOCALHOST, 4000).into(),
-        }
+        Self { address: (Ipv4Addr::LOCALHOST, 4000).into() }
     }
 }
 
@@ -79,11 +77,7 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            sessions: 256,
-            session_ttl: 600,
-            queue: 32 * 1024 * 1024,
-        }
+        Self { sessions: 256, session_ttl: 600, queue: 32 * 1024 * 1024 }
     }
 }
 
@@ -96,10 +90,7 @@ pub(super) struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            level: "info".into(),
-            format: LogFormat::Text,
-        }
+        Self { level: "info".into(), format: LogFormat::Text }
     }
 }
 

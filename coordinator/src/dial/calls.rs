@@ -48,14 +48,7 @@ impl Connection {
             Invitation::Keygen(body) => ("keygen/participate", json(body)?),
             Invitation::Sign(body) => ("signing/participate", json(body)?),
         };
-        let request = || {
-            self.request(
-                Method::POST,
-                path,
-                "application/json",
-                Full::new(body.clone()).boxed_unsync(),
-            )
-        };
+        let request = || self.request(Method::POST, path, "application/json", Full::new(body.clone()).boxed_unsync());
         let answer = match self.send(request()?, PARTICIPATE_LIMIT).await {
             Ok(answer) => answer,
             Err(_) => self
@@ -70,43 +63,22 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Self::participate`].
-    pub(crate) async fn attach(
-        &self,
-        session: &SessionId,
-        frames: Waiting,
-    ) -> Result<FrameStream, Problem> {
+    pub(crate) async fn attach(&self, session: &SessionId, frames: Waiting) -> Result<FrameStream, Problem> {
         let path = format!("sessions/{session}/messages");
-        let request = self.request(
-            Method::POST,
-            &path,
-            "application/octet-stream",
-            frames.boxed_unsync(),
-        )?;
-        let answer = self
-            .send(request, ATTACH_LIMIT)
-            .await
-            .map_err(|why| self.unreachable("sent its messages", why))?;
+        let request = self.request(Method::POST, &path, "application/octet-stream", frames.boxed_unsync())?;
+        let answer =
+            self.send(request, ATTACH_LIMIT).await.map_err(|why| self.unreachable("sent its messages", why))?;
         let body = self.accepted(answer).await?.into_body();
-        Ok(FrameStream {
-            party: self.appliance.party_id.clone(),
-            body,
-            reader: FrameReader::default(),
-        })
+        Ok(FrameStream { party: self.appliance.party_id.clone(), body, reader: FrameReader::default() })
     }
 
     /// Whether the appliance says that it can serve.
     pub(crate) async fn is_healthy(&self) -> bool {
-        let Ok(request) = self.request(
-            Method::GET,
-            "health",
-            "application/json",
-            Full::default().boxed_unsync(),
-        ) else {
+        let Ok(request) = self.request(Method::GET, "health", "application/json", Full::default().boxed_unsync())
+        else {
             return false;
         };
-        self.send(request, HEALTH_LIMIT)
-            .await
-            .is_ok_and(|answer| answer.status().is_success())
+        self.send(request, HEALTH_LIMIT).await.is_ok_and(|answer| answer.status().is_success())
     }
 
     fn request(
@@ -122,12 +94,7 @@ impl Connection {
             .uri(uri)
             .header(CONTENT_TYPE, HeaderValue::from_static(content_type))
             .body(body)
-            .map_err(|e| {
-                Problem::new(
-                    Code::Internal,
-                    format!("a request to an appliance could not be made: {e}"),
-                )
-            })
+            .map_err(|e| Problem::new(Code::Internal, format!("a request to an appliance could not be made: {e}")))
     }
 
     fn unreachable(&self, what: &str, why: NoAnswer) -> Problem {
@@ -141,9 +108,7 @@ impl Connection {
         }
         let party = &self.appliance.party_id;
         let body = Limited::new(answer.into_body(), MAX_BODY).collect().await;
-        let problem = body
-            .ok()
-            .and_then(|body| serde_json::from_slice::<Problem>(&body.to_bytes()).ok());
+        let problem = body.ok().and_then(|body| serde_json::from_slice::<Problem>(&body.to_bytes()).ok());
         Err(match problem {
             Some(problem) => reported_by(problem, party),
             None => self.unreachable(
@@ -161,11 +126,7 @@ impl FrameStream {
     /// The stream broke, or what came is no frame.
     pub(crate) async fn next(&mut self) -> Result<Option<Frame>, Problem> {
         loop {
-            if let Some(frame) = self
-                .reader
-                .next_frame()
-                .map_err(|e| self.fault(Code::PeerFault, &e))?
-            {
+            if let Some(frame) = self.reader.next_frame().map_err(|e| self.fault(Code::PeerFault, &e))? {
                 return Ok(Some(frame));
             }
             match self.body.frame().await {
@@ -191,18 +152,12 @@ impl FrameStream {
 
 /// A party's problem, marked as that party's. Where it blames a peer under `party`, that stays.
 pub(crate) fn reported_by(mut problem: Problem, party: &PartyId) -> Problem {
-    problem
-        .more
-        .entry("party")
-        .or_insert_with(|| party.as_str().into());
+    problem.more.entry("party").or_insert_with(|| party.as_str().into());
     problem.with("reported_by", party.as_str())
 }
 
 fn json(body: &impl Serialize) -> Result<Bytes, Problem> {
-    serde_json::to_vec(body).map(Bytes::from).map_err(|e| {
-        Problem::new(
-            Code::Internal,
-            format!("an invitation could not be written: {e}"),
-        )
-    })
+    serde_json::to_vec(body)
+        .map(Bytes::from)
+        .map_err(|e| Problem::new(Code::Internal, format!("an invitation could not be written: {e}")))
 }

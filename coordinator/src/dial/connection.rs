@@ -72,24 +72,12 @@ impl Connection {
         metrics: Arc<Metrics>,
         end: CancellationToken,
     ) -> Self {
-        let (publish, state) = watch::channel(State {
-            attempts: 0,
-            sender: Err("it has not been tried yet".into()),
-        });
+        let (publish, state) = watch::channel(State { attempts: 0, sender: Err("it has not been tried yet".into()) });
         let wanted = Arc::new(Notify::new());
-        let keeper = Keeper {
-            appliance: appliance.clone(),
-            tls: tls.into(),
-            metrics,
-            publish,
-            wanted: Arc::clone(&wanted),
-        };
+        let keeper =
+            Keeper { appliance: appliance.clone(), tls: tls.into(), metrics, publish, wanted: Arc::clone(&wanted) };
         tokio::spawn(async move { end.run_until_cancelled(keeper.keep()).await });
-        Self {
-            appliance,
-            state,
-            wanted,
-        }
+        Self { appliance, state, wanted }
     }
 
     /// Whether the connection stands.
@@ -107,18 +95,11 @@ impl Connection {
             let mut sender = self.sender().await.map_err(NoAnswer::NotSent)?;
             let closed = |e: hyper::Error| NoAnswer::NotSent(with_causes(&e));
             sender.ready().await.map_err(closed)?;
-            sender
-                .try_send_request(request)
-                .await
-                .map_err(|mut failed| {
-                    let unsent = failed.take_message().is_some();
-                    let why = with_causes(failed.error());
-                    if unsent {
-                        NoAnswer::NotSent(why)
-                    } else {
-                        NoAnswer::Broken(why)
-                    }
-                })
+            sender.try_send_request(request).await.map_err(|mut failed| {
+                let unsent = failed.take_message().is_some();
+                let why = with_causes(failed.error());
+                if unsent { NoAnswer::NotSent(why) } else { NoAnswer::Broken(why) }
+            })
         };
         let late = |_| NoAnswer::Broken(format!("no answer within {} s", limit.as_secs()));
         timeout(limit, exchange).await.map_err(late)?
@@ -182,8 +163,7 @@ impl Keeper {
                         Err(error) => with_causes(&error),
                     };
                     self.metrics.node_up(party, false);
-                    self.publish
-                        .send_modify(|state| state.sender = Err(why.clone()));
+                    self.publish.send_modify(|state| state.sender = Err(why.clone()));
                     why
                 }
             };
@@ -209,16 +189,10 @@ impl Keeper {
 
     async fn connect(&self) -> Result<(SendRequest<RequestBody>, Running), String> {
         let Address { host, port } = &self.appliance.address;
-        let tcp = TcpStream::connect((host.as_str(), *port))
-            .await
-            .map_err(|e| e.to_string())?;
+        let tcp = TcpStream::connect((host.as_str(), *port)).await.map_err(|e| e.to_string())?;
         tcp.set_nodelay(true).map_err(|e| e.to_string())?;
         let name = self.appliance.server_name.clone();
-        let tls = self
-            .tls
-            .connect(name, tcp)
-            .await
-            .map_err(|e| format!("TLS: {}", with_causes(&e)))?;
+        let tls = self.tls.connect(name, tcp).await.map_err(|e| format!("TLS: {}", with_causes(&e)))?;
         if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err("it does not speak HTTP/2".into());
         }

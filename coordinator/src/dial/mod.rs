@@ -10,7 +10,7 @@ use std::sync::Arc;
 use casemate_wire::{Code, PartyId, Problem};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use calls::{FrameStream, Invitation, reported_by};
+pub(crate) use calls::{Invitation, reported_by};
 pub(crate) use connection::Connection;
 pub(crate) use queue::{Queue, Waiting, queue};
 
@@ -27,13 +27,10 @@ impl Dialer {
     pub(crate) fn start(config: &Config, metrics: &Arc<Metrics>, end: &CancellationToken) -> Self {
         let connect = |appliance: &crate::config::ApplianceConfig| {
             let tls = Arc::clone(&config.appliance_tls);
-            let connection =
-                Connection::start(appliance.clone(), tls, Arc::clone(metrics), end.clone());
+            let connection = Connection::start(appliance.clone(), tls, Arc::clone(metrics), end.clone());
             (appliance.party_id.clone(), Arc::new(connection))
         };
-        Self {
-            connections: config.appliances.iter().map(connect).collect(),
-        }
+        Self { connections: config.appliances.iter().map(connect).collect() }
     }
 
     /// The connection to a party, if it is a configured appliance.
@@ -43,27 +40,17 @@ impl Dialer {
 
     /// Appliances that are not connected now.
     pub(crate) fn unreachable(&self) -> Vec<PartyId> {
-        let down = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| !connection.is_up());
+        let down = self.connections.iter().filter(|(_, connection)| !connection.is_up());
         down.map(|(party, _)| party.clone()).collect()
     }
 }
 
 /// What the front door says of an appliance that does not answer as one.
-fn unreachable(
-    party: &PartyId,
-    address: &Address,
-    what: &str,
-    why: impl std::fmt::Display,
-) -> Problem {
+fn unreachable(party: &PartyId, address: &Address, what: &str, why: impl std::fmt::Display) -> Problem {
     let detail = format!(
         "{party} at {address} could not be {what}: {why}; check that casemated runs there and that both sides' certificates fit"
     );
-    Problem::new(Code::PartyUnreachable, detail)
-        .with("party", party.as_str())
-        .with("url", address.to_string())
+    Problem::new(Code::PartyUnreachable, detail).with("party", party.as_str()).with("url", address.to_string())
 }
 
 /// An error with everything that caused it, on one line.

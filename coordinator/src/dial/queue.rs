@@ -34,11 +34,7 @@ pub(crate) struct Full;
 pub(crate) fn queue(limit: usize) -> (Queue, Waiting) {
     let (put, take) = mpsc::unbounded_channel();
     let held = Arc::new(AtomicUsize::new(0));
-    let queue = Queue {
-        frames: put,
-        held: Arc::clone(&held),
-        limit,
-    };
+    let queue = Queue { frames: put, held: Arc::clone(&held), limit };
     (queue, Waiting { frames: take, held })
 }
 
@@ -70,8 +66,7 @@ impl Body for Waiting {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = std::task::ready!(self.frames.poll_recv(context));
         Poll::Ready(next.map(|bytes| {
-            self.held
-                .fetch_sub(bytes.len() + OVERHEAD, Ordering::Relaxed);
+            self.held.fetch_sub(bytes.len() + OVERHEAD, Ordering::Relaxed);
             Ok(Frame::data(bytes))
         }))
     }
@@ -89,19 +84,14 @@ mod tests {
         let frame = Bytes::from(vec![1; 600]);
         assert_eq!(queue.put(frame.clone()), Ok(()));
         assert_eq!(queue.put(frame.clone()), Err(Full));
-        assert_eq!(
-            waiting.frame().await.unwrap().unwrap().into_data().unwrap(),
-            frame
-        );
+        assert_eq!(waiting.frame().await.unwrap().unwrap().into_data().unwrap(), frame);
         assert_eq!(queue.put(frame), Ok(()));
     }
 
     #[tokio::test]
     async fn tiny_frames_are_bounded_too() {
         let (queue, _waiting) = queue(100_000);
-        let taken = (0..100_000)
-            .take_while(|_| queue.put(Bytes::from_static(b"x")).is_ok())
-            .count();
+        let taken = (0..100_000).take_while(|_| queue.put(Bytes::from_static(b"x")).is_ok()).count();
         assert!(taken < 1000, "{taken}");
     }
 

@@ -11,7 +11,7 @@ use casemate_wire::{Code, Problem};
 use super::operations;
 use super::problem::Failure;
 use crate::api_key::{Rejection, id_of};
-use crate::convene::{Coordinator, store_problem};
+use crate::convene::Coordinator;
 
 const HEADER: &str = "x-api-key";
 
@@ -35,10 +35,7 @@ pub(super) async fn authenticate(
     }
 }
 
-async fn check(
-    coordinator: &Coordinator,
-    headers: &HeaderMap,
-) -> Result<Result<(), Rejection>, Problem> {
+async fn check(coordinator: &Coordinator, headers: &HeaderMap) -> Result<Result<(), Rejection>, Problem> {
     let mut sent = headers.get_all(HEADER).iter();
     let text = match (sent.next(), sent.next()) {
         (None, _) => return Ok(Err(Rejection::Missing)),
@@ -49,12 +46,7 @@ async fn check(
         Ok(id) => id,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let key = coordinator
-        .stage
-        .store
-        .key(id)
-        .await
-        .map_err(store_problem)?;
+    let key = coordinator.stage.store.key(id).await?;
     Ok(key.map_or(Err(Rejection::Unknown), |key| key.check(text)))
 }
 
@@ -64,9 +56,7 @@ fn refusal(rejection: Rejection) -> Failure {
             "no X-API-Key was sent; make one with: casemate-coordinator api-key create --config FILE --name NAME"
         }
         // Which of the three it was is nothing to tell a stranger.
-        Rejection::Malformed | Rejection::Unknown | Rejection::Revoked => {
-            "the X-API-Key is not valid here"
-        }
+        Rejection::Malformed | Rejection::Unknown | Rejection::Revoked => "the X-API-Key is not valid here",
     };
     Problem::new(Code::Unauthenticated, detail).into()
 }

@@ -1,8 +1,8 @@
 //! What the front door takes and gives as JSON.
 
 use casemate_wire::{
-    Digest32, EcdsaSignature, Intent, KeyCertificate, PartyId, Problem, PublicKey, SessionId,
-    SessionType, ShareType, Threshold,
+    Digest32, EcdsaSignature, Intent, KeyCertificate, PartyId, Problem, PublicKey, SessionId, SessionType, ShareType,
+    Threshold,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -67,20 +67,12 @@ impl TryFrom<KeygenBody> for KeygenOrder {
             short("participants.device_type", Some(&p.device_type), 64)?;
             short("participants.device_id", p.device_id.as_deref(), 128)?;
             short("participants.platform", p.platform.as_deref(), 64)?;
-            let device = Device {
-                device_type: p.device_type,
-                device_id: p.device_id,
-                platform: p.platform,
-            };
+            let device = Device { kind: p.device_type, id: p.device_id, platform: p.platform };
             Ok((p.party_id, device))
         };
         Ok(Self {
             threshold,
-            participants: body
-                .participants
-                .into_iter()
-                .map(participant)
-                .collect::<Result<_, Failure>>()?,
+            participants: body.participants.into_iter().map(participant).collect::<Result<_, Failure>>()?,
             share_type: body.share_type.unwrap_or(ShareType::Wallet),
             label: body.label,
             username: body.username,
@@ -103,14 +95,9 @@ impl From<SignBody> for SignOrder {
 
 fn short(field: &str, text: Option<&str>, limit: usize) -> Result<(), Failure> {
     match text {
-        Some(text)
-            if text.is_empty()
-                || text.chars().count() > limit
-                || text.chars().any(char::is_control) =>
-        {
-            let detail = format!(
-                "{field} is not valid: it must have 1 to {limit} characters, none of them control characters"
-            );
+        Some(text) if text.is_empty() || text.chars().count() > limit || text.chars().any(char::is_control) => {
+            let detail =
+                format!("{field} is not valid: it must have 1 to {limit} characters, none of them control characters");
             Err(Failure::bad_request(detail))
         }
         _ => Ok(()),
@@ -176,11 +163,9 @@ impl SessionBody {
                 let key = certificate.map(|certificate| certificate.statement.public_key);
                 (key.map(|_| new.account_id), key, None)
             }
-            Purpose::Sign {
-                account_id,
-                public_key,
-                message_hash,
-            } => (Some(*account_id), Some(*public_key), Some(*message_hash)),
+            Purpose::Sign { account_id, public_key, message_hash } => {
+                (Some(*account_id), Some(*public_key), Some(*message_hash))
+            }
         };
         Self {
             session_id: session.id().clone(),
@@ -188,20 +173,13 @@ impl SessionBody {
             status: session.status(),
             threshold_n: session.threshold().n(),
             threshold_t: session.threshold().t(),
-            participants: session
-                .participants()
-                .iter()
-                .map(ParticipantBody::from)
-                .collect(),
+            participants: session.participants().iter().map(ParticipantBody::from).collect(),
             account_id,
             message_hash,
             public_key,
             address: public_key.as_ref().and_then(ethereum_address),
             certificate: certificate.cloned(),
-            signature: session
-                .finding()
-                .and_then(|finding| finding.signature())
-                .and_then(SignatureBody::new),
+            signature: session.finding().and_then(|finding| finding.signature()).and_then(SignatureBody::new),
             error: session.error().cloned(),
             join_tokens,
             created_at: rfc3339(session.created_at()),
@@ -224,12 +202,7 @@ impl From<&Participant> for ParticipantBody {
 impl SignatureBody {
     fn new(signature: &EcdsaSignature) -> Option<Self> {
         let EcdsaSignature { r, s, v } = *signature;
-        Some(Self {
-            signature: hex::encode(signature.to_der()?),
-            r,
-            s,
-            v,
-        })
+        Some(Self { signature: hex::encode(signature.to_der()?), r, s, v })
     }
 }
 
@@ -271,10 +244,7 @@ impl AccountBody {
     /// One account with its key certificate.
     pub(super) fn whole(account: Account) -> Self {
         let certificate = account.certificate.clone();
-        Self {
-            certificate: Some(certificate),
-            ..Self::listed(account)
-        }
+        Self { certificate: Some(certificate), ..Self::listed(account) }
     }
 
     /// One account of a list.
@@ -299,17 +269,13 @@ impl AccountBody {
 
 impl From<Share> for ShareBody {
     fn from(share: Share) -> Self {
-        let Device {
-            device_type,
-            device_id,
-            platform,
-        } = share.device;
+        let Device { kind, id, platform } = share.device;
         Self {
             party_id: share.party_id,
             party_index: share.party_index,
             share_type: "server",
-            device_type,
-            device_id,
+            device_type: kind,
+            device_id: id,
             platform,
             storage_location: "appliance",
             is_active: share.is_active,

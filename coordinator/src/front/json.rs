@@ -21,16 +21,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
-        let content_type = request
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok());
-        let essence = content_type
-            .unwrap_or_default()
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim();
+        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
             let detail = "the body must be JSON; send content-type: application/json";
             return Err(Problem::new(Code::UnsupportedMediaType, detail).into());
@@ -64,7 +56,6 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
             path => format!("{path} is not valid: {why}"),
         })
     })?;
-    json.end()
-        .map_err(|why| Failure::bad_request(format!("the body is not valid: {why}")))?;
+    json.end().map_err(|why| Failure::bad_request(format!("the body is not valid: {why}")))?;
     Ok(value)
 }

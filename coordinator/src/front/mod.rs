@@ -37,10 +37,7 @@ pub(crate) fn router(coordinator: Arc<Coordinator>) -> Router {
         .route(operations::METRICS, get(operations::metrics))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(from_fn_with_state(
-            Arc::clone(&coordinator),
-            auth::authenticate,
-        ))
+        .layer(from_fn_with_state(Arc::clone(&coordinator), auth::authenticate))
         .layer(from_fn(request_id::request_id))
         // The bodies have a limit of their own, with a problem as its answer.
         .layer(DefaultBodyLimit::disable())
@@ -48,17 +45,9 @@ pub(crate) fn router(coordinator: Arc<Coordinator>) -> Router {
 }
 
 async fn no_route(uri: Uri) -> Failure {
-    Problem::new(
-        Code::NotFound,
-        format!("there is nothing at {}", uri.path()),
-    )
-    .into()
+    Problem::new(Code::NotFound, format!("there is nothing at {}", uri.path())).into()
 }
 
 async fn no_method(method: Method, uri: Uri) -> Failure {
-    Problem::new(
-        Code::MethodNotAllowed,
-        format!("{} does not take {method}", uri.path()),
-    )
-    .into()
+    Problem::new(Code::MethodNotAllowed, format!("{} does not take {method}", uri.path())).into()
 }

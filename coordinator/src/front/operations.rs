@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use casemate_wire::PartyId;
 use serde::Serialize;
 
 use crate::convene::Coordinator;
@@ -45,42 +46,22 @@ enum Verdict {
 /// `GET /health`: 200 while the coordinator can work, though perhaps not with every appliance; else 503.
 pub(super) async fn health(State(coordinator): State<Arc<Coordinator>>) -> Response {
     let store = match coordinator.stage.store.check().await {
-        Ok(()) => Check {
-            status: Verdict::Ok,
-            detail: None,
-        },
+        Ok(()) => Check { status: Verdict::Ok, detail: None },
         Err(error) => {
             tracing::error!(event = "store_failed", %error);
-            Check {
-                status: Verdict::Failing,
-                detail: Some("the store does not answer; see the log".into()),
-            }
+            Check { status: Verdict::Failing, detail: Some("the store does not answer; see the log".into()) }
         }
     };
     let down = coordinator.dialer.unreachable();
     let appliances = if down.is_empty() {
-        Check {
-            status: Verdict::Ok,
-            detail: None,
-        }
+        Check { status: Verdict::Ok, detail: None }
     } else {
-        let names: Vec<&str> = down.iter().map(|party| party.as_str()).collect();
-        Check {
-            status: Verdict::Degraded,
-            detail: Some(format!("not connected: {}", names.join(", "))),
-        }
+        let names: Vec<&str> = down.iter().map(PartyId::as_str).collect();
+        Check { status: Verdict::Degraded, detail: Some(format!("not connected: {}", names.join(", "))) }
     };
     let status = store.status.max(appliances.status);
-    let code = if status == Verdict::Failing {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        StatusCode::OK
-    };
-    let body = Health {
-        status,
-        checks: Checks { store, appliances },
-        version: env!("CARGO_PKG_VERSION"),
-    };
+    let code = if status == Verdict::Failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let body = Health { status, checks: Checks { store, appliances }, version: env!("CARGO_PKG_VERSION") };
     (code, axum::Json(body)).into_response()
 }
 

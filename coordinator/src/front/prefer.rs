@@ -7,20 +7,12 @@ use axum::http::HeaderMap;
 /// How long the caller is willing to wait for the outcome: `Prefer: wait=N`, in seconds. What cannot be understood is
 /// ignored, as the RFC asks.
 pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let values = headers
-        .get_all("prefer")
-        .iter()
-        .filter_map(|value| value.to_str().ok());
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let mut preferences = values.flat_map(|value| value.split(','));
     preferences.find_map(|preference| {
         let (name, value) = preference.split(';').next()?.split_once('=')?;
         let is_wait = name.trim().eq_ignore_ascii_case("wait");
-        let seconds: u32 = value
-            .trim()
-            .trim_matches('"')
-            .parse()
-            .ok()
-            .filter(|_| is_wait)?;
+        let seconds: u32 = value.trim().trim_matches('"').parse().ok().filter(|_| is_wait)?;
         Some(Duration::from_secs(seconds.into()))
     })
 }
@@ -47,15 +39,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_ignored() {
-        for value in [
-            "",
-            "wait",
-            "wait=",
-            "wait=-1",
-            "wait=x",
-            "waiting=3",
-            "wait=99999999999",
-        ] {
+        for value in ["", "wait", "wait=", "wait=-1", "wait=x", "waiting=3", "wait=99999999999"] {
             assert_eq!(parsed(&[value]), None, "{value:?}");
         }
     }

@@ -5,12 +5,20 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use casemate_wire::{Code, Problem, problem};
 
+use crate::store::StoreError;
+
 /// Seconds after which an overloaded coordinator may be asked again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// A problem that is the whole answer.
 #[derive(Debug)]
 pub(super) struct Failure(Box<Problem>);
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Problem::from(error).into()
+    }
+}
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
@@ -27,13 +35,9 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut headers = HeaderMap::new();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static(problem::CONTENT_TYPE),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
         match self.0.code {
             Code::Overloaded => {
                 headers.insert(RETRY_AFTER, RETRY_SECONDS);

@@ -11,12 +11,7 @@ const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Takes the caller's `x-request-id` if it is a sane one, else makes one, and puts it on the answer.
 pub(super) async fn request_id(request: Request, next: Next) -> Response {
-    let id = request
-        .headers()
-        .get(HEADER)
-        .filter(|id| is_sane(id))
-        .cloned()
-        .unwrap_or_else(random);
+    let id = request.headers().get(HEADER).filter(|id| is_sane(id)).cloned().unwrap_or_else(random);
     let method = request.method().clone();
     // The pattern, not the path: what a caller writes into a path stays out of the log.
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -40,6 +35,5 @@ fn is_sane(id: &HeaderValue) -> bool {
 }
 
 fn random() -> HeaderValue {
-    HeaderValue::from_str(&Uuid::new_v4().to_string())
-        .unwrap_or(HeaderValue::from_static("unnamed"))
+    HeaderValue::from_str(&Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("unnamed"))
 }

@@ -45,12 +45,7 @@ pub(super) async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Failure> {
     let id = id.ok().and_then(|Path(id)| id.parse().ok());
-    let id = id.ok_or_else(|| {
-        Problem::new(
-            Code::SessionNotFound,
-            "session not found: this is no session id",
-        )
-    })?;
+    let id = id.ok_or_else(|| Problem::new(Code::SessionNotFound, "session not found: this is no session id"))?;
     let session = coordinator.find(&id).await?;
     Ok(axum::Json(SessionBody::new(&session, None)).into_response())
 }
@@ -58,10 +53,7 @@ pub(super) async fn show(
 /// 201 with the session as it was created or, where the caller prefers to wait, as it stands when it ends or the wait
 /// is over. The session was created either way, so a failed one is a 201 too, with `status` and `error`.
 async fn created(coordinator: &Coordinator, headers: &HeaderMap, convened: Convened) -> Response {
-    let Convened {
-        tokens,
-        mut progress,
-    } = convened;
+    let Convened { tokens, mut progress } = convened;
     let mut session = progress.borrow_and_update().clone();
     let location = format!("/api/v1/mpc/sessions/{}", session.id());
     let mut answer = HeaderMap::new();
@@ -71,18 +63,11 @@ async fn created(coordinator: &Coordinator, headers: &HeaderMap, convened: Conve
     if let Some(wait) = prefer::wait(headers) {
         let wait = wait.min(coordinator.stage.config.limits.session_ttl);
         // Over or not, the state then is the answer.
-        let _: Result<_, _> = timeout(wait, progress.wait_for(Session::is_over))
-            .await
-            .map(|over| over.is_ok());
+        let _: Result<_, _> = timeout(wait, progress.wait_for(Session::is_over)).await.map(|over| over.is_ok());
         session = progress.borrow().clone();
         if let Ok(applied) = format!("wait={}", wait.as_secs()).parse() {
             answer.insert(PREFERENCE_APPLIED, applied);
         }
     }
-    (
-        StatusCode::CREATED,
-        answer,
-        axum::Json(SessionBody::new(&session, Some(tokens))),
-    )
-        .into_response()
+    (StatusCode::CREATED, answer, axum::Json(SessionBody::new(&session, Some(tokens)))).into_response()
 }

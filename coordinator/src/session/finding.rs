@@ -1,10 +1,7 @@
 //! What the parties report, and what of it the coordinator may pass on.
 
 use casemate_wire::frame::Outcome;
-use casemate_wire::{
-    Code, Digest32, EcdsaSignature, IdentityKey, KeyCertificate, Member, PartyId, Problem,
-    PublicKey,
-};
+use casemate_wire::{Code, Digest32, EcdsaSignature, IdentityKey, KeyCertificate, Member, PartyId, Problem, PublicKey};
 use serde::{Deserialize, Serialize};
 
 use super::{Purpose, Session};
@@ -94,31 +91,18 @@ impl Tally {
     ) -> Result<Finding, Problem> {
         match session.purpose() {
             Purpose::Keygen(_) => self.key(session, pinned),
-            Purpose::Sign {
-                public_key,
-                message_hash,
-                ..
-            } => self.signature(session, public_key, message_hash),
+            Purpose::Sign { public_key, message_hash, .. } => self.signature(session, public_key, message_hash),
         }
     }
 
-    fn key(
-        &self,
-        session: &Session,
-        pinned: impl Fn(&PartyId) -> Option<IdentityKey>,
-    ) -> Result<Finding, Problem> {
+    fn key(&self, session: &Session, pinned: impl Fn(&PartyId) -> Option<IdentityKey>) -> Result<Finding, Problem> {
         let mut agreed: Option<(&PartyId, &KeyCertificate)> = None;
         for report in &self.reports {
             let party = &report.party;
-            let Outcome::Keygen {
-                public_key,
-                certificate,
-            } = report.outcome.as_ref().map_err(Clone::clone)?
-            else {
+            let Outcome::Keygen { public_key, certificate } = report.outcome.as_ref().map_err(Clone::clone)? else {
                 return Err(fault(party, "reported another result than a key"));
             };
-            check_key(session, public_key, certificate, &pinned)
-                .map_err(|why| fault(party, &why))?;
+            check_key(session, public_key, certificate, &pinned).map_err(|why| fault(party, &why))?;
             match agreed {
                 None => agreed = Some((party, certificate)),
                 Some((first, key)) if key.statement != certificate.statement => {
@@ -136,12 +120,7 @@ impl Tally {
         }
     }
 
-    fn signature(
-        &self,
-        session: &Session,
-        key: &PublicKey,
-        hash: &Digest32,
-    ) -> Result<Finding, Problem> {
+    fn signature(&self, session: &Session, key: &PublicKey, hash: &Digest32) -> Result<Finding, Problem> {
         let mut agreed: Option<(&PartyId, EcdsaSignature)> = None;
         for report in &self.reports {
             let party = &report.party;
@@ -164,10 +143,7 @@ impl Tally {
         if let Some((_, signature)) = agreed {
             return Ok(Finding(Proven::Signature(signature)));
         }
-        let failure = self
-            .reports
-            .iter()
-            .find_map(|report| report.outcome.as_ref().err());
+        let failure = self.reports.iter().find_map(|report| report.outcome.as_ref().err());
         Err(failure.cloned().unwrap_or_else(|| silent(session, self)))
     }
 }
@@ -178,28 +154,21 @@ fn check_key(
     certificate: &KeyCertificate,
     pinned: impl Fn(&PartyId) -> Option<IdentityKey>,
 ) -> Result<(), String> {
-    certificate
-        .verify(pinned)
-        .map_err(|e| format!("reported a key whose certificate does not hold: {e}"))?;
+    certificate.verify(pinned).map_err(|e| format!("reported a key whose certificate does not hold: {e}"))?;
     let statement = &certificate.statement;
     let threshold = session.threshold();
     let invited: Vec<&Member> = session.participants().iter().map(|p| &p.member).collect();
     let roster: Vec<&Member> = statement.roster.members().iter().collect();
     let difference = [
         ("public key", statement.public_key != *public_key),
-        (
-            "threshold",
-            (statement.threshold_t, statement.threshold_n) != (threshold.t(), threshold.n()),
-        ),
+        ("threshold", (statement.threshold_t, statement.threshold_n) != (threshold.t(), threshold.n())),
         ("roster", roster != invited),
         ("epoch", statement.epoch != 1),
     ]
     .into_iter()
     .find_map(|(name, differs)| differs.then_some(name));
     match difference {
-        Some(name) => Err(format!(
-            "reported a certificate with another {name} than this session's"
-        )),
+        Some(name) => Err(format!("reported a certificate with another {name} than this session's")),
         None => Ok(()),
     }
 }
@@ -210,12 +179,9 @@ fn fault(party: &PartyId, why: &str) -> Problem {
 }
 
 fn contradiction(session: &Session, first: &PartyId, second: &PartyId) -> Problem {
-    let detail = format!(
-        "{} failed: {first} and {second} report different results; none is passed on",
-        session.session_type()
-    );
-    Problem::new(Code::ProtocolAborted, detail)
-        .with("parties", vec![first.as_str(), second.as_str()])
+    let detail =
+        format!("{} failed: {first} and {second} report different results; none is passed on", session.session_type());
+    Problem::new(Code::ProtocolAborted, detail).with("parties", vec![first.as_str(), second.as_str()])
 }
 
 fn silent(session: &Session, tally: &Tally) -> Problem {
@@ -226,11 +192,7 @@ fn silent(session: &Session, tally: &Tally) -> Problem {
         .filter(|party| !tally.has(party))
         .map(PartyId::as_str)
         .collect();
-    let detail = format!(
-        "{} failed: no report from {}",
-        session.session_type(),
-        absent.join(", ")
-    );
+    let detail = format!("{} failed: no report from {}", session.session_type(), absent.join(", "));
     Problem::new(Code::ProtocolAborted, detail).with("parties", absent)
 }
 

@@ -12,8 +12,7 @@ mod table;
 pub(crate) mod testing;
 
 use casemate_wire::{
-    Code, Digest32, IdentityKey, Member, PartyId, Problem, PublicKey, SessionId, SessionType,
-    ShareType, Threshold,
+    Code, Digest32, IdentityKey, Member, PartyId, Problem, PublicKey, SessionId, SessionType, ShareType, Threshold,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -45,11 +44,7 @@ pub(crate) enum Purpose {
     /// A new key, and with it a new account.
     Keygen(NewAccount),
     /// One signature with the key of an account.
-    Sign {
-        account_id: AccountId,
-        public_key: PublicKey,
-        message_hash: Digest32,
-    },
+    Sign { account_id: AccountId, public_key: PublicKey, message_hash: Digest32 },
 }
 
 /// What the account of a new key will say.
@@ -73,22 +68,9 @@ pub(crate) struct Participant {
 
 impl Participant {
     /// A party that has been invited.
-    pub(crate) fn new(
-        party_id: PartyId,
-        party_index: u16,
-        identity: IdentityKey,
-        device: Option<Device>,
-    ) -> Self {
-        let member = Member {
-            party_id,
-            party_index,
-            identity,
-        };
-        Self {
-            member,
-            device,
-            status: ParticipantStatus::Invited,
-        }
+    pub(crate) fn new(party_id: PartyId, party_index: u16, identity: IdentityKey, device: Option<Device>) -> Self {
+        let member = Member { party_id, party_index, identity };
+        Self { member, device, status: ParticipantStatus::Invited }
     }
 }
 
@@ -191,21 +173,18 @@ impl Session {
     /// The state does not allow it; nothing has changed then. What has ended takes no event at all.
     pub(crate) fn apply(&mut self, event: Event, now: Timestamp) -> Result<(), OutOfOrder> {
         use ParticipantStatus as P;
-        let out_of_order = OutOfOrder {
-            status: self.status.as_str(),
-            event: event.name(),
-        };
+        let out_of_order = OutOfOrder { status: self.status.as_str(), event: event.name() };
         match (self.status, event) {
             (Status::Created, Event::Inviting) => self.status = Status::Waiting,
             (Status::Waiting, Event::Joined(at)) => {
-                self.step(at, P::Invited, P::Joined, out_of_order)?
+                self.step(at, P::Invited, P::Joined, out_of_order)?;
             }
             (Status::Waiting, Event::Attached(at)) => {
                 self.step(at, P::Joined, P::Ready, out_of_order)?;
                 self.start_if_ready();
             }
             (Status::InProgress, Event::Finished(at)) => {
-                self.step(at, P::Computing, P::Completed, out_of_order)?
+                self.step(at, P::Computing, P::Completed, out_of_order)?;
             }
             (Status::Waiting | Status::InProgress, Event::Dropped(at)) => {
                 let participant = self.participants.get_mut(at).ok_or(out_of_order)?;
@@ -245,11 +224,7 @@ impl Session {
     }
 
     fn start_if_ready(&mut self) {
-        if self
-            .participants
-            .iter()
-            .all(|p| p.status == ParticipantStatus::Ready)
-        {
+        if self.participants.iter().all(|p| p.status == ParticipantStatus::Ready) {
             self.status = Status::InProgress;
             for participant in &mut self.participants {
                 participant.status = ParticipantStatus::Computing;
@@ -263,14 +238,8 @@ impl Session {
     }
 
     fn expiry_problem(&self) -> Problem {
-        let seconds = self
-            .expires_at
-            .as_second()
-            .saturating_sub(self.created_at.as_second());
-        let unfinished = self
-            .participants
-            .iter()
-            .filter(|p| p.status != ParticipantStatus::Completed);
+        let seconds = self.expires_at.as_second().saturating_sub(self.created_at.as_second());
+        let unfinished = self.participants.iter().filter(|p| p.status != ParticipantStatus::Completed);
         let names: Vec<String> = unfinished.map(|p| p.member.party_id.to_string()).collect();
         let detail = format!(
             "{} failed: timeout: the session did not end within {seconds} s; still expected: {}; try again",

@@ -28,10 +28,7 @@ impl Router {
     /// `parties` in roster order.
     pub(crate) fn new(session: SessionId, parties: impl IntoIterator<Item = PartyId>) -> Self {
         let parties = parties.into_iter().map(|id| Party { id, greeted: false });
-        Self {
-            session,
-            parties: parties.collect(),
-        }
+        Self { session, parties: parties.collect() }
     }
 
     /// Takes a frame from the authenticated stream of the party at position `from`.
@@ -39,8 +36,8 @@ impl Router {
     /// # Errors
     /// The frame claims another session or sender, or goes nowhere: the sender is at fault and its session ends.
     /// Recipients check all of this again by signature; here it keeps a broken party from costing them work.
-    pub(crate) fn route(&mut self, from: usize, frame: Frame) -> Result<Forward, Problem> {
-        let to = match &frame {
+    pub(crate) fn route(&mut self, from: usize, frame: &Frame) -> Result<Forward, Problem> {
+        let to = match frame {
             Frame::Hello(signed) => {
                 let (view, own) = (&signed.hello.view, &signed.hello.own);
                 let session = &self.session;
@@ -78,24 +75,16 @@ impl Router {
             let detail = format!("a frame could not be passed on: {e}");
             Problem::new(Code::TransportFault, detail)
         })?;
-        Ok(Forward {
-            to,
-            frame: bytes.into(),
-        })
+        Ok(Forward { to, frame: bytes.into() })
     }
 
     fn others(&self, from: usize) -> Vec<usize> {
-        (0..self.parties.len())
-            .filter(|position| *position != from)
-            .collect()
+        (0..self.parties.len()).filter(|position| *position != from).collect()
     }
 }
 
 fn unknown_position() -> Problem {
-    Problem::new(
-        Code::Internal,
-        "a frame came from a party that does not take part",
-    )
+    Problem::new(Code::Internal, "a frame came from a party that does not take part")
 }
 
 fn fault(party: &PartyId, why: &str) -> Problem {

@@ -61,10 +61,7 @@ pub(crate) struct Seat {
 impl Table {
     /// At most `limit` sessions at once.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            limit,
-            inner: Mutex::default(),
-        })
+        Arc::new(Self { limit, inner: Mutex::default() })
     }
 
     /// Gives a session a place.
@@ -78,36 +75,19 @@ impl Table {
             return Err(Problem::new(Code::Overloaded, detail));
         }
         if inner.running.len() >= self.limit {
-            let detail = format!(
-                "{} sessions are running, as many as may; ask again later",
-                self.limit
-            );
+            let detail = format!("{} sessions are running, as many as may; ask again later", self.limit);
             return Err(Problem::new(Code::Overloaded, detail));
         }
         let (progress, watched) = watch::channel(session.clone());
         let (stop, stopped) = watch::channel(None);
         let id = session.id().clone();
-        inner.running.insert(
-            id.clone(),
-            Entry {
-                progress: watched,
-                stop,
-            },
-        );
-        Ok(Seat {
-            table: Arc::clone(self),
-            id,
-            progress,
-            stop: stopped,
-        })
+        inner.running.insert(id.clone(), Entry { progress: watched, stop });
+        Ok(Seat { table: Arc::clone(self), id, progress, stop: stopped })
     }
 
     /// The progress of a running session.
     pub(crate) fn find(&self, id: &SessionId) -> Option<watch::Receiver<Session>> {
-        self.lock()
-            .running
-            .get(id)
-            .map(|entry| entry.progress.clone())
+        self.lock().running.get(id).map(|entry| entry.progress.clone())
     }
 
     /// How many run.
@@ -157,9 +137,7 @@ impl Seat {
     pub(crate) async fn stopped(&mut self) -> Stop {
         let told = self.stop.wait_for(Option::is_some).await;
         // The table holds the other end for as long as the seat exists.
-        told.ok()
-            .and_then(|stop| *stop)
-            .unwrap_or(Stop::Interrupted)
+        told.ok().and_then(|stop| *stop).unwrap_or(Stop::Interrupted)
     }
 }
 

@@ -19,48 +19,29 @@ impl Store {
         let rows = self
             .call("look an account up", move |db| {
                 let sql = format!("SELECT {COLUMNS} FROM accounts WHERE id = ?1");
-                let row = db
-                    .prepare_cached(&sql)?
-                    .query_row([id], AccountRow::read)
-                    .optional()?;
-                row.map(|account| Rows::with_shares(db, account))
-                    .transpose()
+                let row = db.prepare_cached(&sql)?.query_row([id], AccountRow::read).optional()?;
+                row.map(|account| Rows::with_shares(db, account)).transpose()
             })
             .await?;
         rows.map(Account::try_from).transpose()
     }
 
     /// The accounts from the `skip`th on, oldest first, at most `limit`, and how many there are in all.
-    pub(crate) async fn accounts(
-        &self,
-        skip: u64,
-        limit: u32,
-    ) -> Result<(Vec<Account>, u64), StoreError> {
+    pub(crate) async fn accounts(&self, skip: u64, limit: u32) -> Result<(Vec<Account>, u64), StoreError> {
         let (rows, total) = self
             .call("list accounts", move |db| {
                 let view = db.transaction()?;
-                let total: u64 =
-                    view.query_row("SELECT count(*) FROM accounts", [], |row| row.get(0))?;
-                let sql = format!(
-                    "SELECT {COLUMNS} FROM accounts ORDER BY created_at, id LIMIT ?1 OFFSET ?2"
-                );
+                let total: u64 = view.query_row("SELECT count(*) FROM accounts", [], |row| row.get(0))?;
+                let sql = format!("SELECT {COLUMNS} FROM accounts ORDER BY created_at, id LIMIT ?1 OFFSET ?2");
                 let found: Vec<AccountRow> = view
                     .prepare_cached(&sql)?
-                    .query_map(
-                        params![limit, i64::try_from(skip).unwrap_or(i64::MAX)],
-                        AccountRow::read,
-                    )?
+                    .query_map(params![limit, i64::try_from(skip).unwrap_or(i64::MAX)], AccountRow::read)?
                     .collect::<Result<_, _>>()?;
-                let with_shares = found
-                    .into_iter()
-                    .map(|account| Rows::with_shares(&view, account));
+                let with_shares = found.into_iter().map(|account| Rows::with_shares(&view, account));
                 Ok((with_shares.collect::<Result<Vec<_>, _>>()?, total))
             })
             .await?;
-        let accounts = rows
-            .into_iter()
-            .map(Account::try_from)
-            .collect::<Result<_, _>>()?;
+        let accounts = rows.into_iter().map(Account::try_from).collect::<Result<_, _>>()?;
         Ok((accounts, total))
     }
 }
@@ -94,8 +75,7 @@ struct ShareRow {
 
 impl Rows {
     pub(super) fn of(account: &Account) -> Result<Self, StoreError> {
-        let certificate =
-            serde_json::to_string(&account.certificate).map_err(|e| corrupt("a certificate", e))?;
+        let certificate = serde_json::to_string(&account.certificate).map_err(|e| corrupt("a certificate", e))?;
         let row = AccountRow {
             id: account.id.to_string(),
             username: account.username.clone(),
@@ -115,17 +95,12 @@ impl Rows {
             device: share.device.clone(),
             is_active: share.is_active,
         };
-        Ok(Self {
-            account: row,
-            shares: account.shares.iter().map(share).collect(),
-        })
+        Ok(Self { account: row, shares: account.shares.iter().map(share).collect() })
     }
 
     pub(super) fn insert(&self, db: &Connection) -> rusqlite::Result<()> {
         let a = &self.account;
-        let sql = format!(
-            "INSERT INTO accounts ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
-        );
+        let sql = format!("INSERT INTO accounts ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
         db.prepare_cached(&sql)?.execute(params![
             a.id,
             a.username,
@@ -142,20 +117,8 @@ impl Rows {
         let sql = "INSERT INTO account_shares VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let mut insert = db.prepare_cached(sql)?;
         for share in &self.shares {
-            let Device {
-                device_type,
-                device_id,
-                platform,
-            } = &share.device;
-            let place = params![
-                a.id,
-                share.party_index,
-                share.party_id,
-                device_type,
-                device_id,
-                platform,
-                share.is_active
-            ];
+            let Device { kind, id, platform } = &share.device;
+            let place = params![a.id, share.party_index, share.party_id, kind, id, platform, share.is_active];
             insert.execute(place)?;
         }
         Ok(())
@@ -164,10 +127,7 @@ impl Rows {
     fn with_shares(db: &Connection, account: AccountRow) -> rusqlite::Result<Self> {
         let sql = "SELECT party_index, party_id, device_type, device_id, platform, is_active
                    FROM account_shares WHERE account_id = ?1 ORDER BY party_index";
-        let shares = db
-            .prepare_cached(sql)?
-            .query_map([&account.id], ShareRow::read)?
-            .collect::<Result<_, _>>()?;
+        let shares = db.prepare_cached(sql)?.query_map([&account.id], ShareRow::read)?.collect::<Result<_, _>>()?;
         Ok(Self { account, shares })
     }
 }
@@ -195,11 +155,7 @@ impl ShareRow {
         Ok(Self {
             party_index: row.get(0)?,
             party_id: row.get(1)?,
-            device: Device {
-                device_type: row.get(2)?,
-                device_id: row.get(3)?,
-                platform: row.get(4)?,
-            },
+            device: Device { kind: row.get(2)?, id: row.get(3)?, platform: row.get(4)? },
             is_active: row.get(5)?,
         })
     }
@@ -230,11 +186,7 @@ impl TryFrom<Rows> for Account {
             status: value(row.status)?,
             created_at: row.created_at.parse().map_err(|e| bad(&e))?,
             certificate: serde_json::from_str(&row.certificate).map_err(|e| bad(&e))?,
-            shares: rows
-                .shares
-                .into_iter()
-                .map(share)
-                .collect::<Result<_, StoreError>>()?,
+            shares: rows.shares.into_iter().map(share).collect::<Result<_, StoreError>>()?,
         })
     }
 }

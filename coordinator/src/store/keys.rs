@@ -23,12 +23,7 @@ impl Store {
             }
             change.execute(
                 "INSERT INTO api_keys VALUES (?1, ?2, ?3, ?4, NULL)",
-                params![
-                    key.id,
-                    key.name,
-                    key.hash.to_string(),
-                    format!("{:.3}", key.created_at)
-                ],
+                params![key.id, key.name, key.hash.to_string(), format!("{:.3}", key.created_at)],
             )?;
             change.commit()?;
             Ok(true)
@@ -53,11 +48,9 @@ impl Store {
     pub(crate) async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
         let rows: Vec<KeyRow> = self
             .call("list API keys", |db| {
-                db.prepare(&format!(
-                    "SELECT {COLUMNS} FROM api_keys ORDER BY created_at, id"
-                ))?
-                .query_map([], KeyRow::read)?
-                .collect()
+                db.prepare(&format!("SELECT {COLUMNS} FROM api_keys ORDER BY created_at, id"))?
+                    .query_map([], KeyRow::read)?
+                    .collect()
             })
             .await?;
         rows.into_iter().map(ApiKey::try_from).collect()
@@ -67,10 +60,7 @@ impl Store {
     pub(crate) async fn revoke_key(&self, name: &str, now: Timestamp) -> Result<bool, StoreError> {
         let name = name.to_owned();
         let sql = "UPDATE api_keys SET revoked_at = ?2 WHERE name = ?1 AND revoked_at IS NULL";
-        self.call("revoke an API key", move |db| {
-            Ok(db.execute(sql, params![name, format!("{now:.3}")])? > 0)
-        })
-        .await
+        self.call("revoke an API key", move |db| Ok(db.execute(sql, params![name, format!("{now:.3}")])? > 0)).await
     }
 }
 

@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use casemate_wire::{Code, Problem};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,14 +34,10 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Another coordinator runs on the same folder.
-    #[error(
-        "another casemate-coordinator is using {0}; stop it, or give this one its own data_dir"
-    )]
+    #[error("another casemate-coordinator is using {0}; stop it, or give this one its own data_dir")]
     InUse(PathBuf),
     /// The file was written by a later version.
-    #[error(
-        "{path} has schema version {found}, but this program knows versions up to {known}; use the newer program"
-    )]
+    #[error("{path} has schema version {found}, but this program knows versions up to {known}; use the newer program")]
     Newer {
         /// Which file.
         path: PathBuf,
@@ -70,6 +67,14 @@ pub enum StoreError {
     Stopped,
 }
 
+/// What the front door says when the store fails; the particulars go to the log.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(event = "store_failed", %error);
+        Self::new(Code::Internal, "the coordinator's store failed; see its log")
+    }
+}
+
 /// The store.
 pub(crate) struct Store {
     jobs: mpsc::Sender<Job>,
@@ -86,17 +91,8 @@ pub(crate) struct Claim {
 pub(crate) fn claim(folder: &Path) -> Result<Claim, StoreError> {
     prepare(folder)?;
     let path = folder.join(LOCK);
-    let unusable = |source| StoreError::Folder {
-        path: folder.to_owned(),
-        source,
-    };
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(unusable)?;
+    let unusable = |source| StoreError::Folder { path: folder.to_owned(), source };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(Claim { _file: file }),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse(folder.to_owned())),
@@ -109,10 +105,7 @@ impl Store {
     pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
         prepare(folder)?;
         let path = folder.join(FILE);
-        let mut connection = connect(&path).map_err(|source| StoreError::Database {
-            what: "open its file",
-            source,
-        })?;
+        let mut connection = connect(&path).map_err(|source| StoreError::Database { what: "open its file", source })?;
         migrate(&mut connection, &path)?;
         let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
         let work = move || {
@@ -123,10 +116,7 @@ impl Store {
         std::thread::Builder::new()
             .name("store".into())
             .spawn(work)
-            .map_err(|source| StoreError::Folder {
-                path: folder.to_owned(),
-                source,
-            })?;
+            .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
         Ok(Self { jobs })
     }
 
@@ -137,10 +127,7 @@ impl Store {
 
     /// Whether the store answers.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
-        self.call("answer a test query", |db| {
-            db.query_row("SELECT 1", [], |_| Ok(()))
-        })
-        .await
+        self.call("answer a test query", |db| db.query_row("SELECT 1", [], |_| Ok(()))).await
     }
 
     async fn call<T: Send + 'static>(
@@ -160,21 +147,10 @@ impl Store {
 }
 
 fn prepare(folder: &Path) -> Result<(), StoreError> {
-    let unusable = |source| StoreError::Folder {
-        path: folder.to_owned(),
-        source,
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(unusable)?;
+    let unusable = |source| StoreError::Folder { path: folder.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
     // SQLite gives its other files the mode of the first.
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(folder.join(FILE));
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join(FILE));
     file.map(drop).map_err(unusable)
 }
 
@@ -188,37 +164,22 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Database {
-        what: "bring its schema up to date",
-        source,
-    };
-    let step = connection
-        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-        .map_err(failed)?;
-    let found: usize = step
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(failed)?;
+    let failed = |source| StoreError::Database { what: "bring its schema up to date", source };
+    let step = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+    let found: usize = step.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
     let known = MIGRATIONS.len();
     if found > known {
-        return Err(StoreError::Newer {
-            path: path.to_owned(),
-            found,
-            known,
-        });
+        return Err(StoreError::Newer { path: path.to_owned(), found, known });
     }
     for migration in MIGRATIONS.iter().skip(found) {
         step.execute_batch(migration).map_err(failed)?;
     }
-    step.pragma_update(None, "user_version", known)
-        .map_err(failed)?;
+    step.pragma_update(None, "user_version", known).map_err(failed)?;
     step.commit().map_err(failed)
 }
 
 fn corrupt(what: &'static str, why: impl std::fmt::Display) -> StoreError {
-    StoreError::Corrupt {
-        what,
-        why: why.to_string(),
-    }
+    StoreError::Corrupt { what, why: why.to_string() }
 }
 
 #[cfg(test)]

@@ -13,26 +13,21 @@ impl Store {
     pub(crate) async fn create_session(&self, session: &Session) -> Result<(), StoreError> {
         let row = Row::of(session)?;
         self.call("record a new session", move |db| {
-            db.prepare_cached("INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-                .execute(params![
-                    row.session_id,
-                    row.session_type,
-                    row.status,
-                    row.created_at,
-                    row.expires_at,
-                    row.record
-                ])?;
+            db.prepare_cached("INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+                row.session_id,
+                row.session_type,
+                row.status,
+                row.created_at,
+                row.expires_at,
+                row.record
+            ])?;
             Ok(())
         })
         .await
     }
 
     /// Records how a session ended and, for a new key, its account, both or neither.
-    pub(crate) async fn end_session(
-        &self,
-        session: &Session,
-        account: Option<Account>,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn end_session(&self, session: &Session, account: Option<Account>) -> Result<(), StoreError> {
         let row = Row::of(session)?;
         let account = account.as_ref().map(accounts::Rows::of).transpose()?;
         self.call("record the end of a session", move |db| {
@@ -61,50 +56,33 @@ impl Store {
 
     /// Fails every session that had not ended when the process did. Returns how many there were.
     pub(crate) async fn interrupt_sessions(&self, now: Timestamp) -> Result<usize, StoreError> {
-        let sql =
-            "SELECT record FROM sessions WHERE status NOT IN ('completed', 'failed', 'expired')";
+        let sql = "SELECT record FROM sessions WHERE status NOT IN ('completed', 'failed', 'expired')";
         let records: Vec<String> = self
-            .call("find interrupted sessions", move |db| {
-                db.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
-            })
+            .call("find interrupted sessions", move |db| db.prepare(sql)?.query_map([], |row| row.get(0))?.collect())
             .await?;
-        self.end_all(&records, &Event::Failed(interrupted()), now)
-            .await
+        self.end_all(&records, &Event::Failed(interrupted()), now).await
     }
 
     /// Expires the sessions that should have ended before `limit` and whose end could not be recorded then.
-    pub(crate) async fn expire_sessions(
-        &self,
-        limit: Timestamp,
-        now: Timestamp,
-    ) -> Result<usize, StoreError> {
+    pub(crate) async fn expire_sessions(&self, limit: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
         let sql = "SELECT record FROM sessions
                    WHERE status NOT IN ('completed', 'failed', 'expired') AND expires_at < ?1";
         let records: Vec<String> = self
             .call("find expired sessions", move |db| {
-                db.prepare_cached(sql)?
-                    .query_map([time(limit)], |row| row.get(0))?
-                    .collect()
+                db.prepare_cached(sql)?.query_map([time(limit)], |row| row.get(0))?.collect()
             })
             .await?;
         self.end_all(&records, &Event::Expired, now).await
     }
 
-    async fn end_all(
-        &self,
-        records: &[String],
-        event: &Event,
-        now: Timestamp,
-    ) -> Result<usize, StoreError> {
+    async fn end_all(&self, records: &[String], event: &Event, now: Timestamp) -> Result<usize, StoreError> {
         if records.is_empty() {
             return Ok(0);
         }
         let mut rows = Vec::with_capacity(records.len());
         for record in records {
             let mut session = parse(record)?;
-            session
-                .apply(event.clone(), now)
-                .map_err(|e| corrupt("a session", e))?;
+            session.apply(event.clone(), now).map_err(|e| corrupt("a session", e))?;
             rows.push(Row::of(&session)?);
         }
         self.call("end sessions that run no more", move |db| {
@@ -145,11 +123,7 @@ fn update(db: &Connection, row: &Row) -> rusqlite::Result<()> {
     let changed = db
         .prepare_cached("UPDATE sessions SET status = ?2, record = ?3 WHERE session_id = ?1")?
         .execute(params![row.session_id, row.status, row.record])?;
-    if changed == 1 {
-        Ok(())
-    } else {
-        Err(rusqlite::Error::QueryReturnedNoRows)
-    }
+    if changed == 1 { Ok(()) } else { Err(rusqlite::Error::QueryReturnedNoRows) }
 }
 
 fn parse(record: &str) -> Result<Session, StoreError> {

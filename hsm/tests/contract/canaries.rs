@@ -20,9 +20,7 @@ fn a_public_key_that_is_not_the_private_ones_fails_the_canary() {
             raw.session().destroy_object(object).unwrap();
         }
         let renamed = [Attribute::Id("identity".into())];
-        raw.session()
-            .update_attributes(raw.find(public, "stray")[0], &renamed)
-            .unwrap();
+        raw.session().update_attributes(raw.find(public, "stray")[0], &renamed).unwrap();
         drop(raw);
         let error = Hsm::open(config).await.unwrap_err();
         assert!(matches!(error, HsmError::Canary { .. }), "{error}");
@@ -76,10 +74,7 @@ fn a_token_that_ignores_the_aad_fails_the_canary() {
         let config = store.provisioned("vault");
         store.break_it("ignore-aad");
         let error = Hsm::open(config).await.unwrap_err();
-        assert!(
-            matches!(&error, HsmError::Canary { problem } if problem.contains("AAD")),
-            "{error}"
-        );
+        assert!(matches!(&error, HsmError::Canary { problem } if problem.contains("AAD")), "{error}");
     });
 }
 

@@ -106,10 +106,7 @@ fn a_full_queue_refuses_at_once() {
             }
         });
         let outcomes = join_all(calls).await;
-        let busy = outcomes
-            .iter()
-            .filter(|o| matches!(o, Err(HsmError::Busy)))
-            .count();
+        let busy = outcomes.iter().filter(|o| matches!(o, Err(HsmError::Busy))).count();
         let signed = outcomes.iter().filter(|o| o.is_ok()).count();
         assert_eq!((busy, signed), (3, 3), "{outcomes:?}");
         assert!(began.elapsed() < Duration::from_secs(4));
@@ -140,17 +137,11 @@ fn when_every_thread_is_stuck_the_hsm_is_unavailable() {
         config.timeout = Duration::from_millis(200);
         let hsm = Hsm::open(config).await.unwrap();
         store.break_it("hang");
-        let stuck = [
-            hsm.sign(KeyPurpose::Audit, b"1"),
-            hsm.sign(KeyPurpose::Audit, b"2"),
-        ];
+        let stuck = [hsm.sign(KeyPurpose::Audit, b"1"), hsm.sign(KeyPurpose::Audit, b"2")];
         for outcome in join_all(stuck).await {
             assert!(matches!(outcome, Err(HsmError::Timeout { .. })));
         }
-        eventually("it is seen", || {
-            matches!(hsm.state(), HsmState::Unavailable { .. })
-        })
-        .await;
+        eventually("it is seen", || matches!(hsm.state(), HsmState::Unavailable { .. })).await;
         let began = Instant::now();
         let error = hsm.sign(KeyPurpose::Audit, b"3").await.unwrap_err();
         assert!(matches!(error, HsmError::Unavailable { .. }), "{error}");
@@ -182,10 +173,7 @@ fn shutdown_waits_for_a_slow_call_and_names_threads_that_are_stuck() {
         store.break_it("hang");
         stuck.sign(KeyPurpose::Audit, b"message").await.unwrap_err();
         let error = stuck.shutdown().await.unwrap_err();
-        assert!(
-            matches!(error, HsmError::ThreadsStuck { stuck: 1, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, HsmError::ThreadsStuck { stuck: 1, .. }), "{error}");
         store.mend_it("hang");
     });
 }
@@ -198,17 +186,11 @@ fn a_call_whose_caller_is_gone_is_not_made() {
         let hsm = Hsm::open(config).await.unwrap();
         store.break_it("slow");
         let began = Instant::now();
-        let calls = (0..5).map(|_| {
-            tokio::time::timeout(Duration::from_millis(10), hsm.sign(KeyPurpose::Audit, b"m"))
-        });
+        let calls = (0..5).map(|_| tokio::time::timeout(Duration::from_millis(10), hsm.sign(KeyPurpose::Audit, b"m")));
         assert!(join_all(calls).await.iter().all(Result::is_err));
         hsm.sign(KeyPurpose::Audit, b"message").await.unwrap();
         // One slow call was under way, and the last one: four more would take 1.2 s.
-        assert!(
-            began.elapsed() < Duration::from_secs(1),
-            "{:?}",
-            began.elapsed()
-        );
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     });
 }
 
@@ -230,8 +212,5 @@ async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Out
         }
     })
     .await;
-    running
-        .into_iter()
-        .filter_map(|(_, output)| output)
-        .collect()
+    running.into_iter().filter_map(|(_, output)| output).collect()
 }

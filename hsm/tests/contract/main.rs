@@ -1,13 +1,7 @@
 //! What the rest of Casemate may rely on, shown on a real SoftHSM token and, for what SoftHSM never does, on SoftHSM
 //! behind a module that fails on demand (`tests/support/faulty_module.c`).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "../support/mod.rs"]
 mod support;

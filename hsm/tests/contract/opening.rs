@@ -26,17 +26,9 @@ fn a_token_is_found_by_serial() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let mut config = store.provisioned("vault");
         store.token("another");
-        let serial = Hsm::open(config.clone())
-            .await
-            .unwrap()
-            .status()
-            .token
-            .serial;
+        let serial = Hsm::open(config.clone()).await.unwrap().status().token.serial;
         config.token = TokenSelector::Serial(serial.clone());
-        assert_eq!(
-            Hsm::open(config).await.unwrap().status().token.serial,
-            serial
-        );
+        assert_eq!(Hsm::open(config).await.unwrap().status().token.serial, serial);
     });
 }
 
@@ -63,16 +55,7 @@ fn two_tokens_with_one_label_are_refused() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let config = store.provisioned("vault");
         let made = std::process::Command::new("softhsm2-util")
-            .args([
-                "--init-token",
-                "--free",
-                "--label",
-                "vault",
-                "--pin",
-                "1234",
-                "--so-pin",
-                "1234",
-            ])
+            .args(["--init-token", "--free", "--label", "vault", "--pin", "1234", "--so-pin", "1234"])
             .output()
             .unwrap();
         assert!(made.status.success());
@@ -97,10 +80,7 @@ fn a_token_without_keys_is_refused() {
     on_fresh_store(Module::SoftHsm, async |store| {
         store.token("vault");
         let error = Hsm::open(store.config("vault")).await.unwrap_err();
-        assert!(
-            matches!(&error, HsmError::KeyMissing { id } if id == "kek/1"),
-            "{error}"
-        );
+        assert!(matches!(&error, HsmError::KeyMissing { id } if id == "kek/1"), "{error}");
     });
 }
 
@@ -109,10 +89,7 @@ fn a_missing_pair_is_named() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let config = replace(&store, "attest", |_| {});
         let error = Hsm::open(config).await.unwrap_err();
-        assert!(
-            matches!(&error, HsmError::KeyMissing { id } if id == "attest"),
-            "{error}"
-        );
+        assert!(matches!(&error, HsmError::KeyMissing { id } if id == "attest"), "{error}");
     });
 }
 
@@ -123,9 +100,6 @@ fn one_process_may_open_a_token_twice() {
         let first = Hsm::open(config.clone()).await.unwrap();
         let second = Hsm::open(config).await.unwrap();
         drop(first);
-        second
-            .sign(KeyPurpose::Identity, b"still open")
-            .await
-            .unwrap();
+        second.sign(KeyPurpose::Identity, b"still open").await.unwrap();
     });
 }

@@ -18,10 +18,7 @@ fn file(content: impl AsRef<[u8]>, mode: u32) -> (TempDir, PathBuf) {
 /// The refusal, which must name the file.
 fn refused(source: &PinSource) -> String {
     let text = source.read().unwrap_err().to_string();
-    assert!(
-        text.contains(&source.path().display().to_string()),
-        "{text}"
-    );
+    assert!(text.contains(&source.path().display().to_string()), "{text}");
     text
 }
 
@@ -36,10 +33,7 @@ fn one_line_is_read_with_or_without_its_newline() {
 #[test]
 fn a_pin_prints_as_nothing() {
     let (_folder, path) = file("1234", 0o600);
-    assert_eq!(
-        format!("{:?}", PinSource::file(&path).read().unwrap()),
-        "Pin([REDACTED])"
-    );
+    assert_eq!(format!("{:?}", PinSource::file(&path).read().unwrap()), "Pin([REDACTED])");
 }
 
 #[test]
@@ -47,10 +41,7 @@ fn a_plain_file_open_to_others_is_refused_with_the_command_that_closes_it() {
     for mode in [0o640, 0o604, 0o644, 0o700, 0o440, 0o666] {
         let (_folder, path) = file("1234", mode);
         let text = refused(&PinSource::file(&path));
-        assert!(
-            text.contains(&format!("chmod 600 {}", path.display())),
-            "{text}"
-        );
+        assert!(text.contains(&format!("chmod 600 {}", path.display())), "{text}");
     }
     for mode in [0o600, 0o400] {
         let (_folder, path) = file("1234", mode);
@@ -83,10 +74,7 @@ fn what_is_not_a_regular_file_is_refused_without_waiting() {
     let folder = tempfile::tempdir().unwrap();
     assert!(refused(&PinSource::file(folder.path())).contains("not a regular file"));
     let fifo = folder.path().join("fifo");
-    let made = std::process::Command::new("mkfifo")
-        .arg(&fifo)
-        .status()
-        .unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
     assert!(made.success());
     assert!(refused(&PinSource::file(&fifo)).contains("not a regular file"));
 }
@@ -106,20 +94,10 @@ fn an_empty_file_is_refused() {
 
 #[test]
 fn anything_but_one_printable_line_is_refused() {
-    let contents: [&[u8]; 6] = [
-        b"12\n34",
-        b"1234\n\n",
-        b"1234\r\n",
-        b"12\x0034",
-        b"12\t34",
-        b"\xff\xfe12",
-    ];
+    let contents: [&[u8]; 6] = [b"12\n34", b"1234\n\n", b"1234\r\n", b"12\x0034", b"12\t34", b"\xff\xfe12"];
     for content in contents {
         let (_folder, path) = file(content, 0o600);
-        assert!(
-            refused(&PinSource::file(&path)).contains("one printable line"),
-            "{content:?}"
-        );
+        assert!(refused(&PinSource::file(&path)).contains("one printable line"), "{content:?}");
     }
 }
 

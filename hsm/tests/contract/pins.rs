@@ -8,16 +8,10 @@ use crate::support::{Module, PIN, Store, eventually, on_fresh_store};
 /// The token's PIN flags: count low, final try, locked.
 fn pin_flags(store: &Store) -> (bool, bool, bool) {
     let pkcs11 = Pkcs11::new(store.module()).unwrap();
-    let ours = pkcs11
-        .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
-        .is_ok();
+    let ours = pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).is_ok();
     let slot = pkcs11.get_slots_with_initialized_token().unwrap()[0];
     let info = pkcs11.get_token_info(slot).unwrap();
-    let flags = (
-        info.user_pin_count_low(),
-        info.user_pin_final_try(),
-        info.user_pin_locked(),
-    );
+    let flags = (info.user_pin_count_low(), info.user_pin_final_try(), info.user_pin_locked());
     if ours {
         pkcs11.finalize().unwrap();
     }
@@ -33,10 +27,7 @@ fn a_wrong_pin_is_tried_once_however_often_one_asks() {
         for _ in 0..20 {
             let error = Hsm::open(config.clone()).await.unwrap_err();
             assert!(matches!(error, HsmError::PinRefused { .. }), "{error}");
-            assert!(matches!(
-                init_keys(&config),
-                Err(HsmError::PinRefused { .. })
-            ));
+            assert!(matches!(init_keys(&config), Err(HsmError::PinRefused { .. })));
         }
         assert_eq!(store.logins() - before, 1);
         assert_eq!(pin_flags(&store), (true, false, false));
@@ -62,9 +53,7 @@ fn a_pin_that_becomes_wrong_while_running_is_tried_once_by_all_threads() {
         config.threads = 4;
         let hsm = Hsm::open(config).await.unwrap();
         for _ in 0..8 {
-            hsm.sign(KeyPurpose::Audit, b"opens the sessions")
-                .await
-                .unwrap();
+            hsm.sign(KeyPurpose::Audit, b"opens the sessions").await.unwrap();
         }
         let before = store.logins();
         store.write_pin("wrong");

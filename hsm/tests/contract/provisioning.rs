@@ -13,16 +13,9 @@ fn keys_have_exactly_the_listed_attributes() {
         store.provisioned("vault");
         let raw = Raw::log_in(&store, "vault");
         let check = |class, id: &str, expected: &[Attribute]| {
-            let [key] = raw.find(class, id)[..] else {
-                panic!("{id} is not there once")
-            };
-            let types: Vec<AttributeType> =
-                expected.iter().map(Attribute::attribute_type).collect();
-            assert_eq!(
-                raw.session().get_attributes(key, &types).unwrap(),
-                expected,
-                "{id}"
-            );
+            let [key] = raw.find(class, id)[..] else { panic!("{id} is not there once") };
+            let types: Vec<AttributeType> = expected.iter().map(Attribute::attribute_type).collect();
+            assert_eq!(raw.session().get_attributes(key, &types).unwrap(), expected, "{id}");
         };
         let kept = |others: &[Attribute]| {
             let kept = [
@@ -90,9 +83,7 @@ fn a_second_init_names_what_exists_and_changes_nothing() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let config = store.provisioned("vault");
         let before = Hsm::open(config.clone()).await.unwrap().status().keys;
-        let Err(HsmError::KeysExist { ids }) = init_keys(&config) else {
-            panic!("keys were made")
-        };
+        let Err(HsmError::KeysExist { ids }) = init_keys(&config) else { panic!("keys were made") };
         assert_eq!(ids, ["kek/1", "identity", "attest", "audit"]);
         assert_eq!(Hsm::open(config).await.unwrap().status().keys, before);
     });
@@ -150,10 +141,7 @@ fn a_pin_too_short_for_the_token_is_refused_before_the_token_is_made() {
         let (good, short) = (Pin::new("1234").unwrap(), Pin::new("123").unwrap());
         for (so_pin, pin) in [(&good, &short), (&short, &good)] {
             let error = init_token(store.module(), "vault", so_pin, pin).unwrap_err();
-            assert!(
-                matches!(error, HsmError::PinLength { shortest: 4, .. }),
-                "{error}"
-            );
+            assert!(matches!(error, HsmError::PinLength { shortest: 4, .. }), "{error}");
         }
         init_token(store.module(), "vault", &good, &good).unwrap();
     });

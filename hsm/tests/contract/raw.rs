@@ -27,20 +27,13 @@ impl Raw {
             Err(error) => panic!("{error}"),
         };
         let slots = pkcs11.get_slots_with_initialized_token().unwrap();
-        let slot = slots
-            .into_iter()
-            .find(|slot| pkcs11.get_token_info(*slot).unwrap().label() == label)
-            .unwrap();
+        let slot = slots.into_iter().find(|slot| pkcs11.get_token_info(*slot).unwrap().label() == label).unwrap();
         let session = pkcs11.open_rw_session(slot).unwrap();
         match session.login(UserType::User, Some(&AuthPin::from(PIN))) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
             Err(error) => panic!("{error}"),
         }
-        Self {
-            session: Some(session),
-            pkcs11,
-            finalize,
-        }
+        Self { session: Some(session), pkcs11, finalize }
     }
 
     pub(crate) fn session(&self) -> &Session {
@@ -53,11 +46,7 @@ impl Raw {
     }
 
     pub(crate) fn destroy(&self, id: &str) {
-        for class in [
-            ObjectClass::SECRET_KEY,
-            ObjectClass::PRIVATE_KEY,
-            ObjectClass::PUBLIC_KEY,
-        ] {
+        for class in [ObjectClass::SECRET_KEY, ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
             for object in self.find(class, id) {
                 self.session().destroy_object(object).unwrap();
             }
@@ -86,9 +75,7 @@ impl Raw {
             ],
             changes,
         );
-        self.session()
-            .generate_key(&Mechanism::AesKeyGen, &template)
-            .unwrap();
+        self.session().generate_key(&Mechanism::AesKeyGen, &template).unwrap();
     }
 
     /// Makes a signing pair on the curve `oid` with some private attributes other than they should be.
@@ -119,9 +106,7 @@ impl Raw {
             ],
             changes,
         );
-        self.session()
-            .generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)
-            .unwrap();
+        self.session().generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).unwrap();
     }
 }
 

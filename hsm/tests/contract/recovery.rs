@@ -17,10 +17,7 @@ fn closed_sessions_are_reopened_without_the_caller_noticing() {
             store.break_it("close-all-sessions");
             let entry = hsm.wrap(b"share", &key).await.unwrap();
             store.break_it("close-all-sessions");
-            assert_eq!(
-                hsm.unwrap(b"share", &entry).await.unwrap().expose(),
-                key.expose()
-            );
+            assert_eq!(hsm.unwrap(b"share", &entry).await.unwrap().expose(), key.expose());
             store.break_it("close-all-sessions");
             hsm.sign(KeyPurpose::Identity, b"message").await.unwrap();
         }
@@ -44,12 +41,7 @@ fn a_lost_login_is_renewed_without_the_caller_noticing() {
     });
 }
 
-async fn the_token_is_lost_and_back(
-    store: &Store,
-    lose: impl Fn(),
-    give_back: impl Fn(),
-    hsm: &Hsm,
-) {
+async fn the_token_is_lost_and_back(store: &Store, lose: impl Fn(), give_back: impl Fn(), hsm: &Hsm) {
     let key = Secret32::random().unwrap();
     let entry = hsm.wrap(b"share", &key).await.unwrap();
     lose();
@@ -63,22 +55,13 @@ async fn the_token_is_lost_and_back(
     // It stays so, refuses at once, and keeps the time at which it began, over several attempts to reload.
     tokio::time::sleep(Duration::from_millis(900)).await;
     let began = Instant::now();
-    let error = hsm
-        .sign(KeyPurpose::Identity, b"message")
-        .await
-        .unwrap_err();
+    let error = hsm.sign(KeyPurpose::Identity, b"message").await.unwrap_err();
     assert!(began.elapsed() < Duration::from_millis(100));
-    assert!(
-        matches!(error, HsmError::Unavailable { since: same, .. } if same == since),
-        "{error}"
-    );
+    assert!(matches!(error, HsmError::Unavailable { since: same, .. } if same == since), "{error}");
 
     give_back();
     eventually("the HSM is back", || hsm.state() == HsmState::Ready).await;
-    assert_eq!(
-        hsm.unwrap(b"share", &entry).await.unwrap().expose(),
-        key.expose()
-    );
+    assert_eq!(hsm.unwrap(b"share", &entry).await.unwrap().expose(), key.expose());
     hsm.sign(KeyPurpose::Identity, b"message").await.unwrap();
     assert!(store.tokens().exists());
 }
@@ -114,10 +97,7 @@ fn an_idle_hsm_notices_by_itself_that_the_token_is_gone() {
     on_fresh_store(Module::Faulty, async |store| {
         let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
         store.break_it("device-removed");
-        eventually("it is seen", || {
-            matches!(hsm.state(), HsmState::Unavailable { .. })
-        })
-        .await;
+        eventually("it is seen", || matches!(hsm.state(), HsmState::Unavailable { .. })).await;
     });
 }
 
@@ -131,14 +111,8 @@ fn a_token_whose_identity_key_was_replaced_is_not_used() {
         drop(raw);
         store.break_it("close-all-sessions");
         for _ in 0..2 {
-            let error = hsm
-                .sign(KeyPurpose::Identity, b"message")
-                .await
-                .unwrap_err();
-            assert!(
-                error.to_string().contains("other keys than before"),
-                "{error}"
-            );
+            let error = hsm.sign(KeyPurpose::Identity, b"message").await.unwrap_err();
+            assert!(error.to_string().contains("other keys than before"), "{error}");
             // Reloading does not make it acceptable either.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -155,9 +129,7 @@ fn another_token_with_the_same_label_is_not_used() {
         let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
         fs::remove_dir_all(&here).unwrap();
         fs::rename(&away, &here).unwrap();
-        hsm.sign(KeyPurpose::Identity, b"message")
-            .await
-            .unwrap_err();
+        hsm.sign(KeyPurpose::Identity, b"message").await.unwrap_err();
         eventually("the other token is seen", || match hsm.state() {
             HsmState::Unavailable { reason, .. } => reason.contains("another token came back"),
             _ => false,
@@ -170,28 +142,18 @@ fn another_token_with_the_same_label_is_not_used() {
 fn one_token_that_is_lost_leaves_the_others_of_the_module_alone() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let lost = Hsm::open(store.provisioned("lost")).await.unwrap();
-        let folder = fs::read_dir(store.tokens())
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap()
-            .path();
+        let folder = fs::read_dir(store.tokens()).unwrap().next().unwrap().unwrap().path();
         let kept = Hsm::open(store.provisioned("kept")).await.unwrap();
         let key = Secret32::random().unwrap();
         let entry = kept.wrap(b"share", &key).await.unwrap();
 
         let away = store.folder().join("away");
         fs::rename(&folder, &away).unwrap();
-        lost.sign(KeyPurpose::Identity, b"message")
-            .await
-            .unwrap_err();
+        lost.sign(KeyPurpose::Identity, b"message").await.unwrap_err();
         // Long enough for the module to be initialised anew twice, under the other's sessions.
         let began = Instant::now();
         while began.elapsed() < Duration::from_millis(2200) {
-            assert_eq!(
-                kept.unwrap(b"share", &entry).await.unwrap().expose(),
-                key.expose()
-            );
+            assert_eq!(kept.unwrap(b"share", &entry).await.unwrap().expose(), key.expose());
             kept.sign(KeyPurpose::Identity, b"message").await.unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -207,12 +169,7 @@ fn one_token_that_is_lost_leaves_the_others_of_the_module_alone() {
 fn a_session_from_before_the_module_restarted_is_never_used_again() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let mut restarting = store.provisioned("restarting");
-        let folder = fs::read_dir(store.tokens())
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap()
-            .path();
+        let folder = fs::read_dir(store.tokens()).unwrap().next().unwrap().unwrap().path();
         let mut waiting = store.provisioned("waiting");
         (restarting.threads, waiting.threads) = (1, 1);
         let key = Secret32::random().unwrap();
@@ -222,23 +179,14 @@ fn a_session_from_before_the_module_restarted_is_never_used_again() {
         let restarting = Hsm::open(restarting).await.unwrap();
         let away = store.folder().join("away");
         fs::rename(&folder, &away).unwrap();
-        restarting
-            .sign(KeyPurpose::Identity, b"message")
-            .await
-            .unwrap_err();
+        restarting.sign(KeyPurpose::Identity, b"message").await.unwrap_err();
         tokio::time::sleep(Duration::from_millis(900)).await;
         fs::rename(&away, &folder).unwrap();
-        eventually("the lost one is back", || {
-            restarting.state() == HsmState::Ready
-        })
-        .await;
+        eventually("the lost one is back", || restarting.state() == HsmState::Ready).await;
         restarting.wrap(b"share", &key).await.unwrap();
 
         // The handles of both now have the same numbers: a stale one would reach the other token's keys.
-        assert_eq!(
-            waiting.unwrap(b"share", &entry).await.unwrap().expose(),
-            key.expose()
-        );
+        assert_eq!(waiting.unwrap(b"share", &entry).await.unwrap().expose(), key.expose());
     });
 }
 
@@ -247,16 +195,10 @@ fn shutdown_does_not_wait_for_the_next_attempt_to_reload() {
     on_fresh_store(Module::Faulty, async |store| {
         let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
         store.break_it("device-removed");
-        hsm.sign(KeyPurpose::Identity, b"message")
-            .await
-            .unwrap_err();
+        hsm.sign(KeyPurpose::Identity, b"message").await.unwrap_err();
         tokio::time::sleep(Duration::from_secs(1)).await;
         let began = Instant::now();
         hsm.shutdown().await.unwrap();
-        assert!(
-            began.elapsed() < Duration::from_millis(300),
-            "{:?}",
-            began.elapsed()
-        );
+        assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
     });
 }

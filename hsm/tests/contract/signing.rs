@@ -30,10 +30,7 @@ fn a_signature_that_does_not_verify_is_not_released() {
     on_fresh_store(Module::Faulty, async |store| {
         let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
         store.break_it("bad-signature");
-        let error = hsm
-            .sign(KeyPurpose::Identity, b"message")
-            .await
-            .unwrap_err();
+        let error = hsm.sign(KeyPurpose::Identity, b"message").await.unwrap_err();
         assert!(matches!(error, HsmError::Unavailable { .. }), "{error}");
         assert!(error.to_string().contains("does not verify"), "{error}");
     });
@@ -48,10 +45,7 @@ fn random_bytes_have_the_asked_length_and_differ() {
             assert!(seen.insert(hsm.random(32).await.unwrap().to_vec()));
         }
         assert_eq!(hsm.random(0).await.unwrap().len(), 0);
-        assert_eq!(
-            hsm.random(Hsm::MAX_RANDOM).await.unwrap().len(),
-            Hsm::MAX_RANDOM
-        );
+        assert_eq!(hsm.random(Hsm::MAX_RANDOM).await.unwrap().len(), Hsm::MAX_RANDOM);
         let error = hsm.random(Hsm::MAX_RANDOM + 1).await.unwrap_err();
         assert!(matches!(error, HsmError::TooMuchRandom { .. }));
     });

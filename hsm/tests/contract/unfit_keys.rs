@@ -12,9 +12,7 @@ const SECP256K1: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a];
 #[test]
 fn a_kek_made_elsewhere_with_the_listed_attributes_is_accepted() {
     on_fresh_store(Module::SoftHsm, async |store| {
-        Hsm::open(replace(&store, "kek/1", |raw| raw.make_kek("kek/1", &[])))
-            .await
-            .unwrap();
+        Hsm::open(replace(&store, "kek/1", |raw| raw.make_kek("kek/1", &[]))).await.unwrap();
     });
 }
 
@@ -77,9 +75,7 @@ fn a_kek_for_any_mechanism_is_refused() {
             raw.make_kek("kek/1", &[Attribute::AllowedMechanisms(both)]);
         });
         let error = Hsm::open(config).await.unwrap_err();
-        assert!(
-            matches!(&error, HsmError::KeyUnfit { problem, .. } if problem.contains("ALLOWED"))
-        );
+        assert!(matches!(&error, HsmError::KeyUnfit { problem, .. } if problem.contains("ALLOWED")));
     });
 }
 
@@ -90,10 +86,7 @@ fn a_short_kek_is_refused() {
             raw.make_kek("kek/1", &[Attribute::ValueLen(16.into())]);
         });
         let error = Hsm::open(config).await.unwrap_err();
-        assert!(
-            matches!(&error, HsmError::KeyUnfit { id, .. } if id == "kek/1"),
-            "{error}"
-        );
+        assert!(matches!(&error, HsmError::KeyUnfit { id, .. } if id == "kek/1"), "{error}");
     });
 }
 
@@ -127,10 +120,7 @@ fn two_keks_with_one_id_are_refused() {
         let config = store.provisioned("vault");
         Raw::log_in(&store, "vault").make_kek("kek/1", &[]);
         let error = Hsm::open(config).await.unwrap_err();
-        assert!(
-            matches!(&error, HsmError::KeyAmbiguous { count: 2, .. }),
-            "{error}"
-        );
+        assert!(matches!(&error, HsmError::KeyAmbiguous { count: 2, .. }), "{error}");
     });
 }
 
@@ -140,10 +130,7 @@ fn two_pairs_with_one_id_are_refused() {
         let config = store.provisioned("vault");
         Raw::log_in(&store, "vault").make_pair("identity", &P256, &[]);
         let error = Hsm::open(config).await.unwrap_err();
-        assert!(
-            matches!(&error, HsmError::KeyAmbiguous { id, .. } if id == "identity"),
-            "{error}"
-        );
+        assert!(matches!(&error, HsmError::KeyAmbiguous { id, .. } if id == "identity"), "{error}");
     });
 }
 
@@ -153,10 +140,7 @@ fn a_secret_key_under_the_id_of_a_pair_is_refused() {
         let config = store.provisioned("vault");
         Raw::log_in(&store, "vault").make_kek("audit", &[]);
         let error = Hsm::open(config).await.unwrap_err();
-        assert!(
-            matches!(&error, HsmError::KeyUnfit { id, .. } if id == "audit"),
-            "{error}"
-        );
+        assert!(matches!(&error, HsmError::KeyUnfit { id, .. } if id == "audit"), "{error}");
     });
 }
 
@@ -167,9 +151,7 @@ fn an_extractable_signing_key_is_refused() {
             raw.make_pair("identity", &P256, &[Attribute::Extractable(true)]);
         });
         let error = Hsm::open(config).await.unwrap_err();
-        assert!(
-            matches!(&error, HsmError::KeyUnfit { problem, .. } if problem.contains("EXTRACT"))
-        );
+        assert!(matches!(&error, HsmError::KeyUnfit { problem, .. } if problem.contains("EXTRACT")));
     });
 }
 
@@ -191,9 +173,6 @@ fn a_signing_key_on_another_curve_is_refused() {
             raw.make_pair("identity", &SECP256K1, &[]);
         });
         let error = Hsm::open(config).await.unwrap_err();
-        assert!(
-            matches!(&error, HsmError::KeyUnfit { id, .. } if id == "identity"),
-            "{error}"
-        );
+        assert!(matches!(&error, HsmError::KeyUnfit { id, .. } if id == "identity"), "{error}");
     });
 }

@@ -25,10 +25,7 @@ fn a_key_comes_back_as_it_was() {
         let hsm = Hsm::open(store.provisioned("vault")).await.unwrap();
         let key = dek();
         let entry = hsm.wrap(b"share 1", &key).await.unwrap();
-        assert_eq!(
-            hsm.unwrap(b"share 1", &entry).await.unwrap().expose(),
-            key.expose()
-        );
+        assert_eq!(hsm.unwrap(b"share 1", &entry).await.unwrap().expose(), key.expose());
         assert_eq!((entry.kek_id.as_str(), entry.kek_epoch), ("kek/1", 1));
     });
 }
@@ -43,10 +40,7 @@ fn a_key_comes_back_after_a_restart() {
             hsm.wrap(b"share 1", &key).await.unwrap()
         };
         let hsm = Hsm::open(config).await.unwrap();
-        assert_eq!(
-            hsm.unwrap(b"share 1", &entry).await.unwrap().expose(),
-            key.expose()
-        );
+        assert_eq!(hsm.unwrap(b"share 1", &entry).await.unwrap().expose(), key.expose());
     });
 }
 
@@ -106,13 +100,7 @@ fn an_entry_moved_to_another_record_is_rejected() {
         let first = hsm.wrap(b"share 1", &dek()).await.unwrap();
         let second = hsm.wrap(b"share 2", &dek()).await.unwrap();
         assert_rejected(&hsm, b"share 2", &first, "first in the place of the second").await;
-        assert_rejected(
-            &hsm,
-            b"share 1",
-            &second,
-            "second in the place of the first",
-        )
-        .await;
+        assert_rejected(&hsm, b"share 1", &second, "second in the place of the first").await;
         assert_rejected(&hsm, b"", &first, "no context").await;
     });
 }
@@ -133,12 +121,7 @@ fn the_newest_kek_wraps_and_older_ones_still_open() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let config = store.provisioned("vault");
         let key = dek();
-        let old = Hsm::open(config.clone())
-            .await
-            .unwrap()
-            .wrap(b"share 1", &key)
-            .await
-            .unwrap();
+        let old = Hsm::open(config.clone()).await.unwrap().wrap(b"share 1", &key).await.unwrap();
         Raw::log_in(&store, "vault").make_kek("kek/10", &[]);
         Raw::log_in(&store, "vault").make_kek("kek/9", &[]);
 
@@ -146,10 +129,7 @@ fn the_newest_kek_wraps_and_older_ones_still_open() {
         let new = hsm.wrap(b"share 1", &key).await.unwrap();
         assert_eq!((new.kek_epoch, hsm.status().kek_epoch), (10, 10));
         for entry in [&old, &new] {
-            assert_eq!(
-                hsm.unwrap(b"share 1", entry).await.unwrap().expose(),
-                key.expose()
-            );
+            assert_eq!(hsm.unwrap(b"share 1", entry).await.unwrap().expose(), key.expose());
         }
         let mut relabelled = old.clone();
         (relabelled.kek_id, relabelled.kek_epoch) = ("kek/9".into(), 9);
@@ -164,10 +144,7 @@ fn an_entry_of_a_kek_that_is_not_there_is_told_apart() {
         let mut entry = hsm.wrap(b"share 1", &dek()).await.unwrap();
         (entry.kek_id, entry.kek_epoch) = ("kek/7".into(), 7);
         let error = hsm.unwrap(b"share 1", &entry).await.unwrap_err();
-        assert!(
-            matches!(error, HsmError::UnknownKek { kek_epoch: 7, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, HsmError::UnknownKek { kek_epoch: 7, .. }), "{error}");
     });
 }
 
@@ -175,10 +152,7 @@ fn an_entry_of_a_kek_that_is_not_there_is_told_apart() {
 fn an_entry_of_another_token_is_rejected() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let (first, second) = (store.provisioned("first"), store.provisioned("second"));
-        let (first, second) = (
-            Hsm::open(first).await.unwrap(),
-            Hsm::open(second).await.unwrap(),
-        );
+        let (first, second) = (Hsm::open(first).await.unwrap(), Hsm::open(second).await.unwrap());
         let entry = first.wrap(b"share 1", &dek()).await.unwrap();
         assert_rejected(&second, b"share 1", &entry, "another token's entry").await;
     });
@@ -194,10 +168,7 @@ fn a_key_comes_back_where_the_token_chooses_the_iv() {
         let entry = hsm.wrap(b"share 1", &key).await.unwrap();
         assert_eq!(entry.alg, WrapAlgorithm::TokenIv);
         assert_ne!(entry.iv.into_array(), [0; 12]);
-        assert_eq!(
-            hsm.unwrap(b"share 1", &entry).await.unwrap().expose(),
-            key.expose()
-        );
+        assert_eq!(hsm.unwrap(b"share 1", &entry).await.unwrap().expose(), key.expose());
         let mut altered = entry.clone();
         altered.blob[0] ^= 1;
         assert_rejected(&hsm, b"share 1", &altered, "altered blob").await;

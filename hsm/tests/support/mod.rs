@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use casemate_hsm::{
-    HsmConfig, Pin, PinSource, TokenDescription, TokenSelector, WrapMode, init_keys, init_token,
-};
+use casemate_hsm::{HsmConfig, Pin, PinSource, TokenDescription, TokenSelector, WrapMode, init_keys, init_token};
 
 pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 pub(crate) const PIN: &str = "correct horse";
@@ -42,10 +40,7 @@ where
 {
     match std::env::var_os(STORE) {
         Some(folder) => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(body(Store::at(PathBuf::from(folder), module)));
         }
         None => run_in_child(&test_name::<F>(), module),
@@ -55,12 +50,7 @@ where
 /// The path of the test that the closure stands in: `contract::opening::name::{{closure}}` without both ends.
 fn test_name<F>() -> String {
     let parts: Vec<_> = type_name::<F>().split("::").collect();
-    parts[1..]
-        .iter()
-        .take_while(|part| !part.starts_with('{'))
-        .copied()
-        .collect::<Vec<_>>()
-        .join("::")
+    parts[1..].iter().take_while(|part| !part.starts_with('{')).copied().collect::<Vec<_>>().join("::")
 }
 
 fn run_in_child(test: &str, module: Module) {
@@ -101,8 +91,7 @@ impl Store {
         fs::write(self.softhsm_conf(), conf).unwrap();
         self.write_pin(PIN);
         if let Module::Faulty = module {
-            let source =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/faulty_module.c");
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/faulty_module.c");
             let compiled = Command::new("cc")
                 .args(["-shared", "-fPIC", "-w", "-O1", "-o"])
                 .arg(&self.module)

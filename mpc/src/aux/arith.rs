@@ -113,10 +113,7 @@ impl Crt {
 
     /// An exponent given by what it is for each prime.
     pub(crate) fn exponent_by(&self, exponent: impl Fn(&Integer) -> Integer) -> CrtExponent {
-        CrtExponent {
-            mod_p: Secret(exponent(&self.p)),
-            mod_q: Secret(exponent(&self.q)),
-        }
+        CrtExponent { mod_p: Secret(exponent(&self.p)), mod_q: Secret(exponent(&self.q)) }
     }
 
     /// `base^exponent mod n` for a base coprime to n.
@@ -180,12 +177,7 @@ impl FixedBase {
                 }
             }
         }
-        Self {
-            modulus: Arc::new(modulus.clone()),
-            tables: Arc::new(tables),
-            width,
-            block,
-        }
+        Self { modulus: Arc::new(modulus.clone()), tables: Arc::new(tables), width, block }
     }
 
     /// `base^exponent mod modulus`; `None` for an exponent that is negative or longer than the table was made for.
@@ -197,10 +189,7 @@ impl FixedBase {
         for column in (0..self.block).rev() {
             result.square_mut();
             result %= &*self.modulus;
-            for (offset, table) in (column..)
-                .step_by(usize::try_from(self.block).ok()?)
-                .zip(self.tables.iter())
-            {
+            for (offset, table) in (column..).step_by(usize::try_from(self.block).ok()?).zip(self.tables.iter()) {
                 let index = (0..ROWS)
                     .filter(|row| exponent.get_bit(row * self.width + offset))
                     .fold(0usize, |index, row| index | 1 << row);
@@ -230,12 +219,8 @@ mod tests {
         let primes = PrimePair::generate_sized(256, &mut OsRng, &AtomicBool::new(false)).unwrap();
         let crt = Crt::new(&primes);
         let base = random_unit(crt.modulus(), &mut OsRng);
-        for exponent in [
-            Integer::new(),
-            Integer::from(1),
-            crt.phi().0.clone(),
-            random_below(&crt.phi().0, &mut OsRng),
-        ] {
+        for exponent in [Integer::new(), Integer::from(1), crt.phi().0.clone(), random_below(&crt.phi().0, &mut OsRng)]
+        {
             let plain = base.clone().pow_mod(&exponent, crt.modulus()).unwrap();
             assert_eq!(crt.pow(&base, &crt.exponent(&exponent)), plain);
         }
@@ -253,9 +238,7 @@ mod tests {
         let bound = Integer::from(5);
         let mut seen = [false; 5];
         for _ in 0..400 {
-            *seen
-                .get_mut(random_below(&bound, &mut OsRng).to_usize().unwrap())
-                .unwrap() = true;
+            *seen.get_mut(random_below(&bound, &mut OsRng).to_usize().unwrap()).unwrap() = true;
         }
         assert_eq!(seen, [true; 5]);
     }

@@ -38,11 +38,7 @@ pub(crate) struct Proof {
 pub(crate) struct Rejected;
 
 /// Proves that the owner's modulus is well-formed. `context` binds the proof to its run and prover.
-pub(crate) async fn prove(
-    compute: &Compute,
-    context: [u8; 32],
-    crt: &Arc<Crt>,
-) -> Result<Proof, MpcError> {
+pub(crate) async fn prove(compute: &Compute, context: [u8; 32], crt: &Arc<Crt>) -> Result<Proof, MpcError> {
     let n = crt.modulus();
     let w = loop {
         let candidate = random_below(n, &mut OsRng);
@@ -50,28 +46,19 @@ pub(crate) async fn prove(
             break candidate;
         }
     };
-    let inverse = n
-        .clone()
-        .invert(&crt.phi().0)
-        .map_err(|_| MpcError::Internal {
-            step: "inverting N modulo φ(N)",
-        })?;
+    let inverse =
+        n.clone().invert(&crt.phi().0).map_err(|_| MpcError::Internal { step: "inverting N modulo φ(N)" })?;
     let roots = Arc::new(Roots {
         nth: crt.exponent(&inverse),
         fourth: crt.exponent_by(fourth_root_exponent),
         crt: Arc::clone(crt),
         w: w.clone(),
     });
-    let points = spread(compute, challenges(&context, n, &w), PIECE, move |y| {
-        roots.answer(&y)
-    })
-    .await?;
+    let points = spread(compute, challenges(&context, n, &w), PIECE, move |y| roots.answer(&y)).await?;
     let points = points
         .into_iter()
         .collect::<Option<Vec<_>>>()
-        .ok_or(MpcError::Internal {
-            step: "taking fourth roots modulo N",
-        })?;
+        .ok_or(MpcError::Internal { step: "taking fourth roots modulo N" })?;
     Ok(Proof { w, points })
 }
 
@@ -90,23 +77,18 @@ pub(crate) async fn verify(
     let shaped = proof.points.len() == REPETITIONS
         && in_range(&proof.w, modulus)
         && proof.w.jacobi(modulus) == -1
-        && proof.points.iter().all(|point| {
-            in_range(&point.x, &half) && in_range(&point.z, modulus) && point.z != *modulus
-        });
+        && proof
+            .points
+            .iter()
+            .all(|point| in_range(&point.x, &half) && in_range(&point.z, modulus) && point.z != *modulus);
     if !shaped {
         return Ok(Err(Rejected));
     }
     let data = Arc::new(crate_mod::Data { n: modulus.clone() });
     let commitment = Arc::new(crate_mod::Commitment { w: proof.w.clone() });
-    let items: Vec<_> = challenges(&context, modulus, &proof.w)
-        .into_iter()
-        .zip(proof.points)
-        .collect();
+    let items: Vec<_> = challenges(&context, modulus, &proof.w).into_iter().zip(proof.points).collect();
     let pieces = items.chunks(PIECE).map(<[_]>::to_vec).collect();
-    let held = spread(compute, pieces, 1, move |piece| {
-        verify_piece(&data, &commitment, piece)
-    })
-    .await?;
+    let held = spread(compute, pieces, 1, move |piece| verify_piece(&data, &commitment, piece)).await?;
     Ok(held.into_iter().collect())
 }
 
@@ -116,29 +98,20 @@ fn verify_piece(
     piece: Vec<(Integer, ProofPoint)>,
 ) -> Result<(), Rejected> {
     let (ys, points): (Vec<_>, Vec<_>) = piece.into_iter().unzip();
-    let challenge = crate_mod::Challenge::<PIECE> {
-        ys: ys.try_into().map_err(|_| Rejected)?,
-    };
-    let proof = crate_mod::Proof::<PIECE> {
-        points: points.try_into().map_err(|_| Rejected)?,
-    };
+    let challenge = crate_mod::Challenge::<PIECE> { ys: ys.try_into().map_err(|_| Rejected)? };
+    let proof = crate_mod::Proof::<PIECE> { points: points.try_into().map_err(|_| Rejected)? };
     crate_mod::interactive::verify(data, commitment, &challenge, &proof).map_err(|_| Rejected)
 }
 
 fn challenges(context: &[u8; 32], modulus: &Integer, w: &Integer) -> Vec<Integer> {
     let data = crate_mod::Data { n: modulus.clone() };
     let commitment = crate_mod::Commitment { w: w.clone() };
-    crate_mod::non_interactive::challenge::<REPETITIONS, Sha256>(context, &data, &commitment)
-        .ys
-        .into()
+    crate_mod::non_interactive::challenge::<REPETITIONS, Sha256>(context, &data, &commitment).ys.into()
 }
 
 /// Two principal square roots in one exponent: `((p + 1) / 4)²`, reduced.
 fn fourth_root_exponent(prime: &Integer) -> Integer {
-    Integer::from(prime + 1u32)
-        .div_exact(&Integer::from(4))
-        .square()
-        % Integer::from(prime - 1u32)
+    Integer::from(prime + 1u32).div_exact(&Integer::from(4)).square() % Integer::from(prime - 1u32)
 }
 
 struct Roots {
@@ -154,26 +127,157 @@ impl Roots {
         let n = self.crt.modulus();
         let z = self.crt.pow(y, &self.nth);
         let twisted = Integer::from(y * &self.w) % n;
-        let (a, b, square) =
-            [(false, y.clone()), (true, twisted)]
-                .into_iter()
-                .find_map(|(b, candidate)| {
-                    let symbol = candidate.jacobi(self.crt.p());
-                    (symbol != 0 && symbol == candidate.jacobi(self.crt.q())).then(|| {
-                        if symbol == 1 {
-                            (false, b, candidate)
-                        } else {
-                            (true, b, n - candidate)
-                        }
-                    })
-                })?;
+        let (a, b, square) = [(false, y.clone()), (true, twisted)].into_iter().find_map(|(b, candidate)| {
+            let symbol = candidate.jacobi(self.crt.p());
+            (symbol != 0 && symbol == candidate.jacobi(self.crt.q()))
+                .then(|| if symbol == 1 { (false, b, candidate) } else { (true, b, n - candidate) })
+        })?;
         let root = self.crt.pow(&square, &self.fourth);
         let negative = Integer::from(n - &root);
-        Some(ProofPoint {
-            x: root.min(negative),
-            a,
-            b,
-            z,
-        })
+        Some(ProofPoint { x: root.min(negative), a, b, z })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::super::arith::random_bits;
+    use super::super::fixtures::{compute, factors, own};
+    use super::*;
+    use crate::primes::PrimePair;
+
+    const CONTEXT: [u8; 32] = [1; 32];
+
+    async fn verdict(context: [u8; 32], modulus: &Integer, proof: &Proof) -> Result<(), Rejected> {
+        verify(&compute(), context, modulus, proof.clone()).await.unwrap()
+    }
+
+    /// A prime of `bits` bits with this residue modulo 4.
+    fn prime(bits: u32, residue: u32) -> Integer {
+        loop {
+            let mut candidate = random_bits(bits, &mut OsRng);
+            candidate.set_bit(bits - 1, true).set_bit(bits - 2, true);
+            candidate.next_prime_mut();
+            if candidate.mod_u(4) == residue && candidate.significant_bits() == bits {
+                return candidate;
+            }
+        }
+    }
+
+    /// The best proof that somebody with these factors can give: right answers where there are any.
+    fn best_effort(p: &Integer, q: &Integer) -> (Integer, Proof) {
+        let crt = Arc::new(Crt::new(&PrimePair::unchecked(p.clone(), q.clone())));
+        let n = crt.modulus().clone();
+        let w = loop {
+            let candidate = random_below(&n, &mut OsRng);
+            if candidate.jacobi(&n) == -1 {
+                break candidate;
+            }
+        };
+        let nth = n.clone().invert(&crt.phi().0).unwrap_or_else(|_| Integer::from(1));
+        let roots =
+            Roots { nth: crt.exponent(&nth), fourth: crt.exponent_by(fourth_root_exponent_or_one), w: w.clone(), crt };
+        let filler = ProofPoint { x: Integer::from(1), a: false, b: false, z: Integer::from(1) };
+        let points =
+            challenges(&CONTEXT, &n, &w).iter().map(|y| roots.answer(y).unwrap_or_else(|| filler.clone())).collect();
+        (n, Proof { w, points })
+    }
+
+    fn fourth_root_exponent_or_one(prime: &Integer) -> Integer {
+        if prime.mod_u(4) == 3 { fourth_root_exponent(prime) } else { Integer::from(1) }
+    }
+
+    #[tokio::test]
+    async fn a_blum_modulus_convinces() {
+        let own = own(0);
+        let proof = prove(&compute(), CONTEXT, &own.crt).await.unwrap();
+        assert_eq!(verdict(CONTEXT, own.crt.modulus(), &proof).await, Ok(()));
+        let (p, q) = factors(0);
+        let (n, proof) = best_effort(&p, &q);
+        assert_eq!(verdict(CONTEXT, &n, &proof).await, Ok(()), "the cheat's prover is no weaker than it need be");
+    }
+
+    #[tokio::test]
+    async fn a_modulus_with_a_prime_that_is_1_mod_4_does_not_convince() {
+        for residues in [(1, 3), (3, 1), (1, 1)] {
+            let (n, proof) = best_effort(&prime(384, residues.0), &prime(384, residues.1));
+            assert_eq!(verdict(CONTEXT, &n, &proof).await, Err(Rejected), "primes {residues:?} mod 4");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_prime_modulus_does_not_convince() {
+        let n = prime(768, 3);
+        let points = vec![ProofPoint { x: Integer::from(1), a: false, b: false, z: Integer::from(1) }; REPETITIONS];
+        let w = (2..).map(Integer::from).find(|w: &Integer| w.jacobi(&n) == -1).unwrap();
+        assert_eq!(verdict(CONTEXT, &n, &Proof { w, points }).await, Err(Rejected));
+    }
+
+    #[tokio::test]
+    async fn a_modulus_that_shares_a_factor_with_its_phi_does_not_convince() {
+        // q = 2pk + 1, so that p divides both N and φ(N).
+        let p = prime(256, 3);
+        let q = (1..)
+            .map(|k: u32| Integer::from(&p * 2u32) * k + 1u32)
+            .find(|q| q.mod_u(4) == 3 && q.is_probably_prime(25) != rug::integer::IsPrime::No)
+            .unwrap();
+        let (n, proof) = best_effort(&p, &q);
+        assert_eq!(verdict(CONTEXT, &n, &proof).await, Err(Rejected));
+    }
+
+    #[tokio::test]
+    async fn a_proof_serves_no_other_context_and_no_other_modulus() {
+        let (own, other) = (own(0), super::super::fixtures::own(1));
+        let proof = prove(&compute(), CONTEXT, &own.crt).await.unwrap();
+        assert_eq!(verdict([2; 32], own.crt.modulus(), &proof).await, Err(Rejected));
+        assert_eq!(verdict(CONTEXT, other.crt.modulus(), &proof).await, Err(Rejected));
+    }
+
+    #[tokio::test]
+    async fn a_proof_with_any_element_altered_missing_or_added_is_rejected() {
+        let own = own(0);
+        let n = own.crt.modulus().clone();
+        let proof = prove(&compute(), CONTEXT, &own.crt).await.unwrap();
+        let again = prove(&compute(), CONTEXT, &own.crt).await.unwrap();
+        let alterations: [&dyn Fn(&Integer, Integer) -> Integer; 6] = [
+            &|old, _| Integer::from(&n - old),
+            &|old, _| Integer::from(old + 1u32),
+            &|old, _| Integer::from(old + &n),
+            &|old, _| Integer::from(-old),
+            &|_, _| Integer::new(),
+            &|_, foreign| foreign,
+        ];
+        let reject = async |altered: Proof, what: String| {
+            assert_eq!(verdict(CONTEXT, &n, &altered).await, Err(Rejected), "{what}");
+        };
+        for alter in alterations {
+            let w = alter(&proof.w, again.w.clone());
+            reject(Proof { w, ..proof.clone() }, "w".into()).await;
+        }
+        for (index, (old, foreign)) in proof.points.iter().zip(&again.points).enumerate() {
+            // All alterations of some points, and one of each of the others.
+            for (kind, alter) in
+                alterations.iter().enumerate().filter(|(kind, _)| index % 16 == 0 || index % 6 == *kind)
+            {
+                let mut altered = proof.clone();
+                altered.points[index].x = alter(&old.x, foreign.x.clone());
+                reject(altered, format!("x {index} by {kind}")).await;
+                let mut altered = proof.clone();
+                altered.points[index].z = alter(&old.z, foreign.z.clone());
+                reject(altered, format!("z {index} by {kind}")).await;
+            }
+            for (a, b) in [(!old.a, old.b), (old.a, !old.b), (!old.a, !old.b)] {
+                let mut altered = proof.clone();
+                (altered.points[index].a, altered.points[index].b) = (a, b);
+                reject(altered, format!("signs {index}")).await;
+            }
+        }
+        let mut short = proof.clone();
+        short.points.pop();
+        reject(short, "a point too few".into()).await;
+        let mut long = proof.clone();
+        long.points.push(proof.points[0].clone());
+        reject(long, "a point too many".into()).await;
     }
 }

@@ -28,9 +28,7 @@ impl LabelledHash {
     }
 
     pub(crate) fn numbers(self, numbers: PartyNumbers<'_>) -> Self {
-        self.integer(numbers.modulus)
-            .integer(numbers.s)
-            .integer(numbers.t)
+        self.integer(numbers.modulus).integer(numbers.s).integer(numbers.t)
     }
 
     pub(crate) fn finish(self) -> [u8; 32] {
@@ -46,19 +44,12 @@ mod tests {
     fn parts_do_not_run_into_each_other() {
         let split = |a: &[u8], b: &[u8]| LabelledHash::new("test").bytes(a).bytes(b).finish();
         assert_ne!(split(b"ab", b"c"), split(b"a", b"bc"));
-        assert_ne!(
-            LabelledHash::new("one").finish(),
-            LabelledHash::new("other").finish()
-        );
+        assert_ne!(LabelledHash::new("one").finish(), LabelledHash::new("other").finish());
     }
 
     #[test]
     fn the_sign_of_an_integer_counts() {
-        let of = |value: i32| {
-            LabelledHash::new("test")
-                .integer(&Integer::from(value))
-                .finish()
-        };
+        let of = |value: i32| LabelledHash::new("test").integer(&Integer::from(value)).finish();
         assert_ne!(of(5), of(-5));
     }
 }

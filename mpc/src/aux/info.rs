@@ -71,28 +71,12 @@ impl<L: Level> AuxInfo<L> {
         peers: impl Iterator<Item = (Integer, Integer, Integer)>,
         transcript_digest: [u8; 32],
     ) -> Result<Self, MpcError> {
-        let mut parties: Vec<PartyAux> = peers
-            .map(|(modulus, s, t)| party_aux(modulus, s, t))
-            .collect();
+        let mut parties: Vec<PartyAux> = peers.map(|(modulus, s, t)| party_aux(modulus, s, t)).collect();
         let numbers = own.numbers();
-        let own_aux = party_aux(
-            numbers.modulus.clone(),
-            numbers.s.clone(),
-            numbers.t.clone(),
-        );
+        let own_aux = party_aux(numbers.modulus.clone(), numbers.s.clone(), numbers.t.clone());
         parties.insert(usize::from(index).min(parties.len()), own_aux);
-        let (p, q) = (
-            Secret(own.primes.p().clone()),
-            Secret(own.primes.q().clone()),
-        );
-        let info = Self {
-            p,
-            q,
-            parties,
-            index,
-            transcript_digest,
-            level: PhantomData,
-        };
+        let (p, q) = (Secret(own.primes.p().clone()), Secret(own.primes.q().clone()));
+        let info = Self { p, q, parties, index, transcript_digest, level: PhantomData };
         info.check().map_err(MpcError::invalid)?;
         Ok(info)
     }
@@ -126,12 +110,8 @@ impl<L: Level> AuxInfo<L> {
             parties: self.parties.clone(),
             security_level: PhantomData,
         };
-        dirty
-            .precompute_crt(self.index)
-            .map_err(|why| MpcError::corrupt(OBJECT, why.to_string()))?;
-        dirty
-            .validate()
-            .map_err(|why| MpcError::corrupt(OBJECT, why.into_error().to_string()))
+        dirty.precompute_crt(self.index).map_err(|why| MpcError::corrupt(OBJECT, why.to_string()))?;
+        dirty.validate().map_err(|why| MpcError::corrupt(OBJECT, why.into_error().to_string()))
     }
 
     /// The stored form. It must be sealed before it rests.
@@ -147,11 +127,7 @@ impl<L: Level> AuxInfo<L> {
             q: field(&self.q.0),
             parties: self
                 .parties()
-                .map(|party| StoredParty {
-                    modulus: field(party.modulus),
-                    s: field(party.s),
-                    t: field(party.t),
-                })
+                .map(|party| StoredParty { modulus: field(party.modulus), s: field(party.s), t: field(party.t) })
                 .collect(),
             transcript: ByteArray::new(self.transcript_digest),
         }
@@ -172,19 +148,13 @@ impl<L: Level> AuxInfo<L> {
         if stored.encode()?.as_slice() != bytes {
             return Err(corrupt("it is not canonically encoded".into()));
         }
-        let field = |bytes: &ByteBuf, bits: u32| {
-            natural(bytes, bits).map_err(|why| corrupt(why.to_string()))
-        };
+        let field = |bytes: &ByteBuf, bits: u32| natural(bytes, bits).map_err(|why| corrupt(why.to_string()));
         let parties = stored
             .parties
             .iter()
             .map(|party| {
                 let number = |bytes: &ByteBuf| field(bytes, L::MODULUS_BITS);
-                Ok(party_aux(
-                    number(&party.modulus)?,
-                    number(&party.s)?,
-                    number(&party.t)?,
-                ))
+                Ok(party_aux(number(&party.modulus)?, number(&party.s)?, number(&party.t)?))
             })
             .collect::<Result<Vec<_>, MpcError>>()?;
         let info = Self {
@@ -205,8 +175,7 @@ impl<L: Level> AuxInfo<L> {
             return Err(format!("it has {} parties", self.parties.len()));
         }
         check_parties::<L>(self.parties()).map_err(|fault| fault.to_string())?;
-        let blum =
-            |prime: &Integer| prime.significant_bits() == L::PRIME_BITS && prime.mod_u(4) == 3;
+        let blum = |prime: &Integer| prime.significant_bits() == L::PRIME_BITS && prime.mod_u(4) == 3;
         let product = Secret(Integer::from(&self.p.0 * &self.q.0));
         match self.parties.get(usize::from(self.index)) {
             Some(own) if own.N == product.0 && blum(&self.p.0) && blum(&self.q.0) => Ok(()),
@@ -218,28 +187,15 @@ impl<L: Level> AuxInfo<L> {
 
 impl Stored {
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, MpcError> {
-        let numbers = self.p.len() * 2
-            + self
-                .parties
-                .iter()
-                .map(|party| party.modulus.len() * 3 + 64)
-                .sum::<usize>();
+        let numbers = self.p.len() * 2 + self.parties.iter().map(|party| party.modulus.len() * 3 + 64).sum::<usize>();
         let mut bytes = Zeroizing::new(Vec::with_capacity(numbers + 256));
-        ciborium::into_writer(self, &mut *bytes).map_err(|_| MpcError::Internal {
-            step: "encoding auxiliary info",
-        })?;
+        ciborium::into_writer(self, &mut *bytes).map_err(|_| MpcError::Internal { step: "encoding auxiliary info" })?;
         Ok(bytes)
     }
 }
 
 fn party_aux(modulus: Integer, s: Integer, t: Integer) -> PartyAux {
-    PartyAux {
-        N: modulus,
-        s,
-        t,
-        multiexp: None,
-        crt: None,
-    }
+    PartyAux { N: modulus, s, t, multiexp: None, crt: None }
 }
 
 impl<L: Level> fmt::Debug for AuxInfo<L> {

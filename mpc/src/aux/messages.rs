@@ -82,21 +82,12 @@ pub(crate) struct Reveal {
 
 impl Reveal {
     pub(crate) fn numbers(&self) -> PartyNumbers<'_> {
-        PartyNumbers {
-            modulus: &self.modulus,
-            s: &self.s,
-            t: &self.t,
-        }
+        PartyNumbers { modulus: &self.modulus, s: &self.s, t: &self.t }
     }
 }
 
 impl RevealMessage {
-    pub(crate) fn new(
-        numbers: PartyNumbers<'_>,
-        proof: &prm::Proof,
-        rho: [u8; 32],
-        salt: [u8; 32],
-    ) -> Self {
+    pub(crate) fn new(numbers: PartyNumbers<'_>, proof: &prm::Proof, rho: [u8; 32], salt: [u8; 32]) -> Self {
         Self {
             modulus: unsigned_field(numbers.modulus),
             s: unsigned_field(numbers.s),
@@ -112,19 +103,13 @@ impl RevealMessage {
         let field = |bytes: &ByteBuf| natural(bytes, L::MODULUS_BITS);
         let list = |items: &[ByteBuf]| {
             counted(items.len(), prm::REPETITIONS)?;
-            items
-                .iter()
-                .map(|item| Ok(field(item)?))
-                .collect::<Result<Vec<_>, Unreadable>>()
+            items.iter().map(|item| Ok(field(item)?)).collect::<Result<Vec<_>, Unreadable>>()
         };
         Ok(Reveal {
             modulus: field(&self.modulus)?,
             s: field(&self.s)?,
             t: field(&self.t)?,
-            proof: prm::Proof {
-                commitments: list(&self.commitments)?,
-                responses: list(&self.responses)?,
-            },
+            proof: prm::Proof { commitments: list(&self.commitments)?, responses: list(&self.responses)? },
         })
     }
 }
@@ -137,30 +122,18 @@ impl BlumMessage {
             b: point.b,
             z: unsigned_field(&point.z),
         };
-        Self {
-            w: unsigned_field(&proof.w),
-            points: proof.points.iter().map(point).collect(),
-        }
+        Self { w: unsigned_field(&proof.w), points: proof.points.iter().map(point).collect() }
     }
 
     pub(crate) fn read<L: Level>(&self) -> Result<blum::Proof, Unreadable> {
         let field = |bytes: &ByteBuf| natural(bytes, L::MODULUS_BITS);
         counted(self.points.len(), blum::REPETITIONS)?;
         let point = |point: &PointMessage| {
-            Ok(blum::ProofPoint {
-                x: field(&point.x)?,
-                a: point.a,
-                b: point.b,
-                z: field(&point.z)?,
-            })
+            Ok(blum::ProofPoint { x: field(&point.x)?, a: point.a, b: point.b, z: field(&point.z)? })
         };
         Ok(blum::Proof {
             w: field(&self.w)?,
-            points: self
-                .points
-                .iter()
-                .map(point)
-                .collect::<Result<_, Unreadable>>()?,
+            points: self.points.iter().map(point).collect::<Result<_, Unreadable>>()?,
         })
     }
 }
@@ -229,11 +202,7 @@ impl FactorsBits {
 }
 
 fn counted(found: usize, required: usize) -> Result<(), Unreadable> {
-    if found == required {
-        Ok(())
-    } else {
-        Err(Unreadable::Count { found, required })
-    }
+    if found == required { Ok(()) } else { Err(Unreadable::Count { found, required }) }
 }
 
 fn unsigned_field(value: &Integer) -> ByteBuf {

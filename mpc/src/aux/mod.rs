@@ -12,8 +12,12 @@
 //! | [`messages`] | what travels |
 
 pub(crate) mod arith;
+#[cfg(test)]
+mod attacks;
 mod blum;
 mod factors;
+#[cfg(test)]
+mod fixtures;
 mod hashing;
 mod info;
 mod messages;

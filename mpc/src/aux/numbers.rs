@@ -31,11 +31,7 @@ pub struct PartyNumbers<'a> {
 
 impl<'a> From<&'a PartyAux> for PartyNumbers<'a> {
     fn from(party: &'a PartyAux) -> Self {
-        Self {
-            modulus: &party.N,
-            s: &party.s,
-            t: &party.t,
-        }
+        Self { modulus: &party.N, s: &party.s, t: &party.t }
     }
 }
 
@@ -113,20 +109,14 @@ pub fn check_party<L: Level>(numbers: PartyNumbers<'_>) -> Result<(), BadNumber>
     if modulus.is_even() {
         return Err(BadNumber::Even);
     }
-    if let Some(factor) = SMALL_PRIMES
-        .iter()
-        .find(|&&prime| modulus.is_divisible_u(prime))
-    {
+    if let Some(factor) = SMALL_PRIMES.iter().find(|&&prime| modulus.is_divisible_u(prime)) {
         return Err(BadNumber::SmallFactor(*factor));
     }
     if modulus.is_perfect_power() {
         return Err(BadNumber::PerfectPower);
     }
     let last = Integer::from(modulus - 1u32);
-    if [s, t]
-        .into_iter()
-        .any(|number| *number <= 1 || *number >= last)
-    {
+    if [s, t].into_iter().any(|number| *number <= 1 || *number >= last) {
         return Err(BadNumber::Range);
     }
     if !coprime(s, modulus) || !coprime(t, modulus) {
@@ -143,20 +133,12 @@ pub fn check_party<L: Level>(numbers: PartyNumbers<'_>) -> Result<(), BadNumber>
 ///
 /// # Errors
 /// The first [`NumbersFault`] met.
-pub fn check_parties<'a, L: Level>(
-    parties: impl IntoIterator<Item = PartyNumbers<'a>>,
-) -> Result<(), NumbersFault> {
+pub fn check_parties<'a, L: Level>(parties: impl IntoIterator<Item = PartyNumbers<'a>>) -> Result<(), NumbersFault> {
     let mut earlier: Vec<(u16, &Integer)> = Vec::new();
     for (party, numbers) in (0u16..).zip(parties) {
         check_party::<L>(numbers).map_err(|why| NumbersFault::Party { party, why })?;
-        if let Some((first, _)) = earlier
-            .iter()
-            .find(|(_, modulus)| !coprime(modulus, numbers.modulus))
-        {
-            return Err(NumbersFault::SharedFactor {
-                first: *first,
-                second: party,
-            });
+        if let Some((first, _)) = earlier.iter().find(|(_, modulus)| !coprime(modulus, numbers.modulus)) {
+            return Err(NumbersFault::SharedFactor { first: *first, second: party });
         }
         earlier.push((party, numbers.modulus));
     }
@@ -194,11 +176,7 @@ pub(crate) fn natural(bytes: &[u8], max_bits: u32) -> Result<Integer, BadInteger
         return Err(BadInteger::NotCanonical);
     }
     let value = Integer::from_digits(bytes, Order::Msf);
-    if value.significant_bits() > max_bits {
-        Err(BadInteger::TooLong(max_bits))
-    } else {
-        Ok(value)
-    }
+    if value.significant_bits() > max_bits { Err(BadInteger::TooLong(max_bits)) } else { Ok(value) }
 }
 
 /// Reads a signed integer other than zero: a sign byte (0 positive, 1 negative), then its magnitude as [`natural`].
@@ -224,11 +202,90 @@ pub(crate) fn encode_signed(value: &Integer) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use proptest::prelude::*;
 
+    use super::super::fixtures::{factors, own};
     use super::*;
+    use crate::levels::ReducedLevel;
+
+    fn verdict(modulus: &Integer, s: &Integer, t: &Integer) -> Result<(), BadNumber> {
+        check_party::<ReducedLevel>(PartyNumbers { modulus, s, t })
+    }
+
+    #[test]
+    fn honest_numbers_pass() {
+        let parties: Vec<_> = (0..4).map(own).collect();
+        assert_eq!(check_parties::<ReducedLevel>(parties.iter().map(|party| party.numbers())), Ok(()));
+        assert_eq!(check_composite(parties[0].crt.modulus()), Ok(()));
+    }
+
+    #[test]
+    fn bad_moduli_are_refused() {
+        let own = own(0);
+        let (p, q) = factors(0);
+        let n = own.crt.modulus();
+        let of = |modulus: Integer| verdict(&modulus, &own.s, &own.t).unwrap_err();
+        let size = |bits| BadNumber::Size { bits, most: 768 };
+        assert_eq!(of(Integer::from(-n)), BadNumber::NotPositive);
+        assert_eq!(of(Integer::new()), BadNumber::NotPositive);
+        assert_eq!(of(Integer::from(n >> 2u32) | 1u32), size(n.significant_bits() - 2));
+        assert_eq!(of(Integer::from(n << 2u32) | 1u32), size(n.significant_bits() + 2));
+        assert_eq!(of(Integer::from(n + 1u32)), BadNumber::Even);
+        let with_small = |small: u32| {
+            let rest = (Integer::from(1) << 767u32) / small;
+            Integer::from(rest.next_prime()) * small
+        };
+        for small in [3, 5, 65521] {
+            assert_eq!(of(with_small(small)), BadNumber::SmallFactor(small));
+        }
+        assert_eq!(of(p.clone().square()), BadNumber::PerfectPower);
+        let cube_root = (Integer::from(3) << 254u32).next_prime();
+        assert_eq!(of(cube_root.clone().square() * cube_root), BadNumber::PerfectPower);
+        assert_eq!(check_composite(&(Integer::from(1) << 767u32).next_prime()), Err(BadNumber::Prime));
+        assert_eq!(check_composite(&(p * q)), Ok(()));
+    }
+
+    #[test]
+    fn moduli_at_both_allowed_lengths_pass_and_others_do_not() {
+        let own = own(0);
+        for (bits, allowed) in [(766, false), (767, true), (768, true), (769, false)] {
+            let modulus = (Integer::from(1) << (bits - 1u32)).next_prime();
+            let verdict = verdict(&modulus, &own.s, &own.t);
+            assert_eq!(!matches!(verdict, Err(BadNumber::Size { .. })), allowed, "{bits} bits: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn bad_ring_pedersen_parameters_are_refused() {
+        let own = own(0);
+        let (p, _) = factors(0);
+        let (n, s, t) = (own.crt.modulus(), &own.s, &own.t);
+        let one = Integer::from(1);
+        let outside =
+            [Integer::new(), one.clone(), Integer::from(-t), Integer::from(n - &one), n.clone(), Integer::from(n + t)];
+        for bad in &outside {
+            assert_eq!(verdict(n, bad, t), Err(BadNumber::Range), "s = {bad}");
+            assert_eq!(verdict(n, s, bad), Err(BadNumber::Range), "t = {bad}");
+        }
+        assert_eq!(verdict(n, &p, t), Err(BadNumber::NotInvertible));
+        assert_eq!(verdict(n, s, &p), Err(BadNumber::NotInvertible));
+        assert_eq!(verdict(n, t, t), Err(BadNumber::Equal));
+    }
+
+    #[test]
+    fn moduli_that_share_a_factor_are_refused_and_both_parties_told() {
+        let (first, second) = (own(0), own(1));
+        let mixed = Integer::from(&factors(0).0 * &factors(1).0);
+        let (s, t) = (Integer::from(&second.s % &mixed), Integer::from(&second.t % &mixed));
+        let third = PartyNumbers { modulus: &mixed, s: &s, t: &t };
+        let verdict = |parties: &[PartyNumbers<'_>]| check_parties::<ReducedLevel>(parties.iter().copied());
+        let shared = |first, second| Err(NumbersFault::SharedFactor { first, second });
+        assert_eq!(verdict(&[first.numbers(), second.numbers(), third]), shared(0, 2));
+        assert_eq!(verdict(&[second.numbers(), third]), shared(0, 1));
+        assert_eq!(verdict(&[second.numbers(), first.numbers(), second.numbers()]), shared(0, 2));
+    }
 
     #[test]
     fn integers_have_one_encoding_each() {
@@ -245,11 +302,7 @@ mod tests {
     #[test]
     fn integers_longer_than_their_field_are_refused_by_length() {
         assert_eq!(natural(&[1; 3], 16), Err(BadInteger::TooLong(16)));
-        assert_eq!(
-            natural(&[0b10, 0], 9),
-            Err(BadInteger::TooLong(9)),
-            "ten bits where nine are allowed"
-        );
+        assert_eq!(natural(&[0b10, 0], 9), Err(BadInteger::TooLong(9)), "ten bits where nine are allowed");
         assert_eq!(signed(&[1, 1, 1, 1], 16), Err(BadInteger::TooLong(16)));
         assert!(natural(&vec![255; 1 << 20], 3072).is_err());
     }

@@ -43,7 +43,7 @@ pub(crate) const REVEAL_ECHO: u16 = 4;
 pub(crate) const PROOFS: u16 = 5;
 pub(crate) const PROOFS_ECHO: u16 = 6;
 
-const PLAN: [Slot; 7] = [
+pub(crate) const PLAN: [Slot; 7] = [
     (COMMIT, Kind::Broadcast),
     (COMMIT_ECHO, Kind::Broadcast),
     (REVEAL, Kind::Broadcast),
@@ -79,12 +79,7 @@ pub async fn generate<L: Level>(
     wiring: Wiring,
     compute: &Compute,
 ) -> Result<AuxInfo<L>, MpcError> {
-    let AuxSetup {
-        execution_id,
-        index,
-        parties,
-        primes,
-    } = setup;
+    let AuxSetup { execution_id, index, parties, primes } = setup;
     let mut io = RoundIo::new(index, parties, &PLAN, limits, wiring)?;
     let own = OwnNumbers::new::<L>(primes, compute).await?;
     run(execution_id, own, &mut io, compute).await
@@ -102,16 +97,11 @@ pub(crate) struct OwnNumbers {
 impl OwnNumbers {
     async fn new<L: Level>(primes: PrimePair, compute: &Compute) -> Result<Self, MpcError> {
         if primes.bits() != L::PRIME_BITS {
-            let what = format!(
-                "primes of {} bits where {} are required",
-                primes.bits(),
-                L::PRIME_BITS
-            );
+            let what = format!("primes of {} bits where {} are required", primes.bits(), L::PRIME_BITS);
             return Err(MpcError::invalid(what));
         }
         let own = compute.run(move || Self::derive(primes)).await?;
-        check_party::<L>(own.numbers())
-            .map_err(|why| MpcError::invalid(format!("own primes do not serve: {why}")))?;
+        check_party::<L>(own.numbers()).map_err(|why| MpcError::invalid(format!("own primes do not serve: {why}")))?;
         Ok(own)
     }
 
@@ -121,21 +111,11 @@ impl OwnNumbers {
         let lambda = Secret(random_below(&crt.phi().0, &mut OsRng));
         let t = random_unit(crt.modulus(), &mut OsRng).square() % crt.modulus();
         let s = crt.pow(&t, &crt.exponent(&lambda.0));
-        Self {
-            primes,
-            crt,
-            s,
-            t,
-            lambda,
-        }
+        Self { primes, crt, s, t, lambda }
     }
 
     pub(crate) fn numbers(&self) -> PartyNumbers<'_> {
-        PartyNumbers {
-            modulus: self.crt.modulus(),
-            s: &self.s,
-            t: &self.t,
-        }
+        PartyNumbers { modulus: self.crt.modulus(), s: &self.s, t: &self.t }
     }
 }
 
@@ -146,11 +126,7 @@ pub(crate) async fn run<L: Level>(
     io: &mut RoundIo,
     compute: &Compute,
 ) -> Result<AuxInfo<L>, MpcError> {
-    let claim = prm::Claim {
-        execution_id: &execution_id,
-        prover: io.me(),
-        numbers: own.numbers(),
-    };
+    let claim = prm::Claim { execution_id: &execution_id, prover: io.me(), numbers: own.numbers() };
     let proof = prm::prove(compute, claim, &own.crt, &own.lambda).await?;
     let reveal = RevealMessage::new(own.numbers(), &proof, random_bytes(), random_bytes());
     let own_commitment = commitment(&execution_id, io.me(), io.parties(), &reveal)?;
@@ -162,11 +138,7 @@ pub(crate) async fn run<L: Level>(
     let revealed: Vec<(u16, RevealMessage)> = io.collect(REVEAL, Kind::Broadcast).await?;
     for ((party, promised), (_, message)) in commitments.iter().zip(&revealed) {
         if commitment(&execution_id, *party, io.parties(), message)? != *promised {
-            return Err(MpcError::peer(
-                *party,
-                REVEAL,
-                "the message is not what the party committed to in round 1",
-            ));
+            return Err(MpcError::peer(*party, REVEAL, "the message is not what the party committed to in round 1"));
         }
     }
     let peers = accept_numbers::<L>(&execution_id, &own, &revealed, io, compute).await?;
@@ -177,9 +149,7 @@ pub(crate) async fn run<L: Level>(
     io.echo(PROOFS_ECHO, &execution_id).await?;
 
     let digest = io.broadcast_digest(&execution_id);
-    let peers = peers
-        .into_iter()
-        .map(|(_, reveal)| (reveal.modulus, reveal.s, reveal.t));
+    let peers = peers.into_iter().map(|(_, reveal)| (reveal.modulus, reveal.s, reveal.t));
     AuxInfo::assemble(&own, io.me(), peers, digest)
 }
 
@@ -193,31 +163,17 @@ async fn accept_numbers<L: Level>(
 ) -> Result<Vec<(u16, Reveal)>, MpcError> {
     let mut peers = Vec::new();
     for (party, message) in revealed {
-        let reveal = message
-            .read::<L>()
-            .map_err(|why| MpcError::peer(*party, REVEAL, why.to_string()))?;
+        let reveal = message.read::<L>().map_err(|why| MpcError::peer(*party, REVEAL, why.to_string()))?;
         peers.push((*party, reveal));
     }
-    let mut parties: Vec<_> = peers
-        .iter()
-        .map(|(_, peer)| (peer.modulus.clone(), peer.s.clone(), peer.t.clone()))
-        .collect();
-    parties.insert(
-        usize::from(io.me()),
-        (own.crt.modulus().clone(), own.s.clone(), own.t.clone()),
-    );
+    let mut parties: Vec<_> =
+        peers.iter().map(|(_, peer)| (peer.modulus.clone(), peer.s.clone(), peer.t.clone())).collect();
+    parties.insert(usize::from(io.me()), (own.crt.modulus().clone(), own.s.clone(), own.t.clone()));
     let me = io.me();
-    compute
-        .run(move || check_committee::<L>(&parties))
-        .await?
-        .map_err(|fault| blame(fault, me))?;
+    compute.run(move || check_committee::<L>(&parties)).await?.map_err(|fault| blame(fault, me))?;
 
     try_join_all(peers.iter().map(|(party, peer)| async move {
-        let claim = prm::Claim {
-            execution_id,
-            prover: *party,
-            numbers: peer.numbers(),
-        };
+        let claim = prm::Claim { execution_id, prover: *party, numbers: peer.numbers() };
         let verdict = prm::verify(compute, claim, peer.proof.clone()).await?;
         verdict.map_err(|why| MpcError::peer(*party, REVEAL, why.to_string()))
     }))
@@ -226,24 +182,16 @@ async fn accept_numbers<L: Level>(
 }
 
 fn check_committee<L: Level>(parties: &[(Integer, Integer, Integer)]) -> Result<(), NumbersFault> {
-    check_parties::<L>(
-        parties
-            .iter()
-            .map(|(modulus, s, t)| PartyNumbers { modulus, s, t }),
-    )?;
-    (0u16..)
-        .zip(parties)
-        .try_for_each(|(party, (modulus, ..))| {
-            check_composite(modulus).map_err(|why| NumbersFault::Party { party, why })
-        })
+    check_parties::<L>(parties.iter().map(|(modulus, s, t)| PartyNumbers { modulus, s, t }))?;
+    (0u16..).zip(parties).try_for_each(|(party, (modulus, ..))| {
+        check_composite(modulus).map_err(|why| NumbersFault::Party { party, why })
+    })
 }
 
 /// Two moduli that share a factor tell who is at fault only where one of them is one's own.
 fn blame(fault: NumbersFault, me: u16) -> MpcError {
     match fault {
-        NumbersFault::Party { party, .. } if party != me => {
-            MpcError::peer(party, REVEAL, fault.to_string())
-        }
+        NumbersFault::Party { party, .. } if party != me => MpcError::peer(party, REVEAL, fault.to_string()),
         NumbersFault::Party { .. } => MpcError::invalid(fault.to_string()),
         NumbersFault::SharedFactor { first, second } if first == me => {
             MpcError::peer(second, REVEAL, fault.to_string())
@@ -265,22 +213,12 @@ async fn exchange_proofs<L: Level>(
 ) -> Result<(), MpcError> {
     let me = io.me();
     let factors_proofs = try_join_all(peers.iter().map(|(party, peer)| {
-        let (context, crt, aux) = (
-            binding.factors(me, *party),
-            Arc::clone(&own.crt),
-            factors::public_aux(peer.numbers()),
-        );
-        async move {
-            compute
-                .run(move || factors::prove::<L>(context, &crt, &aux))
-                .await?
-        }
+        let (context, crt, aux) =
+            (binding.factors(me, *party), Arc::clone(&own.crt), factors::public_aux(peer.numbers()));
+        async move { compute.run(move || factors::prove::<L>(context, &crt, &aux)).await? }
     }));
-    let (blum_proof, factors_proofs) = try_join(
-        blum::prove(compute, binding.blum(me), &own.crt),
-        factors_proofs,
-    )
-    .await?;
+    let (blum_proof, factors_proofs) =
+        try_join(blum::prove(compute, binding.blum(me), &own.crt), factors_proofs).await?;
     io.broadcast(PROOFS, &BlumMessage::new(&blum_proof)).await?;
     for ((party, _), proof) in peers.iter().zip(&factors_proofs) {
         io.send(PROOFS, *party, &FactorsMessage::new(proof)).await?;
@@ -290,103 +228,72 @@ async fn exchange_proofs<L: Level>(
     let factors_messages: Vec<(u16, FactorsMessage)> = io.collect(PROOFS, Kind::Direct).await?;
     let own_aux = Arc::new(factors::public_aux(own.numbers()));
     let received = peers.iter().zip(blum_messages).zip(factors_messages);
-    try_join_all(received.map(
-        |(((party, peer), (_, blum_message)), (_, factors_message))| {
-            let (party, own_aux, modulus) = (*party, Arc::clone(&own_aux), peer.modulus.clone());
-            async move {
-                let faulty = |why: String| MpcError::peer(party, PROOFS, why);
-                let blum_proof = blum_message
-                    .read::<L>()
-                    .map_err(|why| faulty(why.to_string()))?;
-                let factors_proof = factors_message
-                    .read::<L>()
-                    .map_err(|why| faulty(why.to_string()))?;
-                let blum_holds =
-                    blum::verify(compute, binding.blum(party), &modulus, blum_proof).await?;
-                blum_holds.map_err(|why| faulty(why.to_string()))?;
-                let context = binding.factors(party, me);
-                let factors_hold = compute
-                    .run(move || factors::verify::<L>(context, &own_aux, &modulus, &factors_proof))
-                    .await?;
-                factors_hold.map_err(|why| faulty(why.to_string()))
-            }
-        },
-    ))
+    try_join_all(received.map(|(((party, peer), (_, blum_message)), (_, factors_message))| {
+        let (party, own_aux, modulus) = (*party, Arc::clone(&own_aux), peer.modulus.clone());
+        async move {
+            let faulty = |why: String| MpcError::peer(party, PROOFS, why);
+            let blum_proof = blum_message.read::<L>().map_err(|why| faulty(why.to_string()))?;
+            let factors_proof = factors_message.read::<L>().map_err(|why| faulty(why.to_string()))?;
+            let blum_holds = blum::verify(compute, binding.blum(party), &modulus, blum_proof).await?;
+            blum_holds.map_err(|why| faulty(why.to_string()))?;
+            let context = binding.factors(party, me);
+            let factors_hold =
+                compute.run(move || factors::verify::<L>(context, &own_aux, &modulus, &factors_proof)).await?;
+            factors_hold.map_err(|why| faulty(why.to_string()))
+        }
+    }))
     .await?;
     Ok(())
 }
 
 /// What the proofs of round 5 are bound to: the run, everything broadcast before, and all parties' joint randomness.
-struct Binding {
+pub(crate) struct Binding {
     execution_id: ExecutionId,
     digest: [u8; 32],
     rho: [u8; 32],
 }
 
 impl Binding {
-    fn new(
+    pub(crate) fn new(
         execution_id: &ExecutionId,
         own: &RevealMessage,
         peers: &[(u16, RevealMessage)],
         io: &RoundIo,
     ) -> Self {
-        let rho =
-            peers
-                .iter()
-                .map(|(_, peer)| peer)
-                .fold(own.rho.into_array(), |mut joint, peer| {
-                    joint
-                        .iter_mut()
-                        .zip(peer.rho.iter())
-                        .for_each(|(byte, other)| *byte ^= other);
-                    joint
-                });
-        Self {
-            execution_id: *execution_id,
-            digest: io.broadcast_digest(execution_id),
-            rho,
-        }
+        let rho = peers.iter().map(|(_, peer)| peer).fold(own.rho.into_array(), |mut joint, peer| {
+            joint.iter_mut().zip(peer.rho.iter()).for_each(|(byte, other)| *byte ^= other);
+            joint
+        });
+        Self { execution_id: *execution_id, digest: io.broadcast_digest(execution_id), rho }
     }
 
-    fn blum(&self, prover: u16) -> [u8; 32] {
-        self.hash("casemate/aux/mod/context/v1")
-            .party(prover)
-            .finish()
+    pub(crate) fn blum(&self, prover: u16) -> [u8; 32] {
+        self.hash("casemate/aux/mod/context/v1").party(prover).finish()
     }
 
-    fn factors(&self, prover: u16, verifier: u16) -> [u8; 32] {
-        self.hash("casemate/aux/fac/context/v1")
-            .party(prover)
-            .party(verifier)
-            .finish()
+    pub(crate) fn factors(&self, prover: u16, verifier: u16) -> [u8; 32] {
+        self.hash("casemate/aux/fac/context/v1").party(prover).party(verifier).finish()
     }
 
     fn hash(&self, label: &str) -> LabelledHash {
-        LabelledHash::new(label)
-            .bytes(self.execution_id.as_bytes())
-            .bytes(&self.digest)
-            .bytes(&self.rho)
+        LabelledHash::new(label).bytes(self.execution_id.as_bytes()).bytes(&self.digest).bytes(&self.rho)
     }
 }
 
-fn commitment(
+pub(crate) fn commitment(
     execution_id: &ExecutionId,
     party: u16,
     parties: u16,
     reveal: &RevealMessage,
 ) -> Result<CommitMessage, MpcError> {
-    let encoded = codec::encode(reveal).map_err(|_| MpcError::Internal {
-        step: "encoding a message",
-    })?;
+    let encoded = codec::encode(reveal).map_err(|_| MpcError::Internal { step: "encoding a message" })?;
     let hash = LabelledHash::new("casemate/aux/commitment/v1")
         .bytes(execution_id.as_bytes())
         .party(parties)
         .party(party)
         .bytes(&encoded)
         .finish();
-    Ok(CommitMessage {
-        commitment: ByteArray::new(hash),
-    })
+    Ok(CommitMessage { commitment: ByteArray::new(hash) })
 }
 
 fn random_bytes() -> [u8; 32] {

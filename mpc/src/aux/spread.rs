@@ -6,12 +6,7 @@ use crate::compute::Compute;
 use crate::error::MpcError;
 
 /// Applies `work` to all items, in order, `piece` of them at a time on the pool.
-pub(crate) async fn spread<I, T, W>(
-    compute: &Compute,
-    items: Vec<I>,
-    piece: usize,
-    work: W,
-) -> Result<Vec<T>, MpcError>
+pub(crate) async fn spread<I, T, W>(compute: &Compute, items: Vec<I>, piece: usize, work: W) -> Result<Vec<T>, MpcError>
 where
     I: Send + 'static,
     T: Send + 'static,
@@ -38,14 +33,8 @@ mod tests {
     async fn results_come_back_in_order_whatever_the_piece() {
         let compute = Compute::start(2).expect("threads");
         for piece in [0, 1, 3, 10, 100] {
-            let doubled = spread(&compute, (0..10).collect(), piece, |item: u32| item * 2)
-                .await
-                .expect("runs");
-            assert_eq!(
-                doubled,
-                (0..10).map(|item| item * 2).collect::<Vec<_>>(),
-                "piece {piece}"
-            );
+            let doubled = spread(&compute, (0..10).collect(), piece, |item: u32| item * 2).await.expect("runs");
+            assert_eq!(doubled, (0..10).map(|item| item * 2).collect::<Vec<_>>(), "piece {piece}");
         }
     }
 }

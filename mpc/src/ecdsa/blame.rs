@@ -17,63 +17,23 @@ type Named = (&'static str, u16, &'static str);
 type Nameless = (&'static str, u16, &'static str);
 
 const KEYGEN_NAMED: &[Named] = &[
-    (
-        "InvalidDecommitment([AbortBlame { faulty_party: ",
-        3,
-        "what it revealed is not what it had committed to",
-    ),
-    (
-        "InvalidDataSize { parties: [",
-        3,
-        "the commitment to its polynomial has the wrong degree",
-    ),
-    (
-        "FeldmanVerificationFailed { parties: [",
-        3,
-        "the share that it dealt does not fit its commitment",
-    ),
-    (
-        "MissingChainCode([AbortBlame { faulty_party: ",
-        3,
-        "the contribution to the chain code is missing",
-    ),
-    (
-        "InvalidSchnorrProof([AbortBlame { faulty_party: ",
-        4,
-        "its proof of knowledge of its share does not verify",
-    ),
+    ("InvalidDecommitment([AbortBlame { faulty_party: ", 3, "what it revealed is not what it had committed to"),
+    ("InvalidDataSize { parties: [", 3, "the commitment to its polynomial has the wrong degree"),
+    ("FeldmanVerificationFailed { parties: [", 3, "the share that it dealt does not fit its commitment"),
+    ("MissingChainCode([AbortBlame { faulty_party: ", 3, "the contribution to the chain code is missing"),
+    ("InvalidSchnorrProof([AbortBlame { faulty_party: ", 4, "its proof of knowledge of its share does not verify"),
 ];
-const KEYGEN_NAMELESS: &[Nameless] = &[(
-    "Round1NotReliable",
-    2,
-    "the parties have received different broadcasts",
-)];
+const KEYGEN_NAMELESS: &[Nameless] = &[("Round1NotReliable", 2, "the parties have received different broadcasts")];
 
 const SIGNING_NAMED: &[Named] = &[
     ("EncProofOfK([(", 1, "its range proof for K does not verify"),
-    (
-        "InvalidPsi([(",
-        3,
-        "a proof about its multiplication does not verify",
-    ),
-    (
-        "InvalidPsiPrimePrime([(",
-        4,
-        "its proof for Delta does not verify",
-    ),
+    ("InvalidPsi([(", 3, "a proof about its multiplication does not verify"),
+    ("InvalidPsiPrimePrime([(", 4, "its proof for Delta does not verify"),
 ];
 const SIGNING_NAMELESS: &[Nameless] = &[
-    (
-        "Round1aNotReliable",
-        2,
-        "the parties have received different broadcasts",
-    ),
+    ("Round1aNotReliable", 2, "the parties have received different broadcasts"),
     ("MismatchedDelta", 4, "the shares of delta do not add up"),
-    (
-        "SignatureInvalid",
-        5,
-        "the partial signatures do not add up to a valid signature",
-    ),
+    ("SignatureInvalid", 5, "the partial signatures do not add up to a valid signature"),
 ];
 
 /// Translates an error of the crate's key generation.
@@ -103,9 +63,7 @@ fn judge(error: &impl Debug, named: &[Named], nameless: &[Nameless]) -> MpcError
 
 fn number_after(text: &str, before: &str) -> Option<u16> {
     let (_, rest) = text.split_once(before)?;
-    let end = rest
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(rest.len());
+    let end = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
     rest.get(..end)?.parse().ok()
 }
 
@@ -117,26 +75,14 @@ mod tests {
 
     #[test]
     fn the_number_after_a_text_is_read() {
-        assert_eq!(
-            number_after("Aborted(InvalidPsi([(12, 3, 4, (None))]))", "InvalidPsi([("),
-            Some(12)
-        );
-        assert_eq!(
-            number_after("Aborted(InvalidPsi([(x", "InvalidPsi([("),
-            None
-        );
-        assert_eq!(
-            number_after("Aborted(MismatchedDelta)", "InvalidPsi([("),
-            None
-        );
+        assert_eq!(number_after("Aborted(InvalidPsi([(12, 3, 4, (None))]))", "InvalidPsi([("), Some(12));
+        assert_eq!(number_after("Aborted(InvalidPsi([(x", "InvalidPsi([("), None);
+        assert_eq!(number_after("Aborted(MismatchedDelta)", "InvalidPsi([("), None);
         assert_eq!(number_after("parties: [70000]", "parties: ["), None);
     }
 
     #[test]
     fn an_unknown_text_blames_nobody() {
-        assert_eq!(
-            judge(&"something new [(1, 2)]", SIGNING_NAMED, SIGNING_NAMELESS).culprit(),
-            None
-        );
+        assert_eq!(judge(&"something new [(1, 2)]", SIGNING_NAMED, SIGNING_NAMELESS).culprit(), None);
     }
 }

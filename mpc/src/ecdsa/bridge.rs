@@ -59,21 +59,12 @@ where
     M: Message,
     F: Future<Output = Result<T, E>>,
 {
-    let Seat {
-        me,
-        parties,
-        limits,
-        string_cap,
-        wiring,
-    } = seat;
+    let Seat { me, parties, limits, string_cap, wiring } = seat;
     let verdict = Verdict::default();
     let incoming = Incomings {
         channel: wiring.incoming,
         roll: RollCall::new(me, parties, M::PLAN),
-        caps: Caps {
-            body: limits.max_body,
-            string: string_cap,
-        },
+        caps: Caps { body: limits.max_body, string: string_cap },
         round_limit: limits.round,
         timer: None,
         accepted: 0,
@@ -100,10 +91,7 @@ struct Verdict(Arc<Mutex<Option<MpcError>>>);
 
 impl Verdict {
     fn set(&self, error: MpcError) -> Ended {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(error);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         Ended
     }
 
@@ -147,36 +135,18 @@ impl<M: Message> Stream for Incomings<M> {
 
 impl<M: Message> Incomings<M> {
     fn accept(&mut self, message: Inbound) -> Result<Incoming<M>, MpcError> {
-        let Inbound {
-            from,
-            broadcast,
-            body,
-        } = message;
+        let Inbound { from, broadcast, body } = message;
         self.roll.admit(from)?;
-        let message: M = codec::decode(&body, self.caps)
-            .map_err(|error| MpcError::peer(from, 0, error.to_string()))?;
+        let message: M = codec::decode(&body, self.caps).map_err(|error| MpcError::peer(from, 0, error.to_string()))?;
         let (round, kind) = message.slot();
         if broadcast != (kind == Kind::Broadcast) {
-            return Err(MpcError::peer(
-                from,
-                round,
-                format!("what must be a {kind} was sent as the other"),
-            ));
+            return Err(MpcError::peer(from, round, format!("what must be a {kind} was sent as the other")));
         }
         self.roll.mark(from, (round, kind))?;
         (self.rule)(from, &message).map_err(|what| MpcError::peer(from, round, what))?;
         self.accepted = self.accepted.saturating_add(1);
-        let msg_type = if broadcast {
-            MessageType::Broadcast
-        } else {
-            MessageType::P2P
-        };
-        Ok(Incoming {
-            id: self.accepted,
-            sender: from,
-            msg_type,
-            msg: message,
-        })
+        let msg_type = if broadcast { MessageType::Broadcast } else { MessageType::P2P };
+        Ok(Incoming { id: self.accepted, sender: from, msg_type, msg: message })
     }
 
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<MpcError> {
@@ -194,24 +164,15 @@ impl<M: Message> Incomings<M> {
 }
 
 fn outgoings<M: Message>(channel: mpsc::Sender<Outbound>, verdict: Verdict) -> Outgoings<M> {
-    Box::pin(futures::sink::unfold(
-        (channel, verdict),
-        |(channel, verdict), message: Outgoing<M>| async move {
-            let to = match message.recipient {
-                MessageDestination::AllParties => Recipient::All,
-                MessageDestination::OneParty(party) => Recipient::One(party),
-            };
-            let (round, _) = message.msg.slot();
-            let body = codec::encode(&message.msg).map_err(|_| {
-                verdict.set(MpcError::Internal {
-                    step: "encoding a message",
-                })
-            })?;
-            channel
-                .send(Outbound { to, round, body })
-                .await
-                .map_err(|_| verdict.set(MpcError::Closed))?;
-            Ok((channel, verdict))
-        },
-    ))
+    Box::pin(futures::sink::unfold((channel, verdict), |(channel, verdict), message: Outgoing<M>| async move {
+        let to = match message.recipient {
+            MessageDestination::AllParties => Recipient::All,
+            MessageDestination::OneParty(party) => Recipient::One(party),
+        };
+        let (round, _) = message.msg.slot();
+        let body =
+            codec::encode(&message.msg).map_err(|_| verdict.set(MpcError::Internal { step: "encoding a message" }))?;
+        channel.send(Outbound { to, round, body }).await.map_err(|_| verdict.set(MpcError::Closed))?;
+        Ok((channel, verdict))
+    }))
 }

@@ -44,23 +44,11 @@ impl<L: Level> Scheme for Cggmp21<L> {
     type KeyShare = KeyShare<L>;
     type Signature = Signature;
 
-    fn dkg(
-        engine: &Engine,
-        params: DkgParams,
-        limits: Limits,
-        wiring: Wiring,
-    ) -> Session<DkgShare> {
-        engine.run(limits.session, move |_| {
-            dkg::run::<L>(params, limits, wiring)
-        })
+    fn dkg(engine: &Engine, params: DkgParams, limits: Limits, wiring: Wiring) -> Session<DkgShare> {
+        engine.run(limits.session, move |_| dkg::run::<L>(params, limits, wiring))
     }
 
-    fn sign(
-        engine: &Engine,
-        params: SignParams<KeyShare<L>>,
-        limits: Limits,
-        wiring: Wiring,
-    ) -> Session<Signature> {
+    fn sign(engine: &Engine, params: SignParams<KeyShare<L>>, limits: Limits, wiring: Wiring) -> Session<Signature> {
         engine.run(limits.session, move |_| sign::run(params, limits, wiring))
     }
 }

@@ -59,17 +59,10 @@ struct StoredShare {
 
 impl DkgShare {
     /// Takes the protocol's result, after checking that it is the share that was asked for.
-    pub(super) fn from_protocol(
-        core: IncompleteKeyShare<Curve>,
-        index: u16,
-        t: u16,
-        n: u16,
-    ) -> Result<Self, MpcError> {
+    pub(super) fn from_protocol(core: IncompleteKeyShare<Curve>, index: u16, t: u16, n: u16) -> Result<Self, MpcError> {
         let share = Self { core };
         if share.index() != index || share.t() != t || share.n() != n || share.check().is_err() {
-            return Err(MpcError::Internal {
-                step: "the result of key generation",
-            });
+            return Err(MpcError::Internal { step: "the result of key generation" });
         }
         Ok(share)
     }
@@ -101,11 +94,7 @@ impl DkgShare {
 
     /// The public keys of all shares by index, compressed.
     pub fn public_shares(&self) -> Vec<[u8; 33]> {
-        self.core
-            .public_shares
-            .iter()
-            .map(|point| compressed(point))
-            .collect()
+        self.core.public_shares.iter().map(|point| compressed(point)).collect()
     }
 
     /// The share in CBOR, for sealing.
@@ -117,10 +106,7 @@ impl DkgShare {
     /// Plain secret bytes: they go into an authenticated encryption and nowhere else.
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, MpcError> {
         let core = DirtyIncompleteKeyShare::clone(&self.core);
-        stored(&StoredDkg {
-            version: VERSION,
-            core,
-        })
+        stored(&StoredDkg { version: VERSION, core })
     }
 
     /// Loads what [`to_bytes`](Self::to_bytes) has written, with all checks again: the secret share fits its public
@@ -132,13 +118,9 @@ impl DkgShare {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MpcError> {
         let StoredDkg { version, core } = load(bytes)?;
         if version != VERSION {
-            return Err(corrupt(format!(
-                "version {version} is unknown to this release"
-            )));
+            return Err(corrupt(format!("version {version} is unknown to this release")));
         }
-        let core = core
-            .validate()
-            .map_err(|error| corrupt(error.to_string()))?;
+        let core = core.validate().map_err(|error| corrupt(error.to_string()))?;
         let share = Self { core };
         share.check().map_err(corrupt)?;
         Ok(share)
@@ -146,11 +128,7 @@ impl DkgShare {
 
     /// What the crate's own validation leaves open.
     fn check(&self) -> Result<(), &'static str> {
-        let setup = self
-            .core
-            .vss_setup
-            .as_ref()
-            .ok_or("it is not a threshold share")?;
+        let setup = self.core.vss_setup.as_ref().ok_or("it is not a threshold share")?;
         let points = (1..=self.n()).map(|point| NonZero::from_scalar(Scalar::<Curve>::from(point)));
         if !setup.I.iter().map(|point| Some(*point)).eq(points) {
             return Err("the shares' evaluation points are not 1..=n");
@@ -187,10 +165,7 @@ impl<L: Level> KeyShare<L> {
         }
         let share = cggmp21::KeyShare::from_parts((dkg.core, aux.validated()?))
             .map_err(|_| MpcError::invalid("share and auxiliary info do not fit together"))?;
-        Ok(Self {
-            share,
-            aux: aux.to_bytes()?,
-        })
+        Ok(Self { share, aux: aux.to_bytes()? })
     }
 
     /// The joint public key, compressed (SEC 1, 33 bytes).
@@ -222,11 +197,7 @@ impl<L: Level> KeyShare<L> {
 
     /// How many shares sign together.
     pub fn t(&self) -> u16 {
-        self.share
-            .core
-            .vss_setup
-            .as_ref()
-            .map_or_else(|| self.n(), |setup| setup.min_signers)
+        self.share.core.vss_setup.as_ref().map_or_else(|| self.n(), |setup| setup.min_signers)
     }
 
     /// How many shares there are.
@@ -236,12 +207,7 @@ impl<L: Level> KeyShare<L> {
 
     /// The public keys of all shares by index, compressed.
     pub fn public_shares(&self) -> Vec<[u8; 33]> {
-        self.share
-            .core
-            .public_shares
-            .iter()
-            .map(|point| compressed(point))
-            .collect()
+        self.share.core.public_shares.iter().map(|point| compressed(point)).collect()
     }
 
     /// The share in CBOR, for sealing.
@@ -252,15 +218,8 @@ impl<L: Level> KeyShare<L> {
     /// # Security
     /// Plain secret bytes: they go into an authenticated encryption and nowhere else.
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, MpcError> {
-        let dkg = stored(&StoredDkg {
-            version: VERSION,
-            core: self.share.core.clone(),
-        })?;
-        stored(&StoredShare {
-            version: VERSION,
-            dkg,
-            aux: self.aux.clone(),
-        })
+        let dkg = stored(&StoredDkg { version: VERSION, core: self.share.core.clone() })?;
+        stored(&StoredShare { version: VERSION, dkg, aux: self.aux.clone() })
     }
 
     /// Loads what [`to_bytes`](Self::to_bytes) has written, with all checks of both parts again, those on the parties' public
@@ -271,9 +230,7 @@ impl<L: Level> KeyShare<L> {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MpcError> {
         let StoredShare { version, dkg, aux } = load(bytes)?;
         if version != VERSION {
-            return Err(corrupt(format!(
-                "version {version} is unknown to this release"
-            )));
+            return Err(corrupt(format!("version {version} is unknown to this release")));
         }
         let dkg = DkgShare::from_bytes(&dkg)?;
         let aux = AuxInfo::from_bytes(&aux)?;
@@ -288,62 +245,32 @@ impl<L: Level> KeyShare<L> {
 
 impl fmt::Debug for DkgShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        redacted(
-            f,
-            "DkgShare",
-            &self.public_key(),
-            self.index(),
-            self.t(),
-            self.n(),
-        )
+        redacted(f, "DkgShare", &self.public_key(), self.index(), self.t(), self.n())
     }
 }
 
 impl<L: Level> fmt::Debug for KeyShare<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        redacted(
-            f,
-            "KeyShare",
-            &self.public_key(),
-            self.index(),
-            self.t(),
-            self.n(),
-        )
+        redacted(f, "KeyShare", &self.public_key(), self.index(), self.t(), self.n())
     }
 }
 
 /// Reads a derivation path as non-hardened child indices.
 pub(super) fn child_path(path: &[u32]) -> Result<Vec<NonHardenedIndex>, MpcError> {
     if path.len() > MAX_PATH {
-        return Err(MpcError::invalid(format!(
-            "a derivation path of {} steps; at most {MAX_PATH}",
-            path.len()
-        )));
+        return Err(MpcError::invalid(format!("a derivation path of {} steps; at most {MAX_PATH}", path.len())));
     }
     path.iter()
         .map(|index| {
             NonHardenedIndex::try_from(*index).map_err(|_| {
-                MpcError::invalid(format!(
-                    "child index {index} is hardened; this key derives below 2^31 only"
-                ))
+                MpcError::invalid(format!("child index {index} is hardened; this key derives below 2^31 only"))
             })
         })
         .collect()
 }
 
-fn redacted(
-    f: &mut fmt::Formatter<'_>,
-    name: &str,
-    key: &[u8],
-    index: u16,
-    t: u16,
-    n: u16,
-) -> fmt::Result {
-    write!(
-        f,
-        "{name}({t}-of-{n}, index {index}, key {}, secret redacted)",
-        hex::encode(key)
-    )
+fn redacted(f: &mut fmt::Formatter<'_>, name: &str, key: &[u8], index: u16, t: u16, n: u16) -> fmt::Result {
+    write!(f, "{name}({t}-of-{n}, index {index}, key {}, secret redacted)", hex::encode(key))
 }
 
 fn compressed(point: &Point<Curve>) -> [u8; 33] {
@@ -353,22 +280,11 @@ fn compressed(point: &Point<Curve>) -> [u8; 33] {
 }
 
 fn stored(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, MpcError> {
-    codec::encode(value)
-        .map(Zeroizing::new)
-        .map_err(|_| MpcError::Internal {
-            step: "encoding a key share",
-        })
+    codec::encode(value).map(Zeroizing::new).map_err(|_| MpcError::Internal { step: "encoding a key share" })
 }
 
 fn load<T: Serialize + serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, MpcError> {
-    codec::decode(
-        bytes,
-        Caps {
-            body: STORED_CAP,
-            string: STORED_CAP,
-        },
-    )
-    .map_err(|error| corrupt(error.to_string()))
+    codec::decode(bytes, Caps { body: STORED_CAP, string: STORED_CAP }).map_err(|error| corrupt(error.to_string()))
 }
 
 fn corrupt(why: impl Into<std::borrow::Cow<'static, str>>) -> MpcError {
@@ -381,16 +297,11 @@ mod secret_bytes {
     use serde_bytes::ByteBuf;
     use zeroize::Zeroizing;
 
-    pub(super) fn serialize<S: Serializer>(
-        bytes: &Zeroizing<Vec<u8>>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(bytes: &Zeroizing<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Zeroizing<Vec<u8>>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Zeroizing<Vec<u8>>, D::Error> {
         Ok(Zeroizing::new(ByteBuf::deserialize(from)?.into_vec()))
     }
 }

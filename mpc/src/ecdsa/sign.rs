@@ -47,57 +47,33 @@ pub(super) async fn run<L: Level>(
     wiring: Wiring,
 ) -> Result<Signature, MpcError> {
     check_signers(&params)?;
-    let SignParams {
-        execution_id,
-        position,
-        parties_at_keygen,
-        share,
-        digest,
-        derivation_path,
-    } = params;
+    let SignParams { execution_id, position, parties_at_keygen, share, digest, derivation_path } = params;
     let public_key = match &derivation_path {
         Some(path) => share.child_public_key(path)?,
         None => share.public_key(),
     };
     let path = derivation_path.as_deref().map(child_path).transpose()?;
 
-    let signers: Vec<&PartyAux> = parties_at_keygen
-        .iter()
-        .filter_map(|index| share.inner().aux.parties.get(usize::from(*index)))
-        .collect();
-    let rules = SignRules::new::<L>(position, &signers).ok_or(MpcError::Internal {
-        step: "the signing rules",
-    })?;
+    let signers: Vec<&PartyAux> =
+        parties_at_keygen.iter().filter_map(|index| share.inner().aux.parties.get(usize::from(*index))).collect();
+    let rules = SignRules::new::<L>(position, &signers).ok_or(MpcError::Internal { step: "the signing rules" })?;
     let rule = Box::new(move |from, message: &Msg<Curve, Sha256>| rules.check(from, message));
 
-    let parties = u16::try_from(parties_at_keygen.len())
-        .map_err(|_| MpcError::invalid("too many signers"))?;
+    let parties = u16::try_from(parties_at_keygen.len()).map_err(|_| MpcError::invalid("too many signers"))?;
     let message = DataToSign::from_scalar(Scalar::from_be_bytes_mod_order(digest));
     let protocol = |party: bridge::Party<Msg<Curve, Sha256>>| async {
         let id = cggmp21::ExecutionId::new(execution_id.as_bytes());
         let mut signing = cggmp21::signing(id, position, &parties_at_keygen, share.inner());
         if let Some(path) = path {
-            signing = signing
-                .set_derivation_path(path)
-                .map_err(|_| Failure::Path)?;
+            signing = signing.set_derivation_path(path).map_err(|_| Failure::Path)?;
         }
-        signing
-            .enforce_reliable_broadcast(true)
-            .sign(&mut OsRng, party, message)
-            .await
-            .map_err(Failure::Protocol)
+        signing.enforce_reliable_broadcast(true).sign(&mut OsRng, party, message).await.map_err(Failure::Protocol)
     };
     let blame = |failure: &Failure| match failure {
         Failure::Path => MpcError::invalid("the derivation path cannot be used with this key"),
         Failure::Protocol(error) => blame::signing(error),
     };
-    let seat = Seat {
-        me: position,
-        parties,
-        limits,
-        string_cap: SignRules::string_cap::<L>(),
-        wiring,
-    };
+    let seat = Seat { me: position, parties, limits, string_cap: SignRules::string_cap::<L>(), wiring };
     let signature = bridge::run(seat, rule, protocol, blame).await?;
     let mut r = [0; 32];
     let mut s = [0; 32];
@@ -113,30 +89,16 @@ enum Failure {
 
 /// Checks that exactly `t` different shares sign, in ascending order, and that this party's is where it says.
 fn check_signers<L: Level>(params: &SignParams<KeyShare<L>>) -> Result<(), MpcError> {
-    let SignParams {
-        position,
-        parties_at_keygen,
-        share,
-        ..
-    } = params;
+    let SignParams { position, parties_at_keygen, share, .. } = params;
     let (t, n) = (share.t(), share.n());
     if parties_at_keygen.len() != usize::from(t) {
-        return Err(MpcError::invalid(format!(
-            "{} signers for a key that takes {t}",
-            parties_at_keygen.len()
-        )));
+        return Err(MpcError::invalid(format!("{} signers for a key that takes {t}", parties_at_keygen.len())));
     }
-    if !parties_at_keygen.is_sorted_by(|a, b| a < b)
-        || parties_at_keygen.iter().any(|index| *index >= n)
-    {
-        return Err(MpcError::invalid(format!(
-            "signer indices must be different, ascending and below {n}"
-        )));
+    if !parties_at_keygen.is_sorted_by(|a, b| a < b) || parties_at_keygen.iter().any(|index| *index >= n) {
+        return Err(MpcError::invalid(format!("signer indices must be different, ascending and below {n}")));
     }
     if parties_at_keygen.get(usize::from(*position)) != Some(&share.index()) {
-        return Err(MpcError::invalid(format!(
-            "this party's share is not the one at position {position}"
-        )));
+        return Err(MpcError::invalid(format!("this party's share is not the one at position {position}")));
     }
     Ok(())
 }

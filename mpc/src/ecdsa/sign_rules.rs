@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use cggmp21::generic_ec::Point;
 use cggmp21::key_share::PartyAux;
 use cggmp21::paillier_zk::{
-    group_element_vs_paillier_encryption_in_range as pi_log,
-    paillier_affine_operation_in_range as pi_aff, paillier_encryption_in_range as pi_enc,
+    group_element_vs_paillier_encryption_in_range as pi_log, paillier_affine_operation_in_range as pi_aff,
+    paillier_encryption_in_range as pi_enc,
 };
 use cggmp21::signing::msg::{Msg, MsgRound2};
 use rug::Integer;
@@ -49,42 +49,24 @@ struct Lengths {
 impl SignRules {
     /// The rules for the party at `position`, with the auxiliary info of all signers in the session's order.
     pub(super) fn new<L: Level>(position: u16, signers: &[&PartyAux]) -> Option<Self> {
-        let parties: Vec<Modulus> = signers
-            .iter()
-            .map(|aux| Modulus {
-                n: aux.N.clone(),
-                nn: Integer::from(aux.N.square_ref()),
-            })
-            .collect();
+        let parties: Vec<Modulus> =
+            signers.iter().map(|aux| Modulus { n: aux.N.clone(), nn: Integer::from(aux.N.square_ref()) }).collect();
         let own = parties.get(usize::from(position))?.clone();
         let bits = |length: usize| u32::try_from(length).ok();
         let scalar = bits(L::ELL + L::EPSILON)? + 1;
         let addend = bits(L::ELL_PRIME + L::EPSILON)? + 1;
         let pedersen = own.n.significant_bits() + scalar + 1;
-        Some(Self {
-            own,
-            parties,
-            lengths: Lengths {
-                scalar,
-                addend,
-                pedersen,
-            },
-        })
+        Some(Self { own, parties, lengths: Lengths { scalar, addend, pedersen } })
     }
 
     /// Longest string that a message of this level can hold: an integer modulo N² in hexadecimal.
     pub(super) fn string_cap<L: Level>() -> usize {
-        usize::try_from(L::MODULUS_BITS / 2)
-            .unwrap_or(usize::MAX)
-            .saturating_add(16)
+        usize::try_from(L::MODULUS_BITS / 2).unwrap_or(usize::MAX).saturating_add(16)
     }
 
     /// Checks a decoded message from the party at position `from`.
     pub(super) fn check(&self, from: u16, message: &Msg<Curve, Sha256>) -> Verdict {
-        let sender = self
-            .parties
-            .get(usize::from(from))
-            .ok_or("the sender is not a signer")?;
+        let sender = self.parties.get(usize::from(from)).ok_or("the sender is not a signer")?;
         match message {
             Msg::Round1a(message) => {
                 group("K", &message.K, &sender.nn)?;
@@ -115,12 +97,7 @@ impl SignRules {
         self.log_proof(sender, &message.psi_prime.0, &message.psi_prime.1)
     }
 
-    fn enc_proof(
-        &self,
-        sender: &Modulus,
-        commitment: &pi_enc::Commitment,
-        proof: &pi_enc::Proof,
-    ) -> Verdict {
+    fn enc_proof(&self, sender: &Modulus, commitment: &pi_enc::Commitment, proof: &pi_enc::Proof) -> Verdict {
         group("S", &commitment.s, &self.own.n)?;
         group("A", &commitment.a, &sender.nn)?;
         group("C", &commitment.c, &self.own.n)?;
@@ -129,12 +106,7 @@ impl SignRules {
         signed("z3", &proof.z3, self.lengths.pedersen)
     }
 
-    fn log_proof(
-        &self,
-        sender: &Modulus,
-        commitment: &pi_log::Commitment<Curve>,
-        proof: &pi_log::Proof,
-    ) -> Verdict {
+    fn log_proof(&self, sender: &Modulus, commitment: &pi_log::Commitment<Curve>, proof: &pi_log::Proof) -> Verdict {
         group("S", &commitment.s, &self.own.n)?;
         group("A", &commitment.a, &sender.nn)?;
         point("Y", &commitment.y)?;
@@ -144,12 +116,7 @@ impl SignRules {
         signed("z3", &proof.z3, self.lengths.pedersen)
     }
 
-    fn aff_proof(
-        &self,
-        sender: &Modulus,
-        commitment: &pi_aff::Commitment<Curve>,
-        proof: &pi_aff::Proof,
-    ) -> Verdict {
+    fn aff_proof(&self, sender: &Modulus, commitment: &pi_aff::Commitment<Curve>, proof: &pi_aff::Proof) -> Verdict {
         group("A", &commitment.a, &self.own.nn)?;
         point("Bx", &commitment.b_x)?;
         group("By", &commitment.b_y, &sender.nn)?;
@@ -177,9 +144,7 @@ fn signed(name: &str, value: &Integer, bits: u32) -> Verdict {
     if value.significant_bits() <= bits {
         return Ok(());
     }
-    Err(Cow::from(format!(
-        "{name} is longer than an honest prover can make it"
-    )))
+    Err(Cow::from(format!("{name} is longer than an honest prover can make it")))
 }
 
 fn point(name: &str, value: &Point<Curve>) -> Verdict {

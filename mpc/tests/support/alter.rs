@@ -26,13 +26,8 @@ pub enum Alteration {
 }
 
 /// The alterations that need nothing else than the message itself.
-pub const ALONE: [Alteration; 5] = [
-    Alteration::FlipLow,
-    Alteration::FlipHigh,
-    Alteration::Negate,
-    Alteration::Zero,
-    Alteration::Reencode,
-];
+pub const ALONE: [Alteration; 5] =
+    [Alteration::FlipLow, Alteration::FlipHigh, Alteration::Negate, Alteration::Zero, Alteration::Reencode];
 
 /// Reads a body.
 pub fn parse(body: &[u8]) -> Value {
@@ -78,12 +73,7 @@ pub fn name(value: &Value, path: &[usize]) -> String {
 }
 
 /// Alters the leaf at `path` of `body`. `None` where the alteration does not apply to such a leaf, or changes nothing.
-pub fn alter(
-    body: &[u8],
-    path: &[usize],
-    alteration: &Alteration,
-    other: Option<&[u8]>,
-) -> Option<Vec<u8>> {
+pub fn alter(body: &[u8], path: &[usize], alteration: &Alteration, other: Option<&[u8]>) -> Option<Vec<u8>> {
     let mut message = parse(body);
     let replacement = match (alteration, other) {
         (Alteration::Replace, Some(other)) => Some(at(&mut parse(other), path)?.clone()),
@@ -147,20 +137,12 @@ fn altered_integer(number: &Integer, alteration: &Alteration) -> Option<Value> {
         Alteration::Reencode => {
             return Some(encoded(
                 16,
-                format!(
-                    "{}0{:x}",
-                    if *number < 0 { "-" } else { "" },
-                    Integer::from(number.abs_ref())
-                ),
+                format!("{}0{:x}", if *number < 0 { "-" } else { "" }, Integer::from(number.abs_ref())),
             ));
         }
         Alteration::Replace => return None,
     };
-    let radix = if changed.significant_bits() <= 32 {
-        10
-    } else {
-        16
-    };
+    let radix = if changed.significant_bits() <= 32 { 10 } else { 16 };
     Some(encoded(radix, changed.to_string_radix(radix)))
 }
 
@@ -187,15 +169,12 @@ fn negated(bytes: &[u8]) -> Option<Vec<u8>> {
     use k256::elliptic_curve::sec1::{FromEncodedPoint, ToEncodedPoint};
     match bytes.len() {
         32 => {
-            let scalar = Option::<k256::Scalar>::from(k256::Scalar::from_repr(
-                *k256::FieldBytes::from_slice(bytes),
-            ))?;
+            let scalar = Option::<k256::Scalar>::from(k256::Scalar::from_repr(*k256::FieldBytes::from_slice(bytes)))?;
             (scalar != k256::Scalar::ZERO).then(|| (-scalar).to_bytes().to_vec())
         }
         65 => {
             let point = k256::EncodedPoint::from_bytes(bytes).ok()?;
-            let point =
-                Option::<k256::AffinePoint>::from(k256::AffinePoint::from_encoded_point(&point))?;
+            let point = Option::<k256::AffinePoint>::from(k256::AffinePoint::from_encoded_point(&point))?;
             Some((-point).to_encoded_point(false).as_bytes().to_vec())
         }
         _ => None,
@@ -230,8 +209,5 @@ fn integer(value: &Value) -> Option<Integer> {
 }
 
 fn encoded(radix: i32, digits: String) -> Value {
-    Value::Map(vec![
-        (Value::from("radix"), Value::from(radix)),
-        (Value::from("value"), Value::from(digits)),
-    ])
+    Value::Map(vec![(Value::from("radix"), Value::from(radix)), (Value::from("value"), Value::from(digits))])
 }

@@ -6,8 +6,7 @@ use casemate_mpc::aux::AuxInfo;
 use casemate_mpc::levels::{Level, ReducedLevel, SecurityLevel128};
 use casemate_mpc::primes::PrimePair;
 use casemate_mpc::{
-    Cggmp21, DkgParams, DkgShare, Engine, KeyShare, Limits, Scheme, Session, SignParams, Signature,
-    Wiring,
+    Cggmp21, DkgParams, DkgShare, Engine, KeyShare, Limits, Scheme, Session, SignParams, Signature, Wiring,
 };
 use cggmp21::key_share::AuxInfo as DealtAux;
 use cggmp21::rug::Integer;
@@ -40,10 +39,7 @@ pub fn prime_pairs() -> Vec<PrimePair> {
         bytes.extend(q.to_digits::<u8>(Order::Msf));
         PrimePair::from_bytes(&bytes).expect("safe primes")
     };
-    numbers(include_str!("../data/safe-primes-1536.json"))
-        .into_iter()
-        .map(stored)
-        .collect()
+    numbers(include_str!("../data/safe-primes-1536.json")).into_iter().map(stored).collect()
 }
 
 /// Deals auxiliary info from prepared safe primes.
@@ -60,10 +56,7 @@ fn numbers(primes: &str) -> Vec<(Integer, Integer)> {
     }
     let pairs: Vec<Pair> = serde_json::from_str(primes).expect("test data");
     let number = |digits: &str| Integer::from_str_radix(digits, 16).expect("test data");
-    pairs
-        .iter()
-        .map(|pair| (number(&pair.p), number(&pair.q)))
-        .collect()
+    pairs.iter().map(|pair| (number(&pair.p), number(&pair.q))).collect()
 }
 
 /// Passes dealt numbers through the stored form, as the engine takes them.
@@ -76,7 +69,8 @@ fn load<L: Level>(dealt: &[DealtAux<L>]) -> Vec<AuxInfo<L>> {
                 .parties
                 .iter()
                 .map(|party| {
-                    cbor!({ "modulus" => bytes(&party.N), "s" => bytes(&party.s), "t" => bytes(&party.t) }).expect("CBOR")
+                    cbor!({ "modulus" => bytes(&party.N), "s" => bytes(&party.s), "t" => bytes(&party.t) })
+                        .expect("CBOR")
                 })
                 .collect();
             let stored = cbor!({
@@ -100,34 +94,14 @@ pub fn start_dkg(engine: &Engine, params: DkgParams, wiring: Wiring) -> Session<
 }
 
 /// Runs key generation among `n` parties.
-pub async fn dkg(
-    engine: &Engine,
-    t: u16,
-    n: u16,
-    middle: impl FnMut(Copy) -> Vec<Copy>,
-) -> Run<DkgShare> {
+pub async fn dkg(engine: &Engine, t: u16, n: u16, middle: impl FnMut(Copy) -> Vec<Copy>) -> Run<DkgShare> {
     let execution_id = execution_id();
-    let start = |position, wiring| {
-        start_dkg(
-            engine,
-            DkgParams {
-                execution_id,
-                position,
-                t,
-                n,
-            },
-            wiring,
-        )
-    };
+    let start = |position, wiring| start_dkg(engine, DkgParams { execution_id, position, t, n }, wiring);
     network::run(n, start, middle).await
 }
 
 /// Makes a key among parties that hold `aux`.
-pub async fn make_key<L: Level>(
-    engine: &Engine,
-    t: u16,
-    aux: &[AuxInfo<L>],
-) -> Vec<Arc<KeyShare<L>>> {
+pub async fn make_key<L: Level>(engine: &Engine, t: u16, aux: &[AuxInfo<L>]) -> Vec<Arc<KeyShare<L>>> {
     let n = u16::try_from(aux.len()).expect("few parties");
     let shares = dkg(engine, t, n, network::pass).await.all();
     shares
@@ -164,12 +138,7 @@ pub async fn sign<L: Level>(
     let execution_id = execution_id();
     let t = u16::try_from(signers.len()).expect("few signers");
     let start = |position, wiring| {
-        Cggmp21::<L>::sign(
-            engine,
-            sign_params(shares, signers, position, execution_id),
-            Limits::sign(t),
-            wiring,
-        )
+        Cggmp21::<L>::sign(engine, sign_params(shares, signers, position, execution_id), Limits::sign(t), wiring)
     };
     network::run(t, start, middle).await
 }

@@ -36,10 +36,7 @@ pub struct Run<T> {
 impl<T> Run<T> {
     /// The results, if every party has one.
     pub fn all(self) -> Vec<T> {
-        self.outcomes
-            .into_iter()
-            .map(|outcome| outcome.unwrap_or_else(|error| panic!("{error}")))
-            .collect()
+        self.outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|error| panic!("{error}"))).collect()
     }
 }
 
@@ -74,8 +71,7 @@ pub async fn run<T>(
     let mut delivered = Vec::new();
     let mut closing: Option<tokio::time::Instant> = None;
     loop {
-        let deadline =
-            closing.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
+        let deadline = closing.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
         tokio::select! {
             Some((party, outcome)) = sessions.next() => {
                 if outcome.is_err() && closing.is_none() {
@@ -102,14 +98,8 @@ pub async fn run<T>(
             break;
         }
     }
-    let outcomes = outcomes
-        .into_iter()
-        .map(|outcome| outcome.expect("every session has ended"))
-        .collect();
-    Run {
-        outcomes,
-        delivered,
-    }
+    let outcomes = outcomes.into_iter().map(|outcome| outcome.expect("every session has ended")).collect();
+    Run { outcomes, delivered }
 }
 
 /// The man in the middle who only passes on.

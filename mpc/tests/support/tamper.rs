@@ -58,24 +58,17 @@ pub struct Recordings {
 impl Recordings {
     /// The messages that `sender` sends to `victim`, one of each kind.
     fn sent(&self, sender: u16, victim: u16) -> impl Iterator<Item = &Copy> {
-        self.sample
-            .iter()
-            .filter(move |copy| copy.from == sender && copy.to == victim)
+        self.sample.iter().filter(move |copy| copy.from == sender && copy.to == victim)
     }
 
     /// All kinds of messages that there are: round, and whether broadcast.
     pub fn kinds(&self) -> BTreeSet<(u16, bool)> {
-        self.sample
-            .iter()
-            .map(|copy| (copy.round, copy.broadcast))
-            .collect()
+        self.sample.iter().map(|copy| (copy.round, copy.broadcast)).collect()
     }
 
     /// The message of an earlier session that fills the same place.
     fn replayed(&self, like: &Copy) -> Option<&Copy> {
-        self.earlier
-            .iter()
-            .find(|copy| copy.to == like.to && copy.is(like.from, like.round, like.broadcast))
+        self.earlier.iter().find(|copy| copy.to == like.to && copy.is(like.from, like.round, like.broadcast))
     }
 
     /// Every attack of `sender` on `victim`, and for broadcasts on all, with the alterations in `alone`, the shifts, and,
@@ -150,13 +143,7 @@ pub struct Middle<'a> {
 
 impl<'a> Middle<'a> {
     pub fn new(attack: &'a Attack, recordings: &'a Recordings) -> Self {
-        Self {
-            attack,
-            recordings,
-            held: Vec::new(),
-            partner: None,
-            applied: false,
-        }
+        Self { attack, recordings, held: Vec::new(), partner: None, applied: false }
     }
 
     /// What to deliver instead of `copy`.
@@ -174,32 +161,18 @@ impl<'a> Middle<'a> {
         if partner && self.partner.is_none() {
             self.partner = Some(copy.clone());
             let held = std::mem::take(&mut self.held);
-            return std::iter::once(copy)
-                .chain(held.into_iter().map(|copy| self.altered(copy)))
-                .collect();
+            return std::iter::once(copy).chain(held.into_iter().map(|copy| self.altered(copy))).collect();
         }
         vec![copy]
     }
 
     fn is_target(&self, copy: &Copy) -> bool {
-        let Attack {
-            sender,
-            round,
-            broadcast,
-            victims,
-            ..
-        } = self.attack;
-        copy.is(*sender, *round, *broadcast)
-            && (*victims == Victims::All || *victims == Victims::One(copy.to))
+        let Attack { sender, round, broadcast, victims, .. } = self.attack;
+        copy.is(*sender, *round, *broadcast) && (*victims == Victims::All || *victims == Victims::One(copy.to))
     }
 
     fn is_partner(&self, copy: &Copy) -> bool {
-        let Attack {
-            sender,
-            round,
-            broadcast,
-            ..
-        } = self.attack;
+        let Attack { sender, round, broadcast, .. } = self.attack;
         copy.from != *sender && copy.round == *round && copy.broadcast == *broadcast
     }
 
@@ -210,12 +183,7 @@ impl<'a> Middle<'a> {
             Source::OtherSession => self.recordings.replayed(&copy),
         };
         let other = other.map(|copy| copy.body.as_slice());
-        if let Some(body) = alter(
-            &copy.body,
-            &self.attack.path,
-            &self.attack.alteration,
-            other,
-        ) {
+        if let Some(body) = alter(&copy.body, &self.attack.path, &self.attack.alteration, other) {
             copy.body = body;
             self.applied = true;
         }
@@ -269,9 +237,7 @@ pub fn judge<T>(attack: &Attack, run: &Run<T>, last_round: u16) -> Result<(), St
         let victim = attack.victims == Victims::All || attack.victims == Victims::One(party);
         match outcome {
             Ok(_) if victim => {
-                return Err(format!(
-                    "party {party} got the altered message and a result"
-                ));
+                return Err(format!("party {party} got the altered message and a result"));
             }
             Ok(_) if attack.round < last_round => {
                 return Err(format!("party {party} has a result"));
@@ -287,9 +253,5 @@ pub fn judge<T>(attack: &Attack, run: &Run<T>, last_round: u16) -> Result<(), St
             Err(error) => return Err(format!("party {party} ended with {error:?}")),
         }
     }
-    if detected {
-        Ok(())
-    } else {
-        Err("nobody honest has noticed".into())
-    }
+    if detected { Ok(()) } else { Err("nobody honest has noticed".into()) }
 }

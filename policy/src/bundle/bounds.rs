@@ -16,9 +16,7 @@ const MAX_DEPTH: usize = 400;
 
 /// Checks one file.
 pub(super) fn check(path: &str, text: &str) -> Result<(), BundleError> {
-    Scan::new(text)
-        .run()
-        .map_err(|(line, why)| BundleError::file(path, format!("line {line}: {why}")))
+    Scan::new(text).run().map_err(|(line, why)| BundleError::file(path, format!("line {line}: {why}")))
 }
 
 struct Scan<'a> {
@@ -34,12 +32,7 @@ type Refusal = (usize, String);
 
 impl<'a> Scan<'a> {
     fn new(text: &'a str) -> Self {
-        Self {
-            rest: text.chars().peekable(),
-            line: 1,
-            levels: vec![0],
-            annotation: None,
-        }
+        Self { rest: text.chars().peekable(), line: 1, levels: vec![0], annotation: None }
     }
 
     fn run(mut self) -> Result<(), Refusal> {
@@ -70,10 +63,7 @@ impl<'a> Scan<'a> {
             self.line += 1;
         }
         if hides_text(character) {
-            let why = format!(
-                "the character U+{:04X} hides or reorders text; remove it",
-                u32::from(character)
-            );
+            let why = format!("the character U+{:04X} hides or reorders text; remove it", u32::from(character));
             return Err((self.line, why));
         }
         Ok(Some(character))
@@ -94,8 +84,7 @@ impl<'a> Scan<'a> {
                 '"' => break,
                 '\\' => {
                     let escaped = self.next()?;
-                    if escaped.is_some_and(|e| matches!(e, 'u' | 'x')) && self.annotation.is_none()
-                    {
+                    if escaped.is_some_and(|e| matches!(e, 'u' | 'x')) && self.annotation.is_none() {
                         let why = "escaped characters in strings are refused; write them out";
                         return Err((self.line, why.into()));
                     }
@@ -123,10 +112,7 @@ impl<'a> Scan<'a> {
 
     fn word(&mut self, first: char) -> Result<(), Refusal> {
         let mut word = String::from(first);
-        while let Some(next) = self
-            .rest
-            .next_if(|c| c.is_ascii_alphanumeric() || *c == '_')
-        {
+        while let Some(next) = self.rest.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
             word.push(next);
         }
         match word.as_str() {
@@ -149,8 +135,7 @@ impl<'a> Scan<'a> {
 
     fn open(&mut self) -> Result<(), Refusal> {
         if self.levels.len() > MAX_BRACKETS {
-            let why =
-                format!("more than {MAX_BRACKETS} brackets are open at once; simplify the policy");
+            let why = format!("more than {MAX_BRACKETS} brackets are open at once; simplify the policy");
             return Err((self.line, why));
         }
         // Indexing and calls chain as members do: `a["b"]["c"]`.

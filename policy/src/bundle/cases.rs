@@ -43,17 +43,15 @@ pub(super) fn run(files: &Files, rules: &Rules, not_before: Timestamp) -> Result
         .collect();
     let mut allowed = false;
     for (path, bytes) in files.tests() {
-        let cases: Vec<Case> = serde_json::from_slice(bytes)
-            .map_err(|error| BundleError::file(path, error.to_string()))?;
+        let cases: Vec<Case> =
+            serde_json::from_slice(bytes).map_err(|error| BundleError::file(path, error.to_string()))?;
         for case in cases {
             let name = case.name.clone();
-            let expect = case
-                .check(rules, not_before)
-                .map_err(|why| BundleError::Case {
-                    path: path.to_owned(),
-                    case: name,
-                    why,
-                })?;
+            let expect = case.check(rules, not_before).map_err(|why| BundleError::Case {
+                path: path.to_owned(),
+                case: name,
+                why,
+            })?;
             match expect.verdict {
                 Effect::Allow => allowed = true,
                 Effect::Deny => untested.retain(|id| !expect.policies.contains(id)),
@@ -61,15 +59,11 @@ pub(super) fn run(files: &Files, rules: &Rules, not_before: Timestamp) -> Result
         }
     }
     if !allowed {
-        return Err(BundleError::Untested(
-            "no test expects a request to be allowed".into(),
-        ));
+        return Err(BundleError::Untested("no test expects a request to be allowed".into()));
     }
     match untested.first() {
         None => Ok(()),
-        Some(id) => Err(BundleError::Untested(format!(
-            "no test expects a refusal by `{id}`"
-        ))),
+        Some(id) => Err(BundleError::Untested(format!("no test expects a refusal by `{id}`"))),
     }
 }
 
@@ -205,10 +199,7 @@ impl CaseRequest {
             time: context.time.unwrap_or(not_before),
             session: &SessionFacts {
                 participants: context.session.participants,
-                threshold_t: context
-                    .session
-                    .threshold_t
-                    .unwrap_or_else(|| threshold(&resource)),
+                threshold_t: context.session.threshold_t.unwrap_or_else(|| threshold(&resource)),
                 devices: context.session.devices,
             },
             derivation_path: context.derivation_path.as_deref(),
@@ -237,10 +228,7 @@ fn subject(
         (None, Some(effects)) => Ok(Subject::Effects(effects)),
         (Some(_), Some(_)) => Err("give an intent or effects, not both".into()),
         (Some(intent), None) => match decode_payload(intent) {
-            Ok(understood) => Ok(Subject::Effects(Tx::all_of(
-                &understood,
-                &rules.tables.assets,
-            ))),
+            Ok(understood) => Ok(Subject::Effects(Tx::all_of(&understood, &rules.tables.assets))),
             Err(IntentError::Raw) => Ok(Subject::Blind),
             Err(error) => Err(error.to_string()),
         },

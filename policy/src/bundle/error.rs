@@ -56,9 +56,6 @@ pub enum BundleError {
 
 impl BundleError {
     pub(crate) fn file(path: &str, why: impl Into<String>) -> Self {
-        Self::File {
-            path: path.to_owned(),
-            why: why.into(),
-        }
+        Self::File { path: path.to_owned(), why: why.into() }
     }
 }

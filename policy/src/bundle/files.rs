@@ -30,27 +30,17 @@ impl Files {
     /// Reads every file of the folder. Links, other folders and files that have no place in a bundle are refused; the
     /// manifest's signatures are left alone.
     pub(super) fn read(dir: &Path) -> Result<Self, BundleError> {
-        let mut found = Self {
-            manifest: None,
-            listed: BTreeMap::new(),
-        };
+        let mut found = Self { manifest: None, listed: BTreeMap::new() };
         found.read_folder(dir, "")?;
         Ok(found)
     }
 
     fn read_folder(&mut self, dir: &Path, prefix: &str) -> Result<(), BundleError> {
-        let failed = |source| BundleError::Io {
-            doing: "list",
-            path: dir.to_owned(),
-            source,
-        };
+        let failed = |source| BundleError::Io { doing: "list", path: dir.to_owned(), source };
         for entry in fs::read_dir(dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Ok(name) = entry.file_name().into_string() else {
-                return Err(BundleError::file(
-                    &entry.file_name().to_string_lossy(),
-                    "the name is not UTF-8",
-                ));
+                return Err(BundleError::file(&entry.file_name().to_string_lossy(), "the name is not UTF-8"));
             };
             let path = format!("{prefix}{name}");
             let kind = entry.file_type().map_err(failed)?;
@@ -75,21 +65,14 @@ impl Files {
                 "it does not belong in a bundle: only *.cedar, entities.json, tests/*.json and manifest.toml do",
             ));
         }
-        let limit = if path == ENTITIES {
-            MAX_ENTITIES
-        } else {
-            MAX_FILE
-        };
+        let limit = if path == ENTITIES { MAX_ENTITIES } else { MAX_FILE };
         let bytes = read_bounded(on_disk, limit).map_err(|source| BundleError::Io {
             doing: "read",
             path: on_disk.to_owned(),
             source,
         })?;
         let Some(bytes) = bytes else {
-            return Err(BundleError::file(
-                &path,
-                format!("it is larger than {limit} bytes; split it"),
-            ));
+            return Err(BundleError::file(&path, format!("it is larger than {limit} bytes; split it")));
         };
         if path == MANIFEST {
             self.manifest = Some(bytes);
@@ -97,9 +80,7 @@ impl Files {
         }
         self.listed.insert(path, bytes);
         if self.listed.len() > MAX_FILES {
-            return Err(BundleError::Manifest(format!(
-                "the bundle has more than {MAX_FILES} files"
-            )));
+            return Err(BundleError::Manifest(format!("the bundle has more than {MAX_FILES} files")));
         }
         Ok(())
     }
@@ -133,10 +114,7 @@ impl Files {
 
     /// The files of test cases: path and bytes.
     pub(super) fn tests(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.listed
-            .iter()
-            .filter(|(path, _)| is_test(path))
-            .map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
+        self.listed.iter().filter(|(path, _)| is_test(path)).map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
     }
 }
 
@@ -149,20 +127,16 @@ fn is_policy(path: &str) -> bool {
 }
 
 fn is_test(path: &str) -> bool {
-    path.strip_prefix("tests/")
-        .is_some_and(|name| has_extension(name, "json"))
+    path.strip_prefix("tests/").is_some_and(|name| has_extension(name, "json"))
 }
 
 fn has_extension(name: &str, extension: &str) -> bool {
-    name.rsplit_once('.')
-        .is_some_and(|(stem, last)| !stem.is_empty() && last == extension)
+    name.rsplit_once('.').is_some_and(|(stem, last)| !stem.is_empty() && last == extension)
 }
 
 /// The file's bytes, or nothing if there are more than `limit`.
 fn read_bounded(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    let read = fs::File::open(path)?
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)?;
+    let read = fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok((u64::try_from(read).is_ok_and(|read| read <= limit)).then_some(bytes))
 }

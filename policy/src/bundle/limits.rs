@@ -20,12 +20,7 @@ const COMPARISONS: [(&str, &str); 11] = [
 /// Every comparison of an attribute with a literal in a policy's `when` and `unless` clauses (Cedar's JSON form), sorted.
 pub(super) fn of(policy: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    for condition in policy
-        .get("conditions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
+    for condition in policy.get("conditions").and_then(Value::as_array).into_iter().flatten() {
         if let Some(body) = condition.get("body") {
             collect(body, &mut found);
         }
@@ -47,19 +42,13 @@ fn collect(expression: &Value, found: &mut Vec<String>) {
 }
 
 fn comparison(fields: &serde_json::Map<String, Value>) -> Option<String> {
-    let (_, sign, operands) = COMPARISONS
-        .iter()
-        .find_map(|(name, sign)| fields.get(*name).map(|operands| (name, sign, operands)))?;
+    let (_, sign, operands) =
+        COMPARISONS.iter().find_map(|(name, sign)| fields.get(*name).map(|operands| (name, sign, operands)))?;
     let (left, right) = match operands {
         Value::Array(pair) => (pair.first()?, pair.get(1)?),
         _ => (operands.get("left")?, operands.get("right")?),
     };
-    match (
-        attribute(left),
-        literal(left),
-        attribute(right),
-        literal(right),
-    ) {
+    match (attribute(left), literal(left), attribute(right), literal(right)) {
         (Some(attribute), _, _, Some(literal)) => Some(format!("{attribute} {sign} {literal}")),
         (_, Some(literal), Some(attribute), _) => Some(format!("{literal} {sign} {attribute}")),
         _ => None,
@@ -86,11 +75,7 @@ fn literal(expression: &Value) -> Option<String> {
     }
     let value = expression.get("Value")?;
     match value.get("__entity") {
-        Some(entity) => Some(format!(
-            "{}::{}",
-            entity.get("type")?.as_str()?,
-            entity.get("id")?
-        )),
+        Some(entity) => Some(format!("{}::{}", entity.get("type")?.as_str()?, entity.get("id")?)),
         None => (!value.is_object()).then(|| value.to_string()),
     }
 }

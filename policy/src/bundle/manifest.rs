@@ -47,10 +47,7 @@ impl TryFrom<String> for Previous {
 
 impl From<Previous> for String {
     fn from(previous: Previous) -> Self {
-        previous
-            .0
-            .map(|digest| digest.to_string())
-            .unwrap_or_default()
+        previous.0.map(|digest| digest.to_string()).unwrap_or_default()
     }
 }
 
@@ -58,9 +55,7 @@ impl Manifest {
     /// The folder's manifest and its digest, checked against the files beside it.
     pub(super) fn of(files: &Files) -> Result<(Self, Digest32), BundleError> {
         let Some(bytes) = files.manifest() else {
-            return Err(BundleError::Manifest(
-                "it is missing; `casemate policy seal` writes it".into(),
-            ));
+            return Err(BundleError::Manifest("it is missing; `casemate policy seal` writes it".into()));
         };
         let manifest = Self::parse(bytes)?;
         manifest.check(files)?;
@@ -68,8 +63,8 @@ impl Manifest {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
-        let manifest: Self = toml::from_slice(bytes)
-            .map_err(|error| BundleError::Manifest(error.to_string().trim_end().to_owned()))?;
+        let manifest: Self =
+            toml::from_slice(bytes).map_err(|error| BundleError::Manifest(error.to_string().trim_end().to_owned()))?;
         if manifest.schema != SCHEMA_VERSION {
             return Err(BundleError::Manifest(format!(
                 "schema {} is not known to this release, which has schema {SCHEMA_VERSION}",
@@ -82,10 +77,7 @@ impl Manifest {
     fn check(&self, files: &Files) -> Result<(), BundleError> {
         for (path, expected) in &self.files {
             let Some(bytes) = files.listed().get(path) else {
-                return Err(BundleError::file(
-                    path,
-                    "the manifest lists it, but it is not in the bundle's folder",
-                ));
+                return Err(BundleError::file(path, "the manifest lists it, but it is not in the bundle's folder"));
             };
             let actual = sha256(bytes);
             if actual != *expected {
@@ -95,16 +87,11 @@ impl Manifest {
                 ));
             }
         }
-        match files
-            .listed()
-            .keys()
-            .find(|path| !self.files.contains_key(*path))
-        {
+        match files.listed().keys().find(|path| !self.files.contains_key(*path)) {
             None => Ok(()),
-            Some(path) => Err(BundleError::file(
-                path,
-                "the manifest does not list it; remove it, or run `casemate policy seal`",
-            )),
+            Some(path) => {
+                Err(BundleError::file(path, "the manifest does not list it; remove it, or run `casemate policy seal`"))
+            }
         }
     }
 
@@ -114,10 +101,7 @@ impl Manifest {
             return Ok(TimeZone::UTC);
         }
         TimeZone::get(&self.time_zone).map_err(|error| {
-            BundleError::Manifest(format!(
-                "time_zone `{}` is not an IANA zone of this host: {error}",
-                self.time_zone
-            ))
+            BundleError::Manifest(format!("time_zone `{}` is not an IANA zone of this host: {error}", self.time_zone))
         })
     }
 }
@@ -133,11 +117,8 @@ impl Manifest {
 /// understood, or if the new one cannot be written. The contents of the other files are not judged: load the bundle.
 pub fn seal(dir: &Path, now: Timestamp) -> Result<Digest32, BundleError> {
     let files = Files::read(dir)?;
-    let hashes: BTreeMap<String, Digest32> = files
-        .listed()
-        .iter()
-        .map(|(path, bytes)| (path.clone(), sha256(bytes)))
-        .collect();
+    let hashes: BTreeMap<String, Digest32> =
+        files.listed().iter().map(|(path, bytes)| (path.clone(), sha256(bytes))).collect();
     let manifest = match files.manifest() {
         None => Manifest {
             version: 1,
@@ -161,14 +142,9 @@ pub fn seal(dir: &Path, now: Timestamp) -> Result<Digest32, BundleError> {
             }
         }
     };
-    let text =
-        toml::to_string(&manifest).map_err(|error| BundleError::Manifest(error.to_string()))?;
+    let text = toml::to_string(&manifest).map_err(|error| BundleError::Manifest(error.to_string()))?;
     let path = dir.join(MANIFEST);
-    fs::write(&path, &text).map_err(|source| BundleError::Io {
-        doing: "write",
-        path,
-        source,
-    })?;
+    fs::write(&path, &text).map_err(|source| BundleError::Io { doing: "write", path, source })?;
     Ok(sha256(text.as_bytes()))
 }
 

@@ -75,8 +75,8 @@ impl Tables {
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(BundleError::file(ENTITIES, "it must be one JSON object"));
         }
-        let file: File = serde_json::from_slice(bytes)
-            .map_err(|error| BundleError::file(ENTITIES, error.to_string()))?;
+        let file: File =
+            serde_json::from_slice(bytes).map_err(|error| BundleError::file(ENTITIES, error.to_string()))?;
         Self::build(file).map_err(|why| BundleError::file(ENTITIES, why))
     }
 
@@ -86,16 +86,10 @@ impl Tables {
         for row in file.assets {
             let (key, asset) = row.check()?;
             if !symbols.insert((key.0, asset.symbol.clone())) {
-                return Err(format!(
-                    "asset `{}` stands twice on chain {}",
-                    asset.symbol, key.0
-                ));
+                return Err(format!("asset `{}` stands twice on chain {}", asset.symbol, key.0));
             }
             if let Some(other) = tables.assets.0.insert(key, asset) {
-                return Err(format!(
-                    "the contract of asset `{}` stands twice",
-                    other.symbol
-                ));
+                return Err(format!("the contract of asset `{}` stands twice", other.symbol));
             }
         }
         for row in file.address_books {
@@ -105,26 +99,15 @@ impl Tables {
             }
             for entry in row.addresses {
                 let id = canonical_address(&entry.address)?;
-                if !tables
-                    .addresses
-                    .entry(id)
-                    .or_default()
-                    .insert(row.name.clone())
-                {
-                    return Err(format!(
-                        "{} stands twice in address book `{}`",
-                        entry.address, row.name
-                    ));
+                if !tables.addresses.entry(id).or_default().insert(row.name.clone()) {
+                    return Err(format!("{} stands twice in address book `{}`", entry.address, row.name));
                 }
             }
         }
         for row in file.key_groups {
             check_name("key group", &row.name)?;
             let public_keys = row.public_keys.iter().map(ToString::to_string).collect();
-            let group = Group {
-                labels: row.labels,
-                public_keys,
-            };
+            let group = Group { labels: row.labels, public_keys };
             if tables.groups.insert(row.name.clone(), group).is_some() {
                 return Err(format!("key group `{}` stands twice", row.name));
             }
@@ -135,9 +118,7 @@ impl Tables {
     /// The entity of an address, in the books that it stands in.
     pub(crate) fn address_entity(&self, id: &str) -> Result<Entity, String> {
         let books = self.addresses.get(id).into_iter().flatten();
-        let parents = books
-            .map(|book| uid("AddressBook", book))
-            .collect::<Result<_, _>>()?;
+        let parents = books.map(|book| uid("AddressBook", book)).collect::<Result<_, _>>()?;
         Ok(Entity::new_no_attrs(uid("Address", id)?, parents))
     }
 
@@ -163,10 +144,7 @@ impl Tables {
             "Mpc::Address" => self.addresses.contains_key(id),
             "Mpc::AddressBook" => self.books.contains(id),
             "Mpc::KeyGroup" => self.groups.contains_key(id),
-            "Mpc::Key" => self
-                .groups
-                .values()
-                .any(|group| group.public_keys.contains(id)),
+            "Mpc::Key" => self.groups.values().any(|group| group.public_keys.contains(id)),
             "Mpc::KeySlot" => id == "new",
             "Mpc::Appliance" => id == "self",
             _ => false,
@@ -199,20 +177,14 @@ impl AssetRow {
     fn check(self) -> Result<((u64, AssetRef), Asset), String> {
         check_name("asset symbol", &self.symbol)?;
         if self.decimals > MAX_DECIMALS {
-            return Err(format!(
-                "asset `{}` has more than {MAX_DECIMALS} decimals",
-                self.symbol
-            ));
+            return Err(format!("asset `{}` has more than {MAX_DECIMALS} decimals", self.symbol));
         }
         let chain_id = chain_id(&self.chain)?;
         let asset = match &self.contract {
             None => AssetRef::Native,
             Some(contract) => AssetRef::Token(address(contract)?),
         };
-        let named = Asset {
-            symbol: self.symbol,
-            decimals: self.decimals,
-        };
+        let named = Asset { symbol: self.symbol, decimals: self.decimals };
         Ok(((chain_id, asset), named))
     }
 }
@@ -255,15 +227,9 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
 fn chain_id(chain: &str) -> Result<u64, String> {
     chain
         .strip_prefix("eip155:")
-        .and_then(|id| {
-            id.parse::<u64>()
-                .ok()
-                .filter(|parsed| parsed.to_string() == id)
-        })
+        .and_then(|id| id.parse::<u64>().ok().filter(|parsed| parsed.to_string() == id))
         .filter(|id| *id != 0 && i64::try_from(*id).is_ok())
-        .ok_or_else(|| {
-            format!("chain {chain:?} is not known: write eip155:<chain id>, for example eip155:1")
-        })
+        .ok_or_else(|| format!("chain {chain:?} is not known: write eip155:<chain id>, for example eip155:1"))
 }
 
 fn address(text: &str) -> Result<Address, String> {
@@ -272,10 +238,7 @@ fn address(text: &str) -> Result<Address, String> {
     if digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Err(refuse());
     }
-    let bytes: [u8; 20] = hex::decode(digits)
-        .ok()
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(refuse)?;
+    let bytes: [u8; 20] = hex::decode(digits).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(refuse)?;
     Ok(Address::from(bytes))
 }
 

@@ -18,18 +18,12 @@ pub(super) struct Transfer {
 /// two call data that do the same must not look different.
 pub(super) fn transfer_arguments(arguments: &[u8]) -> Result<Transfer, String> {
     let Ok(words) = <&[u8; 64]>::try_from(arguments) else {
-        return Err(format!(
-            "`transfer` takes 64 bytes of arguments, not {}",
-            arguments.len()
-        ));
+        return Err(format!("`transfer` takes 64 bytes of arguments, not {}", arguments.len()));
     };
     let (padded_address, amount) = words.split_at(32);
     let (padding, address) = padded_address.split_at(12);
     if padding.iter().any(|byte| *byte != 0) {
         return Err("the recipient of `transfer` is not padded with zeros".into());
     }
-    Ok(Transfer {
-        to: Address::from_slice(address),
-        amount: U256::from_be_slice(amount),
-    })
+    Ok(Transfer { to: Address::from_slice(address), amount: U256::from_be_slice(amount) })
 }

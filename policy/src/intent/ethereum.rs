@@ -28,20 +28,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Understood, String> {
     let (first, rest) = effects(&tx)?;
     let description = describe(&tx, std::iter::once(&first).chain(&rest));
     let summary = summarize(&tx, std::iter::once(&first).chain(&rest));
-    Ok(Understood {
-        digest: digest(keccak256(bytes)),
-        first,
-        rest,
-        description,
-        summary,
-    })
+    Ok(Understood { digest: digest(keccak256(bytes)), first, rest, description, summary })
 }
 
 fn decode_eip1559(rlp: &[u8]) -> Result<TxEip1559, String> {
     let mut remaining = rlp;
-    let tx = TxEip1559::decode(&mut remaining).map_err(|error| {
-        format!("it is not the RLP of an unsigned EIP-1559 transaction: {error}")
-    })?;
+    let tx = TxEip1559::decode(&mut remaining)
+        .map_err(|error| format!("it is not the RLP of an unsigned EIP-1559 transaction: {error}"))?;
     if !remaining.is_empty() {
         return Err(format!("{} bytes follow the transaction", remaining.len()));
     }
@@ -72,16 +65,10 @@ fn effects(tx: &TxEip1559) -> Result<(Effect, Vec<Effect>), String> {
         fee: max_fee(tx),
     };
     let TxKind::Call(to) = tx.to else {
-        let creation = Effect {
-            kind: EffectKind::ContractCreation,
-            ..native
-        };
+        let creation = Effect { kind: EffectKind::ContractCreation, ..native };
         return Ok((creation, Vec::new()));
     };
-    let native = Effect {
-        to: Some(to),
-        ..native
-    };
+    let native = Effect { to: Some(to), ..native };
     if tx.input.is_empty() {
         return Ok((native, Vec::new()));
     }
@@ -105,21 +92,12 @@ fn effects(tx: &TxEip1559) -> Result<(Effect, Vec<Effect>), String> {
     if tx.value.is_zero() {
         return Ok((token, Vec::new()));
     }
-    let attached = Effect {
-        contract: Some(to),
-        method: token.method.clone(),
-        ..native
-    };
+    let attached = Effect { contract: Some(to), method: token.method.clone(), ..native };
     Ok((attached, vec![token]))
 }
 
 fn contract_call(native: &Effect, contract: Address, method: Method) -> Effect {
-    Effect {
-        kind: EffectKind::ContractCall,
-        contract: Some(contract),
-        method: Some(method),
-        ..native.clone()
-    }
+    Effect { kind: EffectKind::ContractCall, contract: Some(contract), method: Some(method), ..native.clone() }
 }
 
 fn max_fee(tx: &TxEip1559) -> U256 {
@@ -184,11 +162,7 @@ fn summarize_effect(effect: &Effect) -> String {
             format!("send {amount} base units of the token {contract} to {to}")
         }
         EffectKind::ContractCall => {
-            let method = effect
-                .method
-                .as_ref()
-                .map(Method::to_text)
-                .unwrap_or_default();
+            let method = effect.method.as_ref().map(Method::to_text).unwrap_or_default();
             format!("call method {method} of the contract {contract} with {amount} wei")
         }
         EffectKind::ContractCreation => format!("create a contract with {amount} wei"),
@@ -200,11 +174,7 @@ pub(crate) fn lower_hex(address: &Address) -> String {
 }
 
 fn number(value: u64) -> Value {
-    if value <= MAX_JSON_NUMBER {
-        value.into()
-    } else {
-        value.to_string().into()
-    }
+    if value <= MAX_JSON_NUMBER { value.into() } else { value.to_string().into() }
 }
 
 #[cfg(test)]

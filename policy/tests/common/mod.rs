@@ -1,18 +1,13 @@
 //! Bundles in temporary folders, and requests to judge by them.
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    dead_code,
-    reason = "each test file uses a part"
-)]
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
 use std::path::Path;
 
 use casemate_policy::{
-    Action, Approvals, Bundle, BundleError, Client, Denied, KeyFacts, Request, Resource,
-    SessionFacts, SlotFacts, Understood, Verdict, bundle, intent,
+    Action, Approvals, Bundle, BundleError, Client, Denied, KeyFacts, Request, Resource, SessionFacts, SlotFacts,
+    Understood, Verdict, bundle, intent,
 };
 use casemate_wire::{Intent, ShareType};
 use jiff::Timestamp;
@@ -36,11 +31,7 @@ pub const ONE_ALLOWED: &str = r#"[{
 }]"#;
 
 pub fn clients() -> Vec<Client> {
-    vec![Client {
-        name: "coordinator".into(),
-        roles: ["coordinator".to_owned()].into(),
-        org: "acme".into(),
-    }]
+    vec![Client { name: "coordinator".into(), roles: ["coordinator".to_owned()].into(), org: "acme".into() }]
 }
 
 pub fn noon() -> Timestamp {
@@ -72,10 +63,7 @@ pub fn load_with(cedar: &str, tests: &str) -> Result<Bundle, BundleError> {
     load(&folder(&[
         ("all.cedar", ALLOW_ALL),
         ("more.cedar", cedar),
-        (
-            "entities.json",
-            include_str!("../data/starter/entities.json"),
-        ),
+        ("entities.json", include_str!("../data/starter/entities.json")),
         ("tests/allowed.json", ONE_ALLOWED),
         ("tests/more.json", tests),
     ]))
@@ -91,21 +79,11 @@ pub fn starter() -> Bundle {
 }
 
 pub fn wallet() -> SlotFacts {
-    SlotFacts {
-        kind: ShareType::Wallet,
-        threshold_t: 2,
-        threshold_n: 3,
-        label: None,
-    }
+    SlotFacts { kind: ShareType::Wallet, threshold_t: 2, threshold_n: 3, label: None }
 }
 
 pub fn key(slot: SlotFacts) -> Resource {
-    Resource::Key(KeyFacts {
-        public_key: KEY.parse().unwrap(),
-        slot,
-        age_days: 3,
-        restored: false,
-    })
+    Resource::Key(KeyFacts { public_key: KEY.parse().unwrap(), slot, age_days: 3, restored: false })
 }
 
 /// A request by the coordinator to sign with a 2-of-3 wallet key.
@@ -149,11 +127,7 @@ pub fn transaction(edit: impl FnOnce(&mut alloy_consensus::TxEip1559)) -> Unders
 /// The ids of the policies that allowed.
 pub fn allowed_by(verdict: &Verdict) -> Vec<&str> {
     match verdict {
-        Verdict::Allow(allowed) => allowed
-            .policies()
-            .iter()
-            .map(|note| note.id.as_str())
-            .collect(),
+        Verdict::Allow(allowed) => allowed.policies().iter().map(|note| note.id.as_str()).collect(),
         Verdict::Deny(denied) => panic!("denied: {}", denied.reason()),
     }
 }
@@ -167,9 +141,5 @@ pub fn denied(verdict: Verdict) -> Denied {
 
 /// The ids of the policies that refused.
 pub fn refused_by(denied: &Denied) -> Vec<&str> {
-    denied
-        .policies()
-        .iter()
-        .map(|note| note.id.as_str())
-        .collect()
+    denied.policies().iter().map(|note| note.id.as_str()).collect()
 }

@@ -9,10 +9,7 @@ use super::fault::LocalFault;
 /// The deterministic encoding of a map with `domain` as one more entry, so that bytes signed for one purpose can never
 /// pass for another's. `value` must serialise as a map with text keys.
 pub(super) fn encode<T: Serialize>(domain: &str, value: &T) -> Result<Vec<u8>, LocalFault> {
-    let failed = |why: String| LocalFault::Encoding {
-        what: domain.to_owned(),
-        why,
-    };
+    let failed = |why: String| LocalFault::Encoding { what: domain.to_owned(), why };
     let mut value = Value::serialized(value).map_err(|e| failed(e.to_string()))?;
     let Value::Map(entries) = &mut value else {
         return Err(failed("the value is not a map".into()));
@@ -65,27 +62,16 @@ mod tests {
 
     #[test]
     fn keys_are_sorted_by_their_encoding_at_every_depth() {
-        let sample = Sample {
-            z: 10,
-            aa: 500,
-            inner: Inner {
-                b: 1 << 40,
-                a: true,
-            },
-        };
+        let sample = Sample { z: 10, aa: 500, inner: Inner { b: 1 << 40, a: true } };
         let bytes = encode("d", &sample).unwrap();
         // {"z": 10, "aa": 500, "inner": {"a": true, "b": 2^40}, "domain": "d"}: shorter keys first, then by bytes.
-        let expected =
-            "a4617a0a6261611901f465696e6e6572a26161f561621b000001000000000066646f6d61696e6164";
+        let expected = "a4617a0a6261611901f465696e6e6572a26161f561621b000001000000000066646f6d61696e6164";
         assert_eq!(hex::encode(bytes), expected);
     }
 
     #[test]
     fn the_domain_separates_equal_values() {
         let value = Inner { b: 0, a: false };
-        assert_ne!(
-            encode("one", &value).unwrap(),
-            encode("two", &value).unwrap()
-        );
+        assert_ne!(encode("one", &value).unwrap(), encode("two", &value).unwrap());
     }
 }

@@ -33,17 +33,8 @@ pub struct Opened {
 
 impl std::fmt::Debug for Opened {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            from,
-            broadcast,
-            round,
-            body,
-        } = self;
-        write!(
-            f,
-            "Opened {{ from: {from}, broadcast: {broadcast}, round: {round}, body: <{} bytes> }}",
-            body.len()
-        )
+        let Self { from, broadcast, round, body } = self;
+        write!(f, "Opened {{ from: {from}, broadcast: {broadcast}, round: {round}, body: <{} bytes> }}", body.len())
     }
 }
 
@@ -71,12 +62,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(
-        party: PartyId,
-        key: VerifyingKey,
-        kem_key: [u8; 32],
-        sealer: Sealer,
-    ) -> Self {
+    pub(super) fn new(party: PartyId, key: VerifyingKey, kem_key: [u8; 32], sealer: Sealer) -> Self {
         Self {
             party,
             key,
@@ -119,17 +105,7 @@ impl Channel {
         (hellos, peers): (Vec<SignedHello>, Vec<Option<Peer>>),
         limits: Limits,
     ) -> Self {
-        Self {
-            view,
-            transcript,
-            position,
-            signing_key,
-            kem,
-            hellos,
-            peers,
-            sent_to_all: 0,
-            limits,
-        }
+        Self { view, transcript, position, signing_key, kem, hellos, peers, sent_to_all: 0, limits }
     }
 
     /// What all parties agreed on.
@@ -162,27 +138,16 @@ impl Channel {
     /// Where each peer says that its audit log stands.
     pub fn peer_checkpoints(&self) -> impl Iterator<Item = (&PartyId, &Checkpoint)> {
         let introductions = self.hellos.iter().map(|signed| &signed.hello.own);
-        let own = self
-            .view
-            .roster
-            .member(self.position)
-            .map(|member| &member.party_id);
-        introductions
-            .filter(move |peer| Some(&peer.party) != own)
-            .map(|peer| (&peer.party, &peer.checkpoint))
+        let own = self.view.roster.member(self.position).map(|member| &member.party_id);
+        introductions.filter(move |peer| Some(&peer.party) != own).map(|peer| (&peer.party, &peer.checkpoint))
     }
 
     /// What peers have signed so far.
     pub fn evidence(&self) -> Evidence<'_> {
         let peers = || self.peers.iter().flatten();
         let accepted = peers().flat_map(|peer| peer.to_all.iter().chain(&peer.to_us));
-        let messages = accepted
-            .chain(peers().filter_map(|peer| peer.contradiction.as_ref()))
-            .collect();
-        Evidence {
-            hellos: &self.hellos,
-            messages,
-        }
+        let messages = accepted.chain(peers().filter_map(|peer| peer.contradiction.as_ref())).collect();
+        Evidence { hellos: &self.hellos, messages }
     }
 
     /// Signs a message; a body for one party is sealed to it. The result must be sent, in order: its number is taken.
@@ -192,33 +157,18 @@ impl Channel {
     pub fn seal(&mut self, to: To, round: u16, body: &[u8]) -> Result<SignedMessage, Fault> {
         let limit = self.limits.max_body;
         if body.len() > limit {
-            return Err(LocalFault::TooLarge {
-                found: body.len(),
-                limit,
-            }
-            .into());
+            return Err(LocalFault::TooLarge { found: body.len(), limit }.into());
         }
         let (seq, body, encapsulated) = match to {
             To::All => (take_number(&mut self.sent_to_all)?, body.to_vec(), None),
             To::Party(position) => {
-                let peer = self
-                    .peers
-                    .get_mut(usize::from(position))
-                    .and_then(Option::as_mut);
+                let peer = self.peers.get_mut(usize::from(position)).and_then(Option::as_mut);
                 let peer = peer.ok_or(LocalFault::NoSuchRecipient(position))?;
                 let seq = take_number(&mut peer.sent)?;
                 let session = &self.view.session_id;
-                let header = Header {
-                    session,
-                    from: self.position,
-                    to: position,
-                    round,
-                    seq,
-                }
-                .bytes()?;
+                let header = Header { session, from: self.position, to: position, round, seq }.bytes()?;
                 let sealed = peer.sealer.seal(body, &header);
-                let (body, encapsulated) =
-                    sealed.map_err(|e| LocalFault::Sealing(e.to_string()))?;
+                let (body, encapsulated) = sealed.map_err(|e| LocalFault::Sealing(e.to_string()))?;
                 (seq, body, encapsulated)
             }
         };
@@ -244,17 +194,10 @@ impl Channel {
         let content = &message.content;
         self.check_address(content)?;
         let (transcript, limit) = (self.transcript, self.limits.max_kept);
-        let peer = self
-            .peers
-            .get_mut(usize::from(content.from))
-            .and_then(Option::as_mut);
+        let peer = self.peers.get_mut(usize::from(content.from)).and_then(Option::as_mut);
         let peer = peer.ok_or(TransportFault::UnknownSender)?;
         let signature = Signature::from_bytes(&message.signature);
-        if peer
-            .key
-            .verify_strict(&content.bytes()?, &signature)
-            .is_err()
-        {
+        if peer.key.verify_strict(&content.bytes()?, &signature).is_err() {
             return Err(TransportFault::BadSignature(peer.party.clone()).into());
         }
         // From here on the peer itself stands behind every field.
@@ -268,18 +211,9 @@ impl Channel {
         }
         let body = peer.body(content, self.position, &self.kem)?;
         peer.kept = peer.kept.saturating_add(cost);
-        let lane = if content.to == To::All {
-            &mut peer.to_all
-        } else {
-            &mut peer.to_us
-        };
+        let lane = if content.to == To::All { &mut peer.to_all } else { &mut peer.to_us };
         lane.push(message.clone());
-        Ok(Opened {
-            from: content.from,
-            broadcast: content.to == To::All,
-            round: content.round,
-            body,
-        })
+        Ok(Opened { from: content.from, broadcast: content.to == To::All, round: content.round, body })
     }
 
     /// What can be refused before any arithmetic.
@@ -295,10 +229,7 @@ impl Channel {
         }
         let limit = self.limits.max_body.saturating_add(SEAL_OVERHEAD);
         if content.body.len() > limit {
-            return Err(TransportFault::Oversized {
-                found: content.body.len(),
-                limit,
-            });
+            return Err(TransportFault::Oversized { found: content.body.len(), limit });
         }
         Ok(())
     }
@@ -318,11 +249,7 @@ impl Peer {
     /// Checks that a validly signed message is the next of its lane.
     fn check_order(&mut self, message: &SignedMessage) -> Result<(), Fault> {
         let content = &message.content;
-        let lane = if content.to == To::All {
-            &self.to_all
-        } else {
-            &self.to_us
-        };
+        let lane = if content.to == To::All { &self.to_all } else { &self.to_us };
         let found = content.seq;
         let place = usize::try_from(found).unwrap_or(usize::MAX);
         if let Some(earlier) = lane.get(place) {
@@ -330,30 +257,17 @@ impl Peer {
                 return Err(TransportFault::Repeat(self.party.clone()).into());
             }
             self.contradiction = Some(message.clone());
-            return Err(Fault::peer(
-                &self.party,
-                PeerFault::Contradiction { seq: found },
-            ));
+            return Err(Fault::peer(&self.party, PeerFault::Contradiction { seq: found }));
         }
         if place != lane.len() {
             let expected = u32::try_from(lane.len()).unwrap_or(u32::MAX);
-            return Err(TransportFault::Gap {
-                from: self.party.clone(),
-                expected,
-                found,
-            }
-            .into());
+            return Err(TransportFault::Gap { from: self.party.clone(), expected, found }.into());
         }
         Ok(())
     }
 
     /// The plain body of a validly signed message that is next in its lane.
-    fn body(
-        &mut self,
-        content: &Content,
-        own: u16,
-        kem: &KemPair,
-    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    fn body(&mut self, content: &Content, own: u16, kem: &KemPair) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let faulty = |fault| Fault::peer(&self.party, fault);
         let sealed = content.to != To::All;
         if content.encapsulated.is_some() != (sealed && content.seq == 0) {
@@ -363,39 +277,23 @@ impl Peer {
             return Ok(Zeroizing::new(content.body.clone()));
         }
         let (from, round, seq) = (content.from, content.round, content.seq);
-        let header = Header {
-            session: &content.session,
-            from,
-            to: own,
-            round,
-            seq,
-        }
-        .bytes()?;
+        let header = Header { session: &content.session, from, to: own, round, seq }.bytes()?;
         let unopenable = |_| faulty(PeerFault::Unopenable);
         if let Some(encapsulated) = &content.encapsulated {
             let info = seal::info(&content.transcript.0, from, own);
-            let mut opener = kem
-                .from(&self.kem_key, encapsulated, &info)
-                .map_err(unopenable)?;
+            let mut opener = kem.from(&self.kem_key, encapsulated, &info).map_err(unopenable)?;
             let body = opener.open(&content.body, &header).map_err(unopenable)?;
             self.opener = Some(opener);
             return Ok(body);
         }
-        let opener = self
-            .opener
-            .as_mut()
-            .ok_or_else(|| Fault::peer(&self.party, PeerFault::Misplaced))?;
-        opener
-            .open(&content.body, &header)
-            .map_err(|_| Fault::peer(&self.party, PeerFault::Unopenable))
+        let opener = self.opener.as_mut().ok_or_else(|| Fault::peer(&self.party, PeerFault::Misplaced))?;
+        opener.open(&content.body, &header).map_err(|_| Fault::peer(&self.party, PeerFault::Unopenable))
     }
 }
 
 /// Takes the next number of a lane.
 fn take_number(next: &mut u32) -> Result<u32, LocalFault> {
     let taken = *next;
-    *next = taken
-        .checked_add(1)
-        .ok_or(LocalFault::OutOfRange("a lane's number"))?;
+    *next = taken.checked_add(1).ok_or(LocalFault::OutOfRange("a lane's number"))?;
     Ok(taken)
 }

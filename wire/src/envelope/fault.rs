@@ -48,9 +48,9 @@ impl Fault {
             Self::Peer { .. } => Code::PeerFault,
             Self::Mismatch { .. }
             | Self::Clash { .. }
-            | Self::Local(
-                LocalFault::View { .. } | LocalFault::NotInRoster | LocalFault::Identity,
-            ) => Code::QuorumMismatch,
+            | Self::Local(LocalFault::View { .. } | LocalFault::NotInRoster | LocalFault::Identity) => {
+                Code::QuorumMismatch
+            }
             Self::Local(_) => Code::Internal,
         }
     }
@@ -64,10 +64,7 @@ impl Fault {
     }
 
     pub(super) fn peer(party: &PartyId, fault: PeerFault) -> Self {
-        Self::Peer {
-            party: party.clone(),
-            fault,
-        }
+        Self::Peer { party: party.clone(), fault }
     }
 }
 
@@ -114,9 +111,7 @@ pub enum TransportFault {
         limit: usize,
     },
     /// A hello's time is too far from the own clock: delayed on its way, or the clocks disagree.
-    #[error(
-        "the hello of {party} is {milliseconds} ms away from our clock; check the clocks of both hosts"
-    )]
+    #[error("the hello of {party} is {milliseconds} ms away from our clock; check the clocks of both hosts")]
     Clock {
         /// The sender.
         party: PartyId,
@@ -129,11 +124,7 @@ pub enum TransportFault {
 }
 
 fn join(parties: &[PartyId]) -> String {
-    parties
-        .iter()
-        .map(PartyId::as_str)
-        .collect::<Vec<_>>()
-        .join(", ")
+    parties.iter().map(PartyId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// What only the signer itself can have done.

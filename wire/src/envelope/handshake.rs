@@ -41,10 +41,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_body: MAX_FRAME - 4096,
-            max_kept: 8 * 1024 * 1024,
-        }
+        Self { max_body: MAX_FRAME - 4096, max_kept: 8 * 1024 * 1024 }
     }
 }
 
@@ -77,8 +74,7 @@ impl Handshake {
         rng: &mut (impl CryptoRng + RngCore),
     ) -> Result<Self, Fault> {
         let (position, _) = view.place_of(&local.party)?;
-        let time =
-            u64::try_from(now.as_millisecond()).map_err(|_| LocalFault::OutOfRange("the clock"))?;
+        let time = u64::try_from(now.as_millisecond()).map_err(|_| LocalFault::OutOfRange("the clock"))?;
         let kem = KemPair::generate(rng);
         let signing_key = SigningKey::generate(rng);
         let mut nonce = [0; 32];
@@ -96,15 +92,7 @@ impl Handshake {
             },
         };
         let to_sign = hello.bytes()?;
-        Ok(Self {
-            local,
-            position,
-            hello,
-            to_sign,
-            kem,
-            signing_key,
-            accepted,
-        })
+        Ok(Self { local, position, hello, to_sign, kem, signing_key, accepted })
     }
 
     /// The bytes that the HSM's identity key signs, with ECDSA P-256 over their SHA-256.
@@ -122,10 +110,7 @@ impl Handshake {
         if !member.identity.verifies(&self.to_sign, &signature) {
             return Err(LocalFault::Identity.into());
         }
-        let signed = SignedHello {
-            hello: Box::new(self.hello.clone()),
-            signature,
-        };
+        let signed = SignedHello { hello: Box::new(self.hello.clone()), signature };
         if let Some(place) = self.accepted.get_mut(usize::from(self.position)) {
             *place = Some(signed.clone());
         }
@@ -144,30 +129,13 @@ impl Handshake {
         if own.party == self.local.party {
             return Err(TransportFault::Reflected.into());
         }
-        let place = self
-            .hello
-            .view
-            .roster
-            .position(&own.party)
-            .ok_or(TransportFault::UnknownSender)?;
-        let member = self
-            .hello
-            .view
-            .roster
-            .member(place)
-            .ok_or(TransportFault::UnknownSender)?;
-        if !member
-            .identity
-            .verifies(&signed.hello.bytes()?, &signed.signature)
-        {
+        let place = self.hello.view.roster.position(&own.party).ok_or(TransportFault::UnknownSender)?;
+        let member = self.hello.view.roster.member(place).ok_or(TransportFault::UnknownSender)?;
+        if !member.identity.verifies(&signed.hello.bytes()?, &signed.signature) {
             return Err(TransportFault::BadSignature(own.party.clone()).into());
         }
         // From here on the peer itself stands behind every field.
-        if let Some(earlier) = self
-            .accepted
-            .get(usize::from(place))
-            .and_then(Option::as_ref)
-        {
+        if let Some(earlier) = self.accepted.get(usize::from(place)).and_then(Option::as_ref) {
             return Err(if earlier.hello == signed.hello {
                 TransportFault::Repeat(own.party.clone()).into()
             } else {
@@ -175,10 +143,7 @@ impl Handshake {
             });
         }
         if let Some(field) = self.hello.view.difference(view) {
-            return Err(Fault::Mismatch {
-                party: own.party.clone(),
-                field,
-            });
+            return Err(Fault::Mismatch { party: own.party.clone(), field });
         }
         self.check_introduction(own, now)?;
         if let Some(slot) = self.accepted.get_mut(usize::from(place)) {
@@ -190,9 +155,7 @@ impl Handshake {
     /// The parties whose hello has not come: whom to name when time runs out.
     pub fn missing(&self) -> Vec<PartyId> {
         let members = self.hello.view.roster.members().iter();
-        let absent = members
-            .zip(&self.accepted)
-            .filter(|(_, accepted)| accepted.is_none());
+        let absent = members.zip(&self.accepted).filter(|(_, accepted)| accepted.is_none());
         absent.map(|(member, _)| member.party_id.clone()).collect()
     }
 
@@ -209,10 +172,7 @@ impl Handshake {
         if !missing.is_empty() {
             return Err(TransportFault::Missing(missing).into());
         }
-        let hellos: Vec<SignedHello> = std::mem::take(&mut self.accepted)
-            .into_iter()
-            .flatten()
-            .collect();
+        let hellos: Vec<SignedHello> = std::mem::take(&mut self.accepted).into_iter().flatten().collect();
         let transcript = transcript(&hellos)?;
         let mut peers = Vec::with_capacity(hellos.len());
         for (position, hello) in (0u16..).zip(&hellos) {
@@ -240,28 +200,19 @@ impl Handshake {
         rng: &mut (impl CryptoRng + RngCore),
     ) -> Result<Peer, Fault> {
         let unusable = |what| Fault::peer(&own.party, PeerFault::UnusableKey(what));
-        let key =
-            VerifyingKey::from_bytes(&own.signing_key).map_err(|_| unusable("signing key"))?;
+        let key = VerifyingKey::from_bytes(&own.signing_key).map_err(|_| unusable("signing key"))?;
         let info = seal::info(transcript, self.position, position);
-        let sealer = self
-            .kem
-            .to(&own.kem_key, &info, rng)
-            .map_err(|_| unusable("X25519 key"))?;
+        let sealer = self.kem.to(&own.kem_key, &info, rng).map_err(|_| unusable("X25519 key"))?;
         Ok(Peer::new(own.party.clone(), key, own.kem_key, sealer))
     }
 
     /// Checks a peer's own fields, by themselves and against everyone heard so far.
     fn check_introduction(&self, own: &Introduction, now: Timestamp) -> Result<(), Fault> {
         let by_peer = |fault| Err(Fault::peer(&own.party, fault));
-        let clock =
-            u64::try_from(now.as_millisecond()).map_err(|_| LocalFault::OutOfRange("the clock"))?;
+        let clock = u64::try_from(now.as_millisecond()).map_err(|_| LocalFault::OutOfRange("the clock"))?;
         let milliseconds = clock.abs_diff(own.time);
         if u128::from(milliseconds) > self.local.clock_skew.as_millis() {
-            return Err(TransportFault::Clock {
-                party: own.party.clone(),
-                milliseconds,
-            }
-            .into());
+            return Err(TransportFault::Clock { party: own.party.clone(), milliseconds }.into());
         }
         if !VerifyingKey::from_bytes(&own.signing_key).is_ok_and(|key| !key.is_weak()) {
             return by_peer(PeerFault::UnusableKey("signing key"));
@@ -272,19 +223,10 @@ impl Handshake {
         if let Some(field) = shared(&self.hello.own, own) {
             return by_peer(PeerFault::CopiedFromUs(field));
         }
-        for earlier in self
-            .accepted
-            .iter()
-            .flatten()
-            .map(|signed| &signed.hello.own)
-        {
+        for earlier in self.accepted.iter().flatten().map(|signed| &signed.hello.own) {
             if let Some(field) = shared(earlier, own) {
                 let (first, second) = (earlier.party.clone(), own.party.clone());
-                return Err(Fault::Clash {
-                    first,
-                    second,
-                    field,
-                });
+                return Err(Fault::Clash { first, second, field });
             }
         }
         Ok(())
@@ -293,9 +235,7 @@ impl Handshake {
 
 impl std::fmt::Debug for Handshake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handshake")
-            .field("hello", &self.hello)
-            .finish_non_exhaustive()
+        f.debug_struct("Handshake").field("hello", &self.hello).finish_non_exhaustive()
     }
 }
 

@@ -45,10 +45,7 @@ impl KemPair {
     ) -> Result<Sealer, hpke::HpkeError> {
         let mode = OpModeS::Auth((self.private.clone(), self.public.clone()));
         let (encapsulated, context) = setup_sender(&mode, &Public::from_bytes(peer)?, info, rng)?;
-        Ok(Sealer {
-            context,
-            encapsulated: Some(encapsulated.to_bytes().into()),
-        })
+        Ok(Sealer { context, encapsulated: Some(encapsulated.to_bytes().into()) })
     }
 
     /// Opens the direction from `peer` to this party.
@@ -77,11 +74,7 @@ pub(super) struct Sealer {
 
 impl Sealer {
     /// The ciphertext and, the first time, the encapsulated key.
-    pub(super) fn seal(
-        &mut self,
-        body: &[u8],
-        aad: &[u8],
-    ) -> Result<(Vec<u8>, Option<[u8; 32]>), hpke::HpkeError> {
+    pub(super) fn seal(&mut self, body: &[u8], aad: &[u8]) -> Result<(Vec<u8>, Option<[u8; 32]>), hpke::HpkeError> {
         let sealed = self.context.seal(body, aad)?;
         Ok((sealed, self.encapsulated.take()))
     }
@@ -91,11 +84,7 @@ impl Sealer {
 pub(super) struct Opener(AeadCtxR<AesGcm256, HkdfSha256, Suite>);
 
 impl Opener {
-    pub(super) fn open(
-        &mut self,
-        sealed: &[u8],
-        aad: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, hpke::HpkeError> {
+    pub(super) fn open(&mut self, sealed: &[u8], aad: &[u8]) -> Result<Zeroizing<Vec<u8>>, hpke::HpkeError> {
         self.0.open(sealed, aad).map(Zeroizing::new)
     }
 }
@@ -112,11 +101,9 @@ mod tests {
     #[test]
     fn the_published_auth_mode_vector_opens() {
         // From the test vectors of RFC 9180: mode 2, KEM 0x0020, KDF 0x0001, AEAD 0x0002.
-        let private =
-            bytes::<32>("47f1eee3670dfaaf27c30a83d06ee9f257af174727c17b35328ef730dfc1cd81");
+        let private = bytes::<32>("47f1eee3670dfaaf27c30a83d06ee9f257af174727c17b35328ef730dfc1cd81");
         let sender = bytes("4a91c3d0893433f5e31a79fc520f885527a1bc60bf2b0c72693dd7f0b2e41a5a");
-        let encapsulated =
-            bytes("9e59f4b1fa5c876f684765290c34e51145894cc4f244342b9fb1a4bdfd8bb426");
+        let encapsulated = bytes("9e59f4b1fa5c876f684765290c34e51145894cc4f244342b9fb1a4bdfd8bb426");
         let info = hex::decode("4f6465206f6e2061204772656369616e2055726e").unwrap();
         let private = Private::from_bytes(&private).unwrap();
         let public = Suite::sk_to_pk(&private);
@@ -125,14 +112,8 @@ mod tests {
         let pair = KemPair { private, public };
         let mut opener = pair.from(&sender, &encapsulated, &info).unwrap();
         for (aad, sealed) in [
-            (
-                "Count-0",
-                "10b964283ac2cc0bdc4c85ab617291b446bf3832e9359b2c3a0facc50ea75a3c1afd08aeaacd6041d02eb560ec",
-            ),
-            (
-                "Count-1",
-                "83b24287a5ac672289ccebf5ec303d3c0a85bc60bb7a748014d85179b51c7552ca93a70817ee3140442f92e23b",
-            ),
+            ("Count-0", "10b964283ac2cc0bdc4c85ab617291b446bf3832e9359b2c3a0facc50ea75a3c1afd08aeaacd6041d02eb560ec"),
+            ("Count-1", "83b24287a5ac672289ccebf5ec303d3c0a85bc60bb7a748014d85179b51c7552ca93a70817ee3140442f92e23b"),
         ] {
             let sealed = hex::decode(sealed).unwrap();
             let opened = opener.open(&sealed, aad.as_bytes()).unwrap();
@@ -146,9 +127,7 @@ mod tests {
         let (one, other) = (KemPair::generate(&mut rng), KemPair::generate(&mut rng));
         let mut sealer = one.to(&other.public(), b"info", &mut rng).unwrap();
         let (sealed, encapsulated) = sealer.seal(b"body", b"aad").unwrap();
-        let mut opener = other
-            .from(&one.public(), &encapsulated.unwrap(), b"info")
-            .unwrap();
+        let mut opener = other.from(&one.public(), &encapsulated.unwrap(), b"info").unwrap();
         assert!(opener.open(&sealed, b"other").is_err());
         assert!(opener.open(b"", b"aad").is_err());
         assert_eq!(opener.open(&sealed, b"aad").unwrap().as_slice(), b"body");
@@ -158,17 +137,10 @@ mod tests {
     fn info_and_sender_are_part_of_the_context() {
         let mut rng = rand::thread_rng();
         let [one, other, third] = [(); 3].map(|()| KemPair::generate(&mut rng));
-        let mut sealer = one
-            .to(&other.public(), &info(&[1; 32], 0, 1), &mut rng)
-            .unwrap();
+        let mut sealer = one.to(&other.public(), &info(&[1; 32], 0, 1), &mut rng).unwrap();
         let (sealed, encapsulated) = sealer.seal(b"body", b"").unwrap();
         let key = encapsulated.unwrap();
-        let open = |sender: &KemPair, info: &[u8]| {
-            other
-                .from(&sender.public(), &key, info)
-                .unwrap()
-                .open(&sealed, b"")
-        };
+        let open = |sender: &KemPair, info: &[u8]| other.from(&sender.public(), &key, info).unwrap().open(&sealed, b"");
         assert!(open(&one, &info(&[1; 32], 0, 1)).is_ok());
         assert!(open(&one, &info(&[2; 32], 0, 1)).is_err());
         assert!(open(&one, &info(&[1; 32], 1, 0)).is_err());

@@ -42,17 +42,8 @@ pub struct SessionView {
 impl SessionView {
     /// The first field in which `other` differs, by its name.
     pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
-        let Self {
-            session_id,
-            session_type,
-            share_type,
-            key,
-            epoch,
-            threshold,
-            roster,
-            message_hash,
-            derivation_path,
-        } = self;
+        let Self { session_id, session_type, share_type, key, epoch, threshold, roster, message_hash, derivation_path } =
+            self;
         [
             ("session_id", *session_id == other.session_id),
             ("session_type", *session_type == other.session_type),
@@ -90,18 +81,11 @@ impl SessionView {
             }
             _ => {}
         }
-        if self
-            .derivation_path
-            .as_ref()
-            .is_some_and(|path| path.len() > MAX_PATH)
-        {
+        if self.derivation_path.as_ref().is_some_and(|path| path.len() > MAX_PATH) {
             return incomplete("the derivation path is longer than 256 characters");
         }
         let position = self.roster.position(party).ok_or(LocalFault::NotInRoster)?;
-        let member = self
-            .roster
-            .member(position)
-            .ok_or(LocalFault::NotInRoster)?;
+        let member = self.roster.member(position).ok_or(LocalFault::NotInRoster)?;
         Ok((position, member))
     }
 }

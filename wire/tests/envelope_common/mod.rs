@@ -36,10 +36,7 @@ pub fn name(party: u16) -> String {
 }
 
 pub fn member(party: u16, identity_of: u16) -> Member {
-    let spki = identity(identity_of)
-        .verifying_key()
-        .to_public_key_der()
-        .unwrap();
+    let spki = identity(identity_of).verifying_key().to_public_key_der().unwrap();
     Member {
         party_id: name(party).parse().unwrap(),
         party_index: party,
@@ -82,11 +79,7 @@ pub fn sign_view() -> SessionView {
 pub fn local(party: u16) -> Local {
     Local {
         party: name(party).parse().unwrap(),
-        checkpoint: Checkpoint {
-            log: format!("log-{party}"),
-            size: 10,
-            hash: Digest32([party as u8; 32]),
-        },
+        checkpoint: Checkpoint { log: format!("log-{party}"), size: 10, hash: Digest32([party as u8; 32]) },
         clock_skew: Duration::from_secs(30),
         limits: Limits::default(),
     }
@@ -126,42 +119,21 @@ pub fn forged_hello(mut forge: SignedHello, party: u16) -> SignedHello {
 /// The channels of all parties of a view whose coordinator delivers everything.
 pub fn channels(view: &SessionView) -> Vec<Channel> {
     let parties = view.roster.indices();
-    let seeds: Vec<u64> = parties
-        .iter()
-        .map(|party| u64::from(*party) + 100)
-        .collect();
-    parties
-        .iter()
-        .map(|party| channel(view, *party, &seeds, Limits::default()))
-        .collect()
+    let seeds: Vec<u64> = parties.iter().map(|party| u64::from(*party) + 100).collect();
+    parties.iter().map(|party| channel(view, *party, &seeds, Limits::default())).collect()
 }
 
 /// One party's channel; every party's session keys come from its seed, so that calling it twice makes twins.
 pub fn channel(view: &SessionView, party: u16, seeds: &[u64], limits: Limits) -> Channel {
-    let own = view
-        .roster
-        .indices()
-        .iter()
-        .position(|index| *index == party)
-        .unwrap();
-    let mut handshake = begin_at(
-        view,
-        Local {
-            limits,
-            ..local(party)
-        },
-        now(),
-        seeds[own],
-    );
+    let own = view.roster.indices().iter().position(|index| *index == party).unwrap();
+    let mut handshake = begin_at(view, Local { limits, ..local(party) }, now(), seeds[own]);
     signed(&mut handshake, party);
     for (peer, seed) in view.roster.indices().into_iter().zip(seeds) {
         if peer != party {
             handshake.accept(&hello(view, peer, *seed), now()).unwrap();
         }
     }
-    handshake
-        .finish(&mut StdRng::seed_from_u64(seeds[own] + 1000))
-        .unwrap()
+    handshake.finish(&mut StdRng::seed_from_u64(seeds[own] + 1000)).unwrap()
 }
 
 /// The session signing key that [`begin`] draws from a seed.
@@ -173,9 +145,7 @@ pub fn session_key(seed: u64) -> SigningKey {
 
 /// A message of this content, validly signed by the session key from `seed`.
 pub fn forged_message(content: Content, seed: u64) -> SignedMessage {
-    let signature = session_key(seed)
-        .sign(&canonical("casemate/message/v1", &content))
-        .to_bytes();
+    let signature = session_key(seed).sign(&canonical("casemate/message/v1", &content)).to_bytes();
     SignedMessage { content, signature }
 }
 
@@ -283,10 +253,7 @@ pub fn alterations(value: &Value) -> Vec<(String, Value)> {
                     all.push((format!("byte {place}"), Value::Bytes(bytes)));
                 }
             }
-            all.push((
-                "one byte more".into(),
-                Value::Bytes([bytes.as_slice(), &[0]].concat()),
-            ));
+            all.push(("one byte more".into(), Value::Bytes([bytes.as_slice(), &[0]].concat())));
             all.push((
                 "one byte less".into(),
                 Value::Bytes(bytes.split_last().map_or(vec![], |(_, rest)| rest.to_vec())),
@@ -296,20 +263,14 @@ pub fn alterations(value: &Value) -> Vec<(String, Value)> {
             for place in 0..text.len() {
                 let mut bytes = text.clone().into_bytes();
                 bytes[place] ^= 1;
-                all.push((
-                    format!("character {place}"),
-                    Value::Text(String::from_utf8_lossy(&bytes).into_owned()),
-                ));
+                all.push((format!("character {place}"), Value::Text(String::from_utf8_lossy(&bytes).into_owned())));
             }
         }
         Value::Integer(number) => {
             let number = i128::from(*number);
             for other in [number + 1, number - 1, 0, 0xffff] {
                 if other != number {
-                    all.push((
-                        format!("as {other}"),
-                        Value::Integer(other.try_into().unwrap()),
-                    ));
+                    all.push((format!("as {other}"), Value::Integer(other.try_into().unwrap())));
                 }
             }
         }

@@ -5,9 +5,7 @@ use alloy_primitives::{Address, Bytes, TxKind, U256, hex::FromHex, keccak256};
 use casemate_wire::{Code, Intent};
 use proptest::prelude::*;
 
-use crate::intent::{
-    AssetRef, EffectKind, IntentError, Method, Understood, decode, decode_payload, understand,
-};
+use crate::intent::{AssetRef, EffectKind, IntentError, Method, Understood, decode, decode_payload, understand};
 
 /// Mainnet transaction 0x0ec0b6a2df4d87424e5f6ad2a654e27aaeb7dac20ae9e8385cc09087ad532ee0 without its signature.
 const SET_APPROVAL: &str = "02f86d0142843b9aca008504a817c80082ad62946069a6c32cf691f5982febae4faf8a6f3ab2f0f680b844\
@@ -18,7 +16,8 @@ const SET_APPROVAL_HASH: &str = "0d5688ac3897124635b6cf1bc0e29d6dfebceebdc10a54d
 const SELECTOR_ONLY: &str =
     "02ec0102843b9aca0085029e7822d68298f094d9e1459a7a482635700cbc20bbaf52d495ab9c9680841b55ba3ac0";
 /// One ether from nonce 9; made, like the two after it, with eth-account 0.14.
-const ETHER: &str = "02f00109843b9aca008504a817c800825208943535353535353535353535353535353535353535880de0b6b3a764000080c0";
+const ETHER: &str =
+    "02f00109843b9aca008504a817c800825208943535353535353535353535353535353535353535880de0b6b3a764000080c0";
 const ETHER_HASH: &str = "577f072b4be21dbe73cdd90f32675d67d2fdfefdecfbc579f52025caf096400a";
 /// 1.5 USDC.
 const TOKEN: &str = "02f86d010a843b9aca008504a817c80082fde894a0b86991c6218b36c1d19d4a2e9eb0ce3606eb4880b844a9059cbb\
@@ -33,11 +32,7 @@ const BOTH: &str = "02f86d010a843b9aca008504a817c80082fde894a0b86991c6218b36c1d1
 const USDC: &str = "a0b86991c6218b36c1d19d4a2e9eb0ce3606eb48";
 
 fn intent(payload: &str) -> Intent {
-    Intent {
-        kind: "ethereum_transaction".into(),
-        payload: payload.into(),
-        input_index: None,
-    }
+    Intent { kind: "ethereum_transaction".into(), payload: payload.into(), input_index: None }
 }
 
 fn hash(text: &str) -> [u8; 32] {
@@ -92,10 +87,7 @@ fn published_transactions_hash_to_what_their_senders_signed() {
         )
         .unwrap();
         let point = key.to_encoded_point(false);
-        assert_eq!(
-            hex::encode(&keccak256(&point.as_bytes()[1..])[12..]),
-            sender
-        );
+        assert_eq!(hex::encode(&keccak256(&point.as_bytes()[1..])[12..]), sender);
     }
     assert!(decode(&intent(SET_APPROVAL), &hash(SET_APPROVAL_HASH)).is_ok());
 }
@@ -138,11 +130,7 @@ fn a_call_that_moves_ether_and_tokens_has_two_effects() {
     );
     assert_eq!(
         (effects[1].kind, effects[1].amount, effects[1].to),
-        (
-            EffectKind::TokenTransfer,
-            U256::from(1_500_000),
-            Some(Address::repeat_byte(0x35))
-        )
+        (EffectKind::TokenTransfer, U256::from(1_500_000), Some(Address::repeat_byte(0x35)))
     );
 }
 
@@ -154,46 +142,25 @@ fn unknown_call_data_is_a_contract_call_with_its_selector_and_value() {
     assert_eq!(effect.method.as_ref().unwrap().to_text(), "0xa22cb465");
     assert_eq!(effect.to, effect.contract);
 
-    let short = TxEip1559 {
-        input: Bytes::from(vec![0xa9, 0x05, 0x9c]),
-        value: U256::from(7),
-        ..transfer_call(&[])
-    };
+    let short = TxEip1559 { input: Bytes::from(vec![0xa9, 0x05, 0x9c]), value: U256::from(7), ..transfer_call(&[]) };
     let short = understood(&unsigned(&short));
     let effect = short.effects().next().unwrap();
-    assert_eq!(
-        (effect.kind, effect.amount),
-        (EffectKind::ContractCall, U256::from(7))
-    );
+    assert_eq!((effect.kind, effect.amount), (EffectKind::ContractCall, U256::from(7)));
     assert_eq!(effect.method, Some(Method::Fallback));
 }
 
 #[test]
 fn a_contract_creation_is_not_a_transfer_to_the_zero_address() {
-    let creation = TxEip1559 {
-        to: TxKind::Create,
-        value: U256::from(3),
-        ..transfer_call(&[0; 64])
-    };
+    let creation = TxEip1559 { to: TxKind::Create, value: U256::from(3), ..transfer_call(&[0; 64]) };
     let creation = understood(&unsigned(&creation));
     let effect = creation.effects().next().unwrap();
-    assert_eq!(
-        (effect.kind, effect.to),
-        (EffectKind::ContractCreation, None)
-    );
+    assert_eq!((effect.kind, effect.to), (EffectKind::ContractCreation, None));
     assert_eq!(effect.amount, U256::from(3));
 
-    let burn = TxEip1559 {
-        chain_id: 1,
-        to: TxKind::Call(Address::ZERO),
-        ..TxEip1559::default()
-    };
+    let burn = TxEip1559 { chain_id: 1, to: TxKind::Call(Address::ZERO), ..TxEip1559::default() };
     let burn = understood(&unsigned(&burn));
     let effect = burn.effects().next().unwrap();
-    assert_eq!(
-        (effect.kind, effect.to),
-        (EffectKind::NativeTransfer, Some(Address::ZERO))
-    );
+    assert_eq!((effect.kind, effect.to), (EffectKind::NativeTransfer, Some(Address::ZERO)));
 }
 
 #[test]
@@ -230,12 +197,7 @@ fn rlp_that_is_not_canonical_is_refused() {
 
 #[test]
 fn a_transaction_for_every_chain_or_an_impossible_one_is_refused() {
-    let on = |chain_id| {
-        unsigned(&TxEip1559 {
-            chain_id,
-            ..transfer_call(&[0; 64])
-        })
-    };
+    let on = |chain_id| unsigned(&TxEip1559 { chain_id, ..transfer_call(&[0; 64]) });
     assert!(refusal(&on(0)).contains("chain id"));
     assert!(refusal(&on(u64::MAX)).contains("chain id"));
 }
@@ -267,38 +229,24 @@ fn misshapen_transfers_are_refused_as_malformed() {
 
 #[test]
 fn other_transaction_types_and_payloads_are_refused() {
-    for payload in [
-        "", "0x", "00", "01c0", "03c0", "04c0", "f86c", "zz", "0", "02", "02c0",
-    ] {
+    for payload in ["", "0x", "00", "01c0", "03c0", "04c0", "f86c", "zz", "0", "02", "02c0"] {
         refusal(payload);
     }
     refusal(&"00".repeat(crate::intent::MAX_PAYLOAD));
-    let indexed = Intent {
-        input_index: Some(0),
-        ..intent(ETHER)
-    };
-    assert_eq!(
-        decode_payload(&indexed).unwrap_err().code(),
-        Code::BadRequest
-    );
+    let indexed = Intent { input_index: Some(0), ..intent(ETHER) };
+    assert_eq!(decode_payload(&indexed).unwrap_err().code(), Code::BadRequest);
 }
 
 #[test]
 fn unknown_types_are_refused_and_raw_is_blind() {
-    let of = |kind: &str, payload: &str| Intent {
-        kind: kind.into(),
-        ..intent(payload)
-    };
+    let of = |kind: &str, payload: &str| Intent { kind: kind.into(), ..intent(payload) };
     let hash = hash(ETHER_HASH);
     let unknown = understand(Some(&of("ethereum", ETHER)), &hash).unwrap_err();
     assert_eq!(unknown.code(), Code::BadRequest);
     assert_eq!(understand(None, &hash), Ok(None));
     assert_eq!(understand(Some(&of("raw", "")), &hash), Ok(None));
     assert!(understand(Some(&of("raw", "00")), &hash).is_err());
-    assert_eq!(
-        decode(&of("raw", ""), &hash).unwrap_err().code(),
-        Code::BlindSigningDenied
-    );
+    assert_eq!(decode(&of("raw", ""), &hash).unwrap_err().code(), Code::BlindSigningDenied);
     assert!(understand(Some(&intent(ETHER)), &hash).unwrap().is_some());
 }
 
@@ -311,31 +259,17 @@ fn the_description_holds_every_decoded_field() {
     assert_eq!(described["value"], "5");
     assert_eq!(described["fee"], "1300000000000000");
     assert_eq!(described["effects"][1]["kind"], "token_transfer");
-    assert_eq!(
-        described["effects"][1]["to"],
-        format!("0x{}", "35".repeat(20))
-    );
+    assert_eq!(described["effects"][1]["to"], format!("0x{}", "35".repeat(20)));
     assert_eq!(described["effects"][1]["amount"], "1500000");
 
-    let huge = TxEip1559 {
-        nonce: u64::MAX,
-        ..transfer_call(&[0; 64])
-    };
-    assert_eq!(
-        understood(&unsigned(&huge)).describe()["nonce"],
-        u64::MAX.to_string()
-    );
+    let huge = TxEip1559 { nonce: u64::MAX, ..transfer_call(&[0; 64]) };
+    assert_eq!(understood(&unsigned(&huge)).describe()["nonce"], u64::MAX.to_string());
 }
 
 #[test]
 fn the_summary_names_amounts_and_receivers() {
     let summary = understood(BOTH).summary();
-    for part in [
-        &format!("send 5 wei to 0x{USDC}"),
-        "1500000 base units",
-        &"35".repeat(20),
-        "1300000000000000 wei",
-    ] {
+    for part in [&format!("send 5 wei to 0x{USDC}"), "1500000 base units", &"35".repeat(20), "1300000000000000 wei"] {
         assert!(summary.contains(part), "{summary}");
     }
 }

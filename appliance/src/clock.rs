@@ -1,0 +1,89 @@
+//! Watches for jumps of the wall clock against the boot clock.
+//!
+//! Time windows and calendars in policy stand on the wall clock. When it jumps by more than the skew, either way,
+//! signing stops until an operator has looked and restarted the daemon.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+
+/// The two clocks as last seen, and the first jump.
+pub struct Clock {
+    skew_ms: i64,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    wall_ms: i64,
+    boot_ms: i64,
+    jump: Option<String>,
+}
+
+impl Clock {
+    /// Begins to watch.
+    pub fn new(skew: Duration) -> Self {
+        let (wall_ms, boot_ms) = read();
+        let skew_ms = i64::try_from(skew.as_millis()).unwrap_or(i64::MAX);
+        Self { skew_ms, seen: Mutex::new(Seen { wall_ms, boot_ms, jump: None }) }
+    }
+
+    /// Compares the clocks since the last look.
+    ///
+    /// # Errors
+    /// Says how far the wall clock jumped, now or earlier.
+    pub fn check(&self) -> Result<(), String> {
+        let (wall_ms, boot_ms) = read();
+        self.judge(wall_ms, boot_ms)
+    }
+
+    fn judge(&self, wall_ms: i64, boot_ms: i64) -> Result<(), String> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let jump = wall_ms.saturating_sub(seen.wall_ms).saturating_sub(boot_ms.saturating_sub(seen.boot_ms));
+        (seen.wall_ms, seen.boot_ms) = (wall_ms, boot_ms);
+        if jump.abs() > self.skew_ms && seen.jump.is_none() {
+            let seconds = jump / 1000;
+            tracing::error!(event = "clock_jumped", seconds, "the wall clock jumped; signing has stopped");
+            seen.jump = Some(format!(
+                "the wall clock jumped by {seconds} s against the boot clock; signing has stopped: check time \
+                 synchronisation on this host, then restart the daemon"
+            ));
+        }
+        seen.jump.clone().map_or(Ok(()), Err)
+    }
+}
+
+fn read() -> (i64, i64) {
+    let boot = clock_gettime(ClockId::Boottime);
+    let boot_ms = boot.tv_sec.saturating_mul(1000).saturating_add(boot.tv_nsec / 1_000_000);
+    (Timestamp::now().as_millisecond(), boot_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> Clock {
+        let seen = Seen { wall_ms: 1_000_000, boot_ms: 0, jump: None };
+        Clock { skew_ms: 30_000, seen: Mutex::new(seen) }
+    }
+
+    #[test]
+    fn clocks_that_run_together_are_trusted() {
+        let clock = clock();
+        for step in 1..100 {
+            assert_eq!(clock.judge(1_000_000 + step * 60_000, step * 60_000), Ok(()));
+        }
+        assert_eq!(clock.judge(1_000_000 + 6_000_000 + 29_000, 6_000_000), Ok(()));
+    }
+
+    #[test]
+    fn a_jump_either_way_stops_signing_for_good() {
+        for jumped in [1_000_000 + 40_000, 1_000_000 - 40_000] {
+            let clock = clock();
+            assert!(clock.judge(jumped, 1_000).is_err());
+            assert!(clock.judge(jumped + 1_000, 2_000).is_err(), "it is not forgotten");
+        }
+    }
+}

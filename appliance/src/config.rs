@@ -1,0 +1,440 @@
+//! The daemon's configuration file: `casemate.toml`.
+//!
+//! Unknown keys are refused. Relative paths are taken from the folder of the file. `casemated --check-config` runs this
+//! very loader. Every key is documented in the file that [`TEMPLATE`] gives.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use casemate_hsm::{HsmConfig, PinSource, TokenSelector, WrapMode};
+use casemate_wire::token::{PinnedKey, TokenAlgorithm};
+use casemate_wire::{IdentityKey, PartyId};
+use serde::Deserialize;
+
+use crate::clients::{ClientEntry, Clients};
+
+/// The commented file that a new host starts from.
+pub const TEMPLATE: &str = include_str!("config/casemate.toml");
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file, or one that it names, cannot be read.
+    #[error("cannot read {what} {}: {source}; check the path and its permissions", path.display())]
+    Read {
+        /// What the file is.
+        what: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: std::io::Error,
+    },
+    /// It is not TOML of the expected form.
+    #[error("cannot understand {}: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        message: String,
+    },
+    /// A value cannot be used.
+    #[error("{}: {key}: {why}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// A checked configuration.
+pub struct Config {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// SHA-256 of the file, for the boot leaf.
+    pub digest: casemate_wire::Digest32,
+    /// This party.
+    pub party: PartyId,
+    /// Where the store lies.
+    pub data_dir: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// TLS files.
+    pub tls: TlsFiles,
+    /// Who may call.
+    pub clients: Clients,
+    /// Coordinators whose join tokens are accepted.
+    pub coordinator_keys: Vec<PinnedKey>,
+    /// The other appliances.
+    pub peers: Vec<Peer>,
+    /// The HSM.
+    pub hsm: HsmConfig,
+    /// The policy bundle's folder.
+    pub policy_dir: PathBuf,
+    /// Bounds.
+    pub limits: Limits,
+    /// Protocol threads and pools.
+    pub mpc: Mpc,
+    /// Log output.
+    pub log: Log,
+}
+
+/// Certificate files, PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// Issues client certificates.
+    pub ca: PathBuf,
+    /// The server's chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Revoked client certificates.
+    pub crl: Option<PathBuf>,
+}
+
+/// Another appliance, pinned by its HSM identity key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its name.
+    pub party_id: PartyId,
+    /// Its identity key, hex of the SubjectPublicKeyInfo.
+    pub identity: IdentityKey,
+}
+
+/// Bounds that keep the daemon responsive.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Sessions that may run at once.
+    pub sessions: usize,
+    /// Seconds that a session may take in all.
+    pub session_ttl: u64,
+    /// Seconds within which the coordinator must attach the message stream.
+    pub attach: u64,
+    /// Seconds of clock difference that are tolerated.
+    pub clock_skew: u64,
+    /// Connections that may be open at once.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { sessions: 64, session_ttl: 600, attach: 30, clock_skew: 30, connections: 256 }
+    }
+}
+
+impl Limits {
+    /// The longest life of a session.
+    pub fn session_ttl(&self) -> Duration {
+        Duration::from_secs(self.session_ttl)
+    }
+    /// The longest wait for the message stream.
+    pub fn attach(&self) -> Duration {
+        Duration::from_secs(self.attach)
+    }
+    /// The tolerated clock difference.
+    pub fn clock_skew(&self) -> Duration {
+        Duration::from_secs(self.clock_skew)
+    }
+}
+
+/// Protocol threads and the pool of safe primes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mpc {
+    /// Protocol threads; 0 means one a core.
+    pub threads: usize,
+    /// Pairs of safe primes to hold ready.
+    pub prime_pool: u32,
+}
+
+impl Default for Mpc {
+    fn default() -> Self {
+        Self { threads: 0, prime_pool: 2 }
+    }
+}
+
+/// Log output.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// A `tracing` filter, for example `info` or `casemate=debug,info`.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Human }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    party: PartySection,
+    listen: ListenSection,
+    tls: TlsFiles,
+    #[serde(default)]
+    client: Vec<ClientEntry>,
+    #[serde(default)]
+    coordinator_key: Vec<CoordinatorKeyEntry>,
+    #[serde(default)]
+    peer: Vec<Peer>,
+    hsm: HsmSection,
+    policy: PolicySection,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    mpc: Mpc,
+    #[serde(default)]
+    log: Log,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartySection {
+    id: PartyId,
+    data_dir: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListenSection {
+    address: SocketAddr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CoordinatorKeyEntry {
+    issuer: String,
+    algorithm: TokenAlgorithm,
+    public_key: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HsmSection {
+    module: PathBuf,
+    token_label: Option<String>,
+    serial: Option<String>,
+    pin_file: Option<PathBuf>,
+    pin_credential: Option<PathBuf>,
+    #[serde(default)]
+    wrap: WrapSetting,
+    #[serde(default = "default_hsm_threads")]
+    threads: usize,
+    #[serde(default = "default_hsm_queue")]
+    queue: usize,
+    #[serde(default = "default_hsm_timeout")]
+    timeout: u64,
+}
+
+fn default_hsm_threads() -> usize {
+    2
+}
+fn default_hsm_queue() -> usize {
+    128
+}
+fn default_hsm_timeout() -> u64 {
+    10
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WrapSetting {
+    #[default]
+    Auto,
+    HostIv,
+    TokenIv,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicySection {
+    dir: PathBuf,
+}
+
+impl Config {
+    /// Reads and checks the file and the key files that it names.
+    ///
+    /// # Errors
+    /// Names the file, the key and what to mend.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = read("the configuration", path)?;
+        let file: File =
+            toml::from_str(&text).map_err(|e| ConfigError::Parse { path: path.to_owned(), message: e.to_string() })?;
+        Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.check(file, &text)
+    }
+
+    /// The pinned identity of a party; `own` is what this host's HSM holds.
+    pub fn identity_of(&self, party: &PartyId, own: &IdentityKey) -> Option<IdentityKey> {
+        if party == &self.party {
+            return Some(own.clone());
+        }
+        let peer = self.peers.iter().find(|peer| &peer.party_id == party)?;
+        Some(peer.identity.clone())
+    }
+}
+
+/// Reads only the `[hsm]` section: what `casemate hsm init` needs before the rest can exist.
+///
+/// # Errors
+/// As [`Config::load`], for that section.
+pub fn load_hsm(path: &Path) -> Result<HsmConfig, ConfigError> {
+    #[derive(Deserialize)]
+    struct HsmOnly {
+        hsm: HsmSection,
+    }
+    let text = read("the configuration", path)?;
+    let file: HsmOnly =
+        toml::from_str(&text).map_err(|e| ConfigError::Parse { path: path.to_owned(), message: e.to_string() })?;
+    Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.hsm(file.hsm)
+}
+
+fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Read { what, path: path.to_owned(), source })
+}
+
+struct Loader<'a> {
+    path: &'a Path,
+    folder: &'a Path,
+}
+
+impl Loader<'_> {
+    fn check(&self, file: File, text: &str) -> Result<Config, ConfigError> {
+        let coordinator_keys =
+            file.coordinator_key.into_iter().map(|entry| self.coordinator_key(entry)).collect::<Result<Vec<_>, _>>()?;
+        for (place, key) in coordinator_keys.iter().enumerate() {
+            if coordinator_keys.iter().take(place).any(|earlier| earlier.issuer() == key.issuer()) {
+                return Err(self.bad("coordinator_key", format!("issuer {:?} stands twice", key.issuer())));
+            }
+        }
+        self.check_peers(&file.party.id, &file.peer)?;
+        self.check_limits(&file.limits, &file.mpc)?;
+        Ok(Config {
+            path: self.path.to_owned(),
+            digest: crate::digest(text.as_bytes()),
+            party: file.party.id,
+            data_dir: self.folder.join(file.party.data_dir),
+            listen: file.listen.address,
+            tls: TlsFiles {
+                ca: self.existing("tls.ca", &file.tls.ca)?,
+                certificate: self.existing("tls.certificate", &file.tls.certificate)?,
+                key: self.existing("tls.key", &file.tls.key)?,
+                crl: file.tls.crl.map(|crl| self.existing("tls.crl", &crl)).transpose()?,
+            },
+            clients: Clients::new(file.client).map_err(|why| self.bad("client", why))?,
+            coordinator_keys,
+            peers: file.peer,
+            hsm: self.hsm(file.hsm)?,
+            policy_dir: self.folder.join(file.policy.dir),
+            limits: file.limits,
+            mpc: file.mpc,
+            log: file.log,
+        })
+    }
+
+    fn coordinator_key(&self, entry: CoordinatorKeyEntry) -> Result<PinnedKey, ConfigError> {
+        let path = self.folder.join(&entry.public_key);
+        let pem = read("the coordinator's public key", &path)?;
+        PinnedKey::new(entry.issuer, entry.algorithm, pem.as_bytes())
+            .map_err(|e| self.bad("coordinator_key.public_key", format!("{}: {e}", path.display())))
+    }
+
+    fn check_peers(&self, own: &PartyId, peers: &[Peer]) -> Result<(), ConfigError> {
+        for (place, peer) in peers.iter().enumerate() {
+            let name = &peer.party_id;
+            if name == own {
+                return Err(self.bad("peer", format!("{name} is this party itself; list only the others")));
+            }
+            for earlier in peers.iter().take(place) {
+                if &earlier.party_id == name {
+                    return Err(self.bad("peer", format!("{name} stands twice")));
+                }
+                if earlier.identity == peer.identity {
+                    return Err(self.bad("peer", format!("{} and {name} have the same identity", earlier.party_id)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self, limits: &Limits, mpc: &Mpc) -> Result<(), ConfigError> {
+        let bounds = [
+            ("limits.sessions", limits.sessions as u64, 1, 10_000),
+            ("limits.session_ttl", limits.session_ttl, 10, 3600),
+            ("limits.attach", limits.attach, 1, 600),
+            ("limits.clock_skew", limits.clock_skew, 0, 300),
+            ("limits.connections", limits.connections as u64, 1, 100_000),
+            ("mpc.threads", mpc.threads as u64, 0, 1024),
+            ("mpc.prime_pool", u64::from(mpc.prime_pool), 1, 1000),
+        ];
+        for (key, value, low, high) in bounds {
+            if value < low || value > high {
+                return Err(self.bad(key, format!("{value} is outside {low} to {high}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn hsm(&self, section: HsmSection) -> Result<HsmConfig, ConfigError> {
+        let token = match (section.token_label, section.serial) {
+            (Some(label), None) => TokenSelector::Label(label),
+            (None, Some(serial)) => TokenSelector::Serial(serial),
+            _ => return Err(self.bad("hsm", "give token_label or serial, exactly one".into())),
+        };
+        let pin = match (section.pin_file, section.pin_credential) {
+            (Some(file), None) => PinSource::file(self.folder.join(file)),
+            (None, Some(credential)) => PinSource::credential(credential_path(&credential)),
+            _ => return Err(self.bad("hsm", "give pin_file or pin_credential, exactly one".into())),
+        };
+        Ok(HsmConfig {
+            module: self.existing("hsm.module", &section.module)?,
+            token,
+            pin,
+            wrap: match section.wrap {
+                WrapSetting::Auto => WrapMode::Auto,
+                WrapSetting::HostIv => WrapMode::HostIv,
+                WrapSetting::TokenIv => WrapMode::TokenIv,
+            },
+            threads: section.threads,
+            queue: section.queue,
+            timeout: Duration::from_secs(section.timeout),
+        })
+    }
+
+    fn existing(&self, key: &str, path: &Path) -> Result<PathBuf, ConfigError> {
+        let full = self.folder.join(path);
+        if full.is_file() { Ok(full) } else { Err(self.bad(key, format!("there is no file {}", full.display()))) }
+    }
+
+    fn bad(&self, key: &str, why: String) -> ConfigError {
+        ConfigError::Value { path: self.path.to_owned(), key: key.into(), why }
+    }
+}
+
+/// A bare name is looked up where systemd puts the unit's credentials.
+fn credential_path(name: &Path) -> PathBuf {
+    match std::env::var_os("CREDENTIALS_DIRECTORY") {
+        Some(folder) if name.is_relative() => Path::new(&folder).join(name),
+        _ => name.to_owned(),
+    }
+}

@@ -1,0 +1,227 @@
+//! The daemon: how it starts, what it supervises, how it stops.
+
+mod recover;
+mod supervise;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use casemate_attest::{Entry, Guard, GuardChange, LogId, Op, Text};
+use casemate_hsm::{Hsm, HsmError, KeyPurpose};
+use casemate_mpc::{Engine, MpcError};
+use casemate_policy::Client;
+use casemate_wire::IdentityKey;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, LogFormat};
+use crate::metrics::Metrics;
+use crate::pipeline::policy_client;
+use crate::policy_slot::PolicySlot;
+use crate::primes::{self, Pool};
+use crate::session::Registry;
+use crate::store::{Store, StoreError};
+use crate::tls::{self, TlsError};
+use crate::{VERSION, http};
+
+use supervise::Supervisor;
+
+/// Why the daemon did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// TLS files cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The HSM cannot be used.
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The protocol engine cannot start.
+    #[error(transparent)]
+    Engine(#[from] MpcError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; is another process on it?")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A task that must not end has ended.
+    #[error("the daemon stopped because {0}; the audit log is closed and it can be started again")]
+    TaskEnded(String),
+    /// The runtime or its signals cannot be set up.
+    #[error("cannot set up the process: {0}")]
+    Process(#[from] std::io::Error),
+    /// Something else that must hold does not.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Everything that a request may need. One for each daemon.
+pub struct Node {
+    /// The checked configuration.
+    pub config: Config,
+    /// The HSM.
+    pub hsm: Hsm,
+    /// The identity key in it.
+    pub identity: IdentityKey,
+    /// The store.
+    pub store: Store,
+    /// The protocol threads.
+    pub engine: Engine,
+    /// The active policy.
+    pub policy: PolicySlot,
+    /// Live sessions.
+    pub sessions: Registry,
+    /// The prime pool.
+    pub primes: Pool,
+    /// The wall clock's guard.
+    pub clock: Clock,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    supervisor: Supervisor,
+}
+
+impl Node {
+    /// Runs a task whose panic ends the daemon in order.
+    pub(crate) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.supervisor.spawn(name, task);
+    }
+}
+
+/// Reads the configuration and everything that it names, and says what is wrong.
+///
+/// # Errors
+/// What keeps the daemon from starting, as far as files can tell.
+pub fn check_config(path: &Path) -> Result<Config, DaemonError> {
+    let config = Config::load(path)?;
+    tls::server_config(&config.tls)?;
+    config.hsm.pin.read().map_err(HsmError::from)?;
+    Ok(config)
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// Why it did not start, or had to stop.
+pub fn run(path: &Path) -> Result<(), DaemonError> {
+    let config = check_config(path)?;
+    init_logging(&config);
+    casemate_mpc::cpu::check_baseline()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("net").enable_all().build()?;
+    runtime.block_on(serve(config))
+}
+
+/// Maps what [`run`] says to an exit code, and prints it.
+pub fn exit_code(result: Result<(), DaemonError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("casemated: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<(), DaemonError> {
+    let stop = supervise::stop_signals()?;
+    let tls = tls::server_config(&config.tls)?;
+    let node = Arc::new(start(config).await?);
+    recover::recover(&node).await?;
+    let address = node.config.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| DaemonError::Listen { address, source })?;
+    let bound = listener.local_addr()?;
+    tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint());
+    node.spawn("prime pool", primes::keep_full(node.clone()));
+    node.spawn("clock", watch_clock(node.clone()));
+    let accepting = http::serve(node.clone(), listener, tls);
+    let ended = tokio::select! {
+        () = stop => Ok(()),
+        () = accepting => Err(DaemonError::TaskEnded("its listener ended".into())),
+        why = node.supervisor.failed() => Err(DaemonError::TaskEnded(why)),
+    };
+    close(&node).await;
+    ended
+}
+
+async fn start(config: Config) -> Result<Node, DaemonError> {
+    let hsm = Hsm::open(config.hsm.clone()).await?;
+    let identity = IdentityKey::from_spki(&hsm.public_key(KeyPurpose::Identity))
+        .map_err(|e| DaemonError::Other(format!("the HSM's identity key cannot be used: {e}")))?;
+    if let Some(peer) = config.peers.iter().find(|peer| peer.identity == identity) {
+        let name = &peer.party_id;
+        return Err(DaemonError::Other(format!(
+            "[[peer]] {name} has this HSM's own identity; each host needs its own"
+        )));
+    }
+    let log: LogId = format!("casemate/{}", config.party)
+        .parse()
+        .map_err(|e| DaemonError::Other(format!("the party id cannot name an audit log: {e}")))?;
+    let store = Store::open(&config.data_dir, &log)?;
+    let clients: Vec<Client> = config.clients.all().map(|client| policy_client(&client)).collect();
+    let policy = PolicySlot::load(&config.policy_dir, &clients, Timestamp::now());
+    let threads = (config.mpc.threads > 0).then_some(config.mpc.threads);
+    Ok(Node {
+        engine: Engine::start(threads)?,
+        sessions: Registry::new(config.limits.sessions),
+        clock: Clock::new(config.limits.clock_skew()),
+        metrics: Metrics::new(),
+        primes: Pool::default(),
+        supervisor: Supervisor::new(),
+        policy,
+        store,
+        identity,
+        hsm,
+        config,
+    })
+}
+
+async fn watch_clock(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        // The verdict is kept by the clock; whoever decides asks it again.
+        drop(node.clock.check());
+    }
+}
+
+/// Stops taking work, records what was cut off, closes log and HSM.
+async fn close(node: &Arc<Node>) {
+    tracing::info!(event = "stopping", sessions = node.sessions.len());
+    node.primes.stop();
+    if let Err(error) = recover::interrupt_sessions(&node.store, Entry::admin(Op::Stop)).await {
+        tracing::error!(event = "stop_not_recorded", %error);
+    }
+    node.store.close();
+    if let Err(error) = node.hsm.shutdown().await {
+        tracing::warn!(event = "hsm_close_failed", %error);
+    }
+    tracing::info!(event = "stopped");
+}
+
+pub(crate) fn bundle_guard(node: &Node) -> Option<GuardChange> {
+    let bundle = node.policy.active()?;
+    let to = format!("version {} {}", bundle.version(), bundle.digest());
+    Some(GuardChange { guard: Guard::Bundle, id: Text::fitted(bundle.name()), to: Some(Text::fitted(&to)) })
+}
+
+fn init_logging(config: &Config) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let output = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match config.log.format {
+        LogFormat::Human => output.with_ansi(false).try_init(),
+        LogFormat::Json => output.json().try_init(),
+    };
+    // A second call in one process keeps the first one's output.
+    drop(set);
+}

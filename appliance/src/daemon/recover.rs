@@ -1,0 +1,84 @@
+//! Start-up after whatever happened: verify the log, record the start, fail what was cut off.
+
+use std::sync::Arc;
+
+use casemate_attest::{Entry, IntentRef, Line, Op, Outcome, Text, Verifier};
+use casemate_wire::api::SessionStatus;
+use casemate_wire::{Code, Problem};
+use rusqlite::Connection;
+
+use super::{DaemonError, Node, bundle_guard};
+use crate::store::{SessionRow, Store, StoreError, audit_lines};
+
+/// Lines that are read at a time.
+const CHUNK: u64 = 1000;
+
+/// Verifies the whole audit log, records the boot and the active policy, and ends sessions that a crash cut off.
+pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
+    node.store.read(verify).await?;
+    let cut_off = interrupt_sessions(&node.store, Entry::boot()).await?;
+    if cut_off > 0 {
+        tracing::warn!(event = "sessions_interrupted", count = cut_off, "sessions in flight were failed");
+    }
+    let guards = bundle_guard(node).into_iter().collect();
+    let entry = Entry::admin(Op::Policy).guarding(guards);
+    node.store.write(move |transaction| transaction.append(entry)).await?;
+    Ok(())
+}
+
+/// Appends `first`, then an `interrupted` outcome for every session without an end; says how many there were.
+pub(super) async fn interrupt_sessions(store: &Store, first: Entry) -> Result<usize, StoreError> {
+    store
+        .write(move |transaction| {
+            let rows = SessionRow::unfinished(transaction.sql())?;
+            let intents = open_intents(transaction.sql(), &rows)?;
+            transaction.append(first)?;
+            let count = rows.len();
+            for (mut row, intent) in rows.into_iter().zip(intents) {
+                let detail = "the daemon stopped while the session ran; convene it again under a new id";
+                row.status = SessionStatus::Failed;
+                row.error = Some(Problem::new(Code::Interrupted, detail));
+                row.completed_at = Some(crate::now_text());
+                row.update(transaction)?;
+                let outcome = Outcome::failed(Text::fitted(Code::Interrupted.as_str()), Text::fitted(detail));
+                let change = crate::pipeline::session_guard(&row.session_id, row.status);
+                transaction.append(Entry::outcome(intent, outcome).guarding(vec![change]))?;
+            }
+            Ok(count)
+        })
+        .await
+}
+
+/// The intent of each session, from the log itself.
+fn open_intents(connection: &Connection, rows: &[SessionRow]) -> Result<Vec<IntentRef>, StoreError> {
+    rows.iter().map(|row| intent_of(connection, row)).collect()
+}
+
+fn intent_of(connection: &Connection, row: &SessionRow) -> Result<IntentRef, StoreError> {
+    let failed = StoreError::sqlite("find a session's intent");
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT line FROM leaves WHERE json_extract(line, '$.session') = ?1 AND json_extract(line, '$.phase') = 'intent'",
+        )
+        .map_err(&failed)?;
+    let line: String = statement.query_row([row.session_id.as_str()], |found| found.get(0)).map_err(&failed)?;
+    let missing = || StoreError::Audit(format!("session {} has no intent", row.session_id));
+    Line::read(line.as_bytes()).ok().and_then(|line| line.intent()).ok_or_else(missing)
+}
+
+fn verify(connection: &Connection) -> Result<(), StoreError> {
+    let mut verifier = Verifier::new();
+    let mut next = 0;
+    loop {
+        let lines = audit_lines(connection, next, CHUNK)?;
+        for line in &lines {
+            verifier.feed(line.as_bytes()).map_err(|fault| StoreError::Audit(fault.to_string()))?;
+        }
+        let read = u64::try_from(lines.len()).unwrap_or(0);
+        if read < CHUNK {
+            break;
+        }
+        next += read;
+    }
+    verifier.finish().map(|_| ()).map_err(|fault| StoreError::Audit(fault.to_string()))
+}

@@ -1,0 +1,69 @@
+//! Supervision: a panic outside the protocol threads ends the daemon in order.
+
+use std::panic;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Runs tasks, and knows when one has panicked anywhere in the process.
+pub(super) struct Supervisor {
+    failed: Arc<watch::Sender<Option<String>>>,
+}
+
+impl Supervisor {
+    /// Installs the process's panic hook. Protocol threads are named `mpc-…`; their panics end a session, not the daemon.
+    pub(super) fn new() -> Self {
+        let failed = Arc::new(watch::Sender::new(None));
+        let report = failed.clone();
+        panic::set_hook(Box::new(move |info| {
+            let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+            let place = info.location().map(ToString::to_string).unwrap_or_default();
+            // The message may quote values, so it is not logged.
+            tracing::error!(event = "panic", thread, place, "a thread panicked");
+            if !thread.starts_with("mpc-") {
+                report.send_replace(Some(format!("thread {thread} panicked at {place}")));
+            }
+        }));
+        Self { failed }
+    }
+
+    pub(super) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let failed = self.failed.clone();
+        let running = tokio::spawn(task);
+        tokio::spawn(async move {
+            if let Err(error) = running.await
+                && error.is_panic()
+            {
+                failed.send_if_modified(|why| {
+                    let first = why.is_none();
+                    if first {
+                        *why = Some(format!("its {name} task panicked"));
+                    }
+                    first
+                });
+            }
+        });
+    }
+
+    /// Returns, with the reason, once something has panicked.
+    pub(super) async fn failed(&self) -> String {
+        let mut changes = self.failed.subscribe();
+        match changes.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Completes when the process is told to stop: SIGTERM or SIGINT.
+pub(super) fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,96 @@
+//! The HTTP side: connections, routes, roles, bodies.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `mod.rs` | accepting TLS connections, who is on the other end |
+//! | `routes.rs` | every route with the roles that may call it |
+//! | `participate.rs` | the participate calls, with and without waiting |
+//! | `stream.rs` | the full-duplex message stream |
+//! | `reads.rs` | sessions, shares, health, metrics |
+//! | `reply.rs` | JSON in and out, problems, request ids |
+
+mod participate;
+mod reads;
+mod reply;
+mod routes;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::clients::Client;
+use crate::daemon::Node;
+
+/// The longest wait for a TLS handshake or for a request's header.
+const GREETING_LIMIT: Duration = Duration::from_secs(10);
+/// Requests and message streams that one connection may hold open at once.
+const STREAMS_A_CONNECTION: u32 = 512;
+
+/// Accepts connections for as long as the process runs.
+pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, tls: Arc<ServerConfig>) {
+    let acceptor = TlsAcceptor::from(tls);
+    let places = Arc::new(Semaphore::new(node.config.limits.connections));
+    let router = routes::router(node.clone());
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(event = "accept_failed", %error);
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (node, acceptor, router) = (node.clone(), acceptor.clone(), router.clone());
+        node.clone().spawn("connection", async move {
+            let _place = place;
+            connection(&node, stream, acceptor, router).await;
+        });
+    }
+}
+
+async fn connection(node: &Node, stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(event = "nodelay_failed", %error);
+    }
+    let tls = match timeout(GREETING_LIMIT, acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => {
+            node.metrics.auth_failed("tls");
+            tracing::info!(event = "connection_refused", %error, "a TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            node.metrics.auth_failed("tls_timeout");
+            return;
+        }
+    };
+    let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let client = certificate.and_then(|certificate| node.config.clients.identify(certificate));
+    let service = TowerToHyperService::new(router.layer(axum::Extension(Connected(client))));
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(GREETING_LIMIT);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_A_CONNECTION)
+        .keep_alive_interval(Some(Duration::from_secs(20)))
+        .max_header_list_size(16 * 1024);
+    if let Err(error) = server.serve_connection(TokioIo::new(tls), service).await {
+        tracing::debug!(event = "connection_ended", %error);
+    }
+}
+
+/// Who is on the other end of the connection: a configured client, or somebody whose certificate is not named.
+#[derive(Clone)]
+pub(crate) struct Connected(Option<Client>);

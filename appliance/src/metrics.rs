@@ -1,0 +1,143 @@
+//! What Prometheus reads. Names follow the API contract.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use casemate_policy::PolicyNote;
+use casemate_wire::api::SessionStatus;
+use casemate_wire::{Code, SessionType};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::store::SessionRow;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SessionLabels {
+    r#type: String,
+    result: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DecisionLabels {
+    effect: String,
+    policy: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: String,
+}
+
+/// All metrics of one daemon.
+pub struct Metrics {
+    registry: Registry,
+    sessions: Family<SessionLabels, Counter>,
+    keygen_seconds: Histogram,
+    sign_seconds: Histogram,
+    success_rate: Gauge<f64, AtomicU64>,
+    active: Gauge,
+    decisions: Family<DecisionLabels, Counter>,
+    auth_failures: Family<ReasonLabels, Counter>,
+    audit_size: Gauge,
+    primes: Gauge,
+    ended: std::sync::Mutex<(f64, f64)>,
+}
+
+impl Metrics {
+    /// Registers everything, at zero.
+    pub fn new() -> Arc<Self> {
+        let seconds = || Histogram::new([0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0]);
+        let mut metrics = Self {
+            registry: Registry::default(),
+            sessions: Family::default(),
+            keygen_seconds: seconds(),
+            sign_seconds: seconds(),
+            success_rate: Gauge::default(),
+            active: Gauge::default(),
+            decisions: Family::default(),
+            auth_failures: Family::default(),
+            audit_size: Gauge::default(),
+            primes: Gauge::default(),
+            ended: std::sync::Mutex::new((0.0, 0.0)),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("mpc_sessions", "Sessions that ended, or were refused", metrics.sessions.clone());
+        registry.register("mpc_keygen_duration_seconds", "From accepted to recorded", metrics.keygen_seconds.clone());
+        registry.register("mpc_sign_duration_seconds", "From accepted to recorded", metrics.sign_seconds.clone());
+        registry.register(
+            "mpc_session_success_rate",
+            "Completed sessions as a share of all that began since the start",
+            metrics.success_rate.clone(),
+        );
+        registry.register("mpc_active_sessions", "Sessions that run now", metrics.active.clone());
+        registry.register(
+            "mpc_policy_decisions",
+            "What policy decided, by each deciding policy",
+            metrics.decisions.clone(),
+        );
+        registry.register(
+            "mpc_auth_failures",
+            "Callers and tokens that were turned away",
+            metrics.auth_failures.clone(),
+        );
+        registry.register("mpc_audit_size", "Leaves in the audit log", metrics.audit_size.clone());
+        registry.register("mpc_primes_ready", "Pairs of safe primes that lie ready", metrics.primes.clone());
+        Arc::new(metrics)
+    }
+
+    /// A caller or token was turned away.
+    pub fn auth_failed(&self, reason: &str) {
+        self.auth_failures.get_or_create(&ReasonLabels { reason: reason.into() }).inc();
+    }
+
+    pub(crate) fn refused(&self, kind: SessionType, code: Code) {
+        self.count(kind, &format!("refused:{code}"));
+    }
+
+    pub(crate) fn decided(&self, effect: &str, policies: &[PolicyNote]) {
+        let none = [String::new()];
+        let ids: Vec<String> = policies.iter().map(|note| note.id.clone()).collect();
+        for policy in if ids.is_empty() { none.to_vec() } else { ids } {
+            self.decisions.get_or_create(&DecisionLabels { effect: effect.into(), policy }).inc();
+        }
+    }
+
+    pub(crate) fn session_ended(&self, row: &SessionRow, took: Duration) {
+        let histogram = match row.session_type {
+            SessionType::Keygen => &self.keygen_seconds,
+            SessionType::Sign => &self.sign_seconds,
+        };
+        histogram.observe(took.as_secs_f64());
+        let completed = row.status == SessionStatus::Completed;
+        self.count(row.session_type, row.status.as_str());
+        let mut ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        ended.0 += f64::from(u8::from(completed));
+        ended.1 += 1.0;
+        self.success_rate.set(ended.0 / ended.1);
+    }
+
+    pub(crate) fn primes_ready(&self, count: u32) {
+        self.primes.set(i64::from(count));
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn text(&self, active: usize, audit_size: u64) -> String {
+        self.active.set(i64::try_from(active).unwrap_or(i64::MAX));
+        self.audit_size.set(i64::try_from(audit_size).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            text.clear();
+        }
+        text
+    }
+
+    fn count(&self, kind: SessionType, result: &str) {
+        self.sessions.get_or_create(&SessionLabels { r#type: kind.to_string(), result: result.into() }).inc();
+    }
+}

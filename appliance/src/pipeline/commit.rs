@@ -1,0 +1,154 @@
+//! Commit: the audit intent, the used token and the session, durable in one transaction, before anything is done.
+
+use std::sync::Arc;
+
+use casemate_attest::{Act as LoggedAct, Decision, Effect, Entry, Guard, IntentRef, Text};
+use casemate_policy::Allowed;
+use casemate_wire::api::{SessionStatus, SessionView};
+use casemate_wire::token::VerifiedToken;
+use casemate_wire::{Code, Problem};
+
+use super::ask::{known, unavailable};
+use super::authenticate::Authenticated;
+use super::decide::{Authorized, tx};
+use super::refused::{Refused, guard};
+use super::understand::{Act, Understood};
+use crate::daemon::Node;
+use crate::session::Place;
+use crate::store::{SessionResult, SessionRow, ShareRow, StoreError, TokenUse, Transaction, use_token};
+
+/// A session whose intent is durable. Only [`commit`] makes one; only with it can a share be opened.
+pub(super) struct Committed {
+    token: VerifiedToken,
+    act: Act,
+    row: SessionRow,
+    intent: IntentRef,
+    place: Place,
+}
+
+/// What a commit hands on.
+pub(super) struct Parts {
+    pub(super) token: VerifiedToken,
+    pub(super) act: Act,
+    pub(super) row: SessionRow,
+    pub(super) intent: IntentRef,
+    pub(super) place: Place,
+}
+
+impl Committed {
+    /// The session as the caller sees it.
+    pub(super) fn view(&self) -> SessionView {
+        self.row.view(0)
+    }
+
+    pub(super) fn into_parts(self) -> Parts {
+        let Self { token, act, row, intent, place } = self;
+        Parts { token, act, row, intent, place }
+    }
+}
+
+enum Written {
+    New(IntentRef),
+    Replayed,
+    Raced(Box<SessionRow>),
+}
+
+/// Makes the intent durable.
+pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<Committed, Refused> {
+    let (understood, allowed) = authorized.into_parts();
+    let session = understood.authenticated().ask().session_id().clone();
+    let place = match node.sessions.enter(&session) {
+        Ok(place) => place,
+        Err(problem) => return Err(understood.into_parts().0.refuse(problem)),
+    };
+    let row = row(&understood);
+    let entry = entry(&understood, &allowed);
+    let adopt = match understood.act() {
+        Act::Sign(act) => act.adopt.clone().map(|certificate| (act.share.id.clone(), certificate)),
+        Act::Keygen { .. } => None,
+    };
+    let claims = understood.authenticated().token().claims().clone();
+    let written = node.store.write({
+        let row = row.clone();
+        move |transaction| {
+            if let Some(earlier) = SessionRow::find(transaction.sql(), &row.session_id)? {
+                return Ok(Written::Raced(Box::new(earlier)));
+            }
+            if use_token(transaction, &claims, jiff::Timestamp::now().as_second())? == TokenUse::Replayed {
+                return Ok(Written::Replayed);
+            }
+            row.insert(transaction)?;
+            let mut guards = vec![
+                guard(Guard::Token, &claims.jti, "used"),
+                guard(Guard::Session, row.session_id.as_str(), "accepted"),
+            ];
+            if let Some((share, certificate)) = &adopt {
+                ShareRow::activate(transaction, share, certificate)?;
+                guards.push(guard(Guard::Share, share, "active"));
+            }
+            append_intent(transaction, entry.guarding(guards)).map(Written::New)
+        }
+    });
+    let written = written.await;
+    let (authenticated, act) = understood.into_parts();
+    match written {
+        Ok(Written::New(intent)) => {
+            tracing::info!(event = "session_accepted", session = %row.session_id, kind = %row.session_type, client = row.actor);
+            let token = authenticated.token().clone();
+            Ok(Committed { token, act, row, intent, place })
+        }
+        Ok(Written::Replayed) => {
+            node.metrics.auth_failed("token_replayed");
+            let detail = "this join token has been used; the coordinator must issue a new one";
+            Err(authenticated.refuse(Problem::new(Code::TokenReplayed, detail)))
+        }
+        Ok(Written::Raced(earlier)) => Err(raced(node, authenticated, &earlier)),
+        Err(error) => Err(authenticated.refuse(unavailable(error))),
+    }
+}
+
+/// The same session came twice at the same moment; one of the calls has begun it.
+fn raced(node: &Node, authenticated: Authenticated, earlier: &SessionRow) -> Refused {
+    let problem = match known(node, earlier, authenticated.ask()) {
+        Ok(_) => Problem::new(Code::Overloaded, "the session is being set up by another call; ask again"),
+        Err(problem) => problem,
+    };
+    authenticated.refuse(problem)
+}
+
+fn append_intent(transaction: &mut Transaction<'_>, entry: Entry) -> Result<IntentRef, StoreError> {
+    let line = transaction.append(entry)?;
+    line.intent().ok_or_else(|| StoreError::Audit("an intent was not recorded as one".into()))
+}
+
+fn entry(understood: &Understood, allowed: &Allowed) -> Entry {
+    let authenticated = understood.authenticated();
+    let act = match (authenticated.token().claims().public_key, tx(understood)) {
+        (Some(key), Some(tx)) => LoggedAct::Sign { key, tx },
+        _ => LoggedAct::Keygen,
+    };
+    let decision = Decision {
+        effect: Effect::Allow,
+        policies: allowed.policies().iter().map(|note| Text::fitted(&note.id)).collect(),
+        bundle: Some(allowed.bundle_digest()),
+    };
+    Entry::intent(act, authenticated.ask().origin(authenticated.caller()), decision)
+}
+
+fn row(understood: &Understood) -> SessionRow {
+    let authenticated = understood.authenticated();
+    let (ask, caller) = (authenticated.ask(), authenticated.caller());
+    SessionRow {
+        session_id: ask.session_id().clone(),
+        session_type: ask.session_type(),
+        body_digest: ask.digest(),
+        status: SessionStatus::Accepted,
+        refused: false,
+        actor: caller.client.name().to_owned(),
+        request: caller.request_id.clone(),
+        error: None,
+        result: SessionResult { public_key: authenticated.token().claims().public_key, ..SessionResult::default() },
+        started_at: crate::now_text(),
+        completed_at: None,
+    }
+}

@@ -1,0 +1,105 @@
+//! Join: the coordinator attaches the message stream, and all parties exchange hellos.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use casemate_attest::{IntentRef, PeerCheckpoint};
+use casemate_wire::envelope::{Checkpoint, Limits, Local, SessionView};
+use casemate_wire::{Code, SessionType};
+use tokio::time::timeout;
+
+use super::commit::{Committed, Parts};
+use super::run::{End, Finished};
+use super::understand::Act;
+use crate::daemon::Node;
+use crate::session::{Failure, Link, Place, Stream};
+use crate::store::SessionRow;
+
+/// What a session keeps from its intent to its outcome.
+pub(super) struct Case {
+    pub(super) row: SessionRow,
+    intent: Option<IntentRef>,
+    /// Where the peers' logs stood by their hellos.
+    pub(super) peers: Vec<PeerCheckpoint>,
+    /// When it was accepted.
+    pub(super) begun: Instant,
+    place: Place,
+}
+
+impl Case {
+    /// The intent, to be spent on the one outcome.
+    pub(super) fn take_intent(&mut self) -> Option<IntentRef> {
+        self.intent.take()
+    }
+
+    /// Ends the session.
+    pub(super) fn end(self, stream: Option<Stream>, end: End) -> Finished {
+        Finished { case: self, stream, end }
+    }
+}
+
+/// A session in which all parties have proven who they are and that they agree on what is done. Only [`join`] makes one.
+pub(super) struct Joined {
+    pub(super) case: Case,
+    pub(super) act: Act,
+    pub(super) link: Link,
+}
+
+/// Waits for the stream and exchanges hellos.
+pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joined, Finished> {
+    let Parts { token, act, row, intent, mut place } = committed.into_parts();
+    let begun = Instant::now();
+    let attached = timeout(node.config.limits.attach(), &mut place.stream).await;
+    let mut case = Case { row, intent: Some(intent), peers: Vec::new(), begun, place };
+    let Ok(Ok(stream)) = attached else {
+        let detail = format!("no message stream was attached within {} s", node.config.limits.attach);
+        return Err(case.end(None, End::Expired(Failure::new(Code::SessionExpired, detail))));
+    };
+    let claims = token.claims();
+    let view = SessionView {
+        session_id: claims.session_id.clone(),
+        session_type: claims.session_type,
+        share_type: claims.share_type,
+        key: claims.public_key,
+        epoch: match &act {
+            Act::Keygen { .. } => 0,
+            Act::Sign(act) => act.header.key.epoch,
+        },
+        threshold: token.threshold(),
+        roster: token.roster().clone(),
+        message_hash: claims.message_hash,
+        derivation_path: claims.derivation_path.clone(),
+    };
+    match Link::open(stream, view, local(node, &claims.session_type), &node.hsm, case.place.round.clone()).await {
+        Ok(link) => {
+            case.peers = checkpoints(&link);
+            Ok(Joined { case, act, link })
+        }
+        Err((stream, failure)) => Err(case.end(Some(stream), End::Failed(failure))),
+    }
+}
+
+fn local(node: &Node, session_type: &SessionType) -> Local {
+    let head = node.store.audit_head();
+    let max_body = match session_type {
+        SessionType::Keygen => 1024 * 1024,
+        SessionType::Sign => 64 * 1024,
+    };
+    Local {
+        party: node.config.party.clone(),
+        checkpoint: Checkpoint { log: head.log().to_string(), size: head.size(), hash: head.hash() },
+        clock_skew: node.config.limits.clock_skew(),
+        limits: Limits { max_body, ..Limits::default() },
+    }
+}
+
+fn checkpoints(link: &Link) -> Vec<PeerCheckpoint> {
+    let stated = link.channel().peer_checkpoints();
+    stated
+        .filter_map(|(party, checkpoint)| {
+            // A log name that our log could not hold is left out; the hello itself was valid.
+            let log = checkpoint.log.parse().ok()?;
+            Some(PeerCheckpoint { party: party.clone(), log, size: checkpoint.size, hash: checkpoint.hash })
+        })
+        .collect()
+}

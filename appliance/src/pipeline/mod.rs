@@ -1,0 +1,90 @@
+//! A request's whole life, in one function of two halves.
+//!
+//! ```text
+//! request ─ authenticate ─► Authenticated ─ understand ─► Understood ─ decide ─► Authorized | Refused
+//!   ─ commit (audit intent + token + session, durable) ─► Committed ─ join ─► Joined ─ unseal ─► Opened ─ run ─► Finished
+//!   ─ record (audit outcome + share, durable) ─► Recorded ─ answer
+//! ```
+//!
+//! Each arrow takes the value on its left and is the only one that can make the value on its right. Refusals are
+//! recorded too; an answer needs a [`Recorded`](record::Recorded).
+
+mod answer;
+mod ask;
+mod authenticate;
+mod commit;
+mod decide;
+mod join;
+mod record;
+mod refused;
+mod run;
+mod share;
+mod understand;
+mod unseal;
+
+use std::sync::Arc;
+
+use casemate_wire::Problem;
+use casemate_wire::api::SessionView;
+
+use crate::daemon::Node;
+
+pub use ask::{Ask, Caller};
+pub use share::{ShareHeader, SharedKey};
+
+use answer::answer;
+use ask::Admission;
+use authenticate::authenticate;
+use commit::{Committed, commit};
+use decide::decide;
+pub(crate) use decide::policy_client;
+use join::join;
+use record::record;
+use refused::Refused;
+pub(crate) use refused::session_guard;
+use run::{Finished, run};
+use understand::understand;
+use unseal::unseal;
+
+/// Takes a participate call: either it is refused, or the session is committed and goes on by itself.
+///
+/// A repeated call is answered with the session's present state and starts nothing.
+///
+/// # Errors
+/// The problem to answer with; it is recorded in the audit log by then.
+pub async fn participate(node: &Arc<Node>, caller: Caller, ask: Ask) -> Result<SessionView, Problem> {
+    let ask = match ask::admit(node, ask).await? {
+        Admission::Known(earlier) => return earlier,
+        Admission::New(ask) => ask,
+    };
+    match accept(node, caller, ask).await {
+        Ok(committed) => {
+            let view = committed.view();
+            node.spawn("session", live(node.clone(), committed));
+            Ok(view)
+        }
+        Err(refused) => Err(refused.record(node).await),
+    }
+}
+
+/// The first half: nothing has been done yet, and nothing will be without a durable intent.
+async fn accept(node: &Arc<Node>, caller: Caller, ask: Ask) -> Result<Committed, Refused> {
+    let authenticated = authenticate(node, caller, ask)?;
+    let understood = understand(node, authenticated).await?;
+    let authorized = decide(node, understood).await?;
+    commit(node, authorized).await
+}
+
+/// The second half: whatever happens in it, an outcome is recorded before anything is released.
+async fn live(node: Arc<Node>, committed: Committed) {
+    let finished = work(&node, committed).await.unwrap_or_else(|failed| failed);
+    let recorded = record(&node, finished).await;
+    answer(recorded).await;
+}
+
+/// The act itself; it finishes well, or early.
+async fn work(node: &Arc<Node>, committed: Committed) -> Result<Finished, Finished> {
+    let joined = join(node, committed).await?;
+    let opened = unseal(node, joined).await?;
+    Ok(run(node, opened).await)
+}

@@ -1,0 +1,136 @@
+//! Record: the audit outcome and everything that changes with it, durable in one transaction, before anything is
+//! released.
+
+use std::sync::Arc;
+
+use casemate_attest::{Entry, Guard, GuardChange, Outcome as Logged};
+use casemate_wire::api::SessionStatus;
+use casemate_wire::frame::{Frame, Outcome};
+use casemate_wire::{Code, Problem};
+
+use super::join::Case;
+use super::refused::guard;
+use super::run::{End, Finished, KeyMade};
+use crate::daemon::Node;
+use crate::session::Stream;
+use crate::store::{SessionRow, ShareRow, StoreError, Transaction};
+
+/// A session whose outcome is durable, or that ends without one because it could not be recorded. Only [`record`] makes
+/// one, and only it can be answered.
+pub(super) struct Recorded {
+    pub(super) stream: Option<Stream>,
+    pub(super) outcome: Outcome,
+    /// Keeps the session in the registry until it is answered.
+    case: Case,
+}
+
+/// Makes the outcome durable. A result that cannot be recorded is not released.
+pub(super) async fn record(node: &Arc<Node>, finished: Finished) -> Recorded {
+    let Finished { mut case, stream, end } = finished;
+    let outcome = to_outcome(&end);
+    let row = settled(&case.row, &end);
+    let intent = case.take_intent();
+    let peers = std::mem::take(&mut case.peers);
+    let written = match intent {
+        Some(intent) => {
+            let row = row.clone();
+            node.store
+                .write(move |transaction| {
+                    let mut guards = vec![guard(Guard::Session, row.session_id.as_str(), row.status.as_str())];
+                    let entry = match end {
+                        End::KeyMade(made) => {
+                            guards.extend(activate(transaction, &made)?);
+                            Entry::key_made(intent, made.certificate.statement.public_key)
+                        }
+                        End::Signed(signed) => {
+                            ShareRow::touch(
+                                transaction,
+                                &signed.share_id,
+                                row.completed_at.as_deref().unwrap_or_default(),
+                            )?;
+                            Entry::outcome(intent, Logged::signed(signed.signature))
+                        }
+                        End::Failed(failure) | End::Expired(failure) => Entry::outcome(intent, failure.to_outcome()),
+                    };
+                    row.update(transaction)?;
+                    transaction.append(entry.guarding(guards).witnessing(peers)).map(|_| ())
+                })
+                .await
+        }
+        None => Err(StoreError::Audit("the session was recorded already".into())),
+    };
+    node.metrics.session_ended(&row, case.begun.elapsed());
+    let outcome = match written {
+        Ok(()) => {
+            report(&row);
+            outcome
+        }
+        Err(error) => {
+            tracing::error!(event = "outcome_not_recorded", session = %row.session_id, %error, "the result is withheld");
+            let detail = format!("the outcome could not be recorded, so it is withheld: {error}");
+            Outcome::Failed { problem: Problem::new(Code::AuditUnavailable, detail) }
+        }
+    };
+    Recorded { stream, outcome, case }
+}
+
+fn to_outcome(end: &End) -> Outcome {
+    match end {
+        End::KeyMade(made) => {
+            Outcome::Keygen { public_key: made.certificate.statement.public_key, certificate: made.certificate.clone() }
+        }
+        End::Signed(signed) => Outcome::Sign { signature: signed.signature },
+        End::Failed(failure) | End::Expired(failure) => Outcome::Failed { problem: failure.to_problem() },
+    }
+}
+
+fn settled(row: &SessionRow, end: &End) -> SessionRow {
+    let mut row = SessionRow { completed_at: Some(crate::now_text()), ..row.clone() };
+    match end {
+        End::KeyMade(made) => {
+            row.status = SessionStatus::Completed;
+            row.result.public_key = Some(made.certificate.statement.public_key);
+            row.result.certificate = Some(made.certificate.clone());
+        }
+        End::Signed(signed) => {
+            row.status = SessionStatus::Completed;
+            row.result.signature = Some(signed.signature);
+        }
+        End::Failed(failure) => {
+            row.status = SessionStatus::Failed;
+            row.error = Some(failure.to_problem());
+        }
+        End::Expired(failure) => {
+            row.status = SessionStatus::Expired;
+            row.error = Some(failure.to_problem());
+        }
+    }
+    row
+}
+
+fn activate(transaction: &Transaction<'_>, made: &KeyMade) -> Result<Vec<GuardChange>, StoreError> {
+    ShareRow::activate(transaction, &made.share_id, &made.certificate)?;
+    let mut guards = vec![guard(Guard::Share, &made.share_id, "active")];
+    if let Some(committee) = &made.committee {
+        committee.put(transaction)?;
+        guards.push(guard(Guard::AuxInfo, &committee.roster.to_string(), &committee.aux_digest.to_string()));
+    }
+    Ok(guards)
+}
+
+fn report(row: &SessionRow) {
+    let (session, kind) = (&row.session_id, row.session_type);
+    match &row.error {
+        None => tracing::info!(event = "session_completed", %session, %kind),
+        Some(problem) => {
+            tracing::warn!(event = "session_failed", %session, %kind, code = %problem.code, "{}", problem.detail)
+        }
+    }
+}
+
+impl Recorded {
+    /// What goes out on the stream.
+    pub(super) fn into_parts(self) -> (Option<Stream>, Frame, Case) {
+        (self.stream, Frame::Outcome(Box::new(self.outcome)), self.case)
+    }
+}

@@ -1,0 +1,132 @@
+//! A request that is not done: why, and its place in the audit log.
+
+use std::sync::Arc;
+
+use casemate_attest::{Decision, Effect, Entry, Guard, GuardChange, Text, Tx};
+use casemate_policy::Denied;
+use casemate_wire::api::SessionStatus;
+use casemate_wire::token::{Claims, VerifiedToken};
+use casemate_wire::{Code, Problem, PublicKey, SessionId};
+
+use super::ask::{Ask, Caller, unavailable};
+use crate::daemon::Node;
+use crate::store::{SessionResult, SessionRow, use_token};
+
+/// A refusal that is still to be recorded; [`Refused::record`] gives the answer.
+#[must_use = "a refusal must be recorded before it is answered"]
+pub(super) struct Refused(Box<Inner>);
+
+struct Inner {
+    caller: Caller,
+    ask: Ask,
+    problem: Problem,
+    /// Present once the token was verified: it is used up by the refusal.
+    token: Option<Claims>,
+    key: Option<PublicKey>,
+    tx: Option<Tx>,
+    decision: Option<Decision>,
+}
+
+impl Refused {
+    pub(super) fn new(caller: Caller, ask: Ask, problem: Problem) -> Self {
+        let key = match &ask {
+            Ask::Sign(request) => Some(request.key),
+            Ask::Keygen(_) => None,
+        };
+        Self(Box::new(Inner { caller, ask, problem, token: None, key, tx: None, decision: None }))
+    }
+
+    /// The token was good: this refusal uses it up and settles the session.
+    pub(super) fn using(mut self, token: &VerifiedToken) -> Self {
+        self.0.token = Some(token.claims().clone());
+        self
+    }
+
+    pub(super) fn about(mut self, tx: Option<Tx>) -> Self {
+        self.0.tx = tx;
+        self
+    }
+
+    pub(super) fn decided(mut self, denied: &Denied) -> Self {
+        let policies = denied.policies().iter().map(|note| Text::fitted(&note.id)).collect();
+        self.0.decision = Some(Decision { effect: Effect::Deny, policies, bundle: denied.bundle_digest() });
+        self
+    }
+
+    /// Records the refusal; the answer is its problem, or that it could not be recorded.
+    pub(super) async fn record(self, node: &Arc<Node>) -> Problem {
+        let Inner { caller, ask, problem, token, key, tx, decision } = *self.0;
+        node.metrics.refused(ask.session_type(), problem.code);
+        tracing::info!(
+            event = "request_refused", session = %ask.session_id(), client = caller.client.name(),
+            code = %problem.code, request = caller.request_id, "{}", problem.detail
+        );
+        if is_passing(problem.code) {
+            return problem;
+        }
+        let mut entry = Entry::refusal(
+            ask.op(),
+            ask.origin(&caller),
+            Text::fitted(problem.code.as_str()),
+            Text::fitted(&problem.detail),
+        )
+        .about(key, tx);
+        if let Some(decision) = decision {
+            entry = entry.decided(decision);
+        }
+        let row = token.as_ref().map(|_| settled(&ask, &caller, &problem));
+        let written = node
+            .store
+            .write(move |transaction| {
+                let mut guards = Vec::new();
+                if let (Some(claims), Some(row)) = (&token, &row)
+                    && SessionRow::find(transaction.sql(), &row.session_id)?.is_none()
+                {
+                    let _either = use_token(transaction, claims, jiff::Timestamp::now().as_second())?;
+                    row.insert(transaction)?;
+                    guards = vec![
+                        guard(Guard::Token, &claims.jti, "used"),
+                        guard(Guard::Session, row.session_id.as_str(), "failed"),
+                    ];
+                }
+                transaction.append(entry.guarding(guards))
+            })
+            .await;
+        match written {
+            Ok(_) => problem,
+            Err(error) => unavailable(error),
+        }
+    }
+}
+
+/// Refusals that say nothing about the request, only about this moment: the same call may succeed later, so neither
+/// its token nor its session is used up, and they fill no log.
+fn is_passing(code: Code) -> bool {
+    matches!(code, Code::Overloaded | Code::NotReady | Code::HsmUnavailable | Code::AuditUnavailable)
+}
+
+fn settled(ask: &Ask, caller: &Caller, problem: &Problem) -> SessionRow {
+    let now = crate::now_text();
+    SessionRow {
+        session_id: ask.session_id().clone(),
+        session_type: ask.session_type(),
+        body_digest: ask.digest(),
+        status: SessionStatus::Failed,
+        refused: true,
+        actor: caller.client.name().to_owned(),
+        request: caller.request_id.clone(),
+        error: Some(problem.clone()),
+        result: SessionResult::default(),
+        started_at: now.clone(),
+        completed_at: Some(now),
+    }
+}
+
+/// The change of a session's state, for its leaf.
+pub(crate) fn session_guard(session: &SessionId, status: SessionStatus) -> GuardChange {
+    guard(Guard::Session, session.as_str(), status.as_str())
+}
+
+pub(super) fn guard(guard: Guard, id: &str, to: &str) -> GuardChange {
+    GuardChange { guard, id: Text::fitted(id), to: Some(Text::fitted(to)) }
+}

@@ -1,0 +1,233 @@
+//! A new key: auxiliary info where the committee has none, key generation, the last confirmation.
+//!
+//! The share is durable, as pending, before this party confirms; it becomes active when all have confirmed. So no
+//! confirmation is ever given for a share that could be lost.
+
+use std::sync::Arc;
+
+use casemate_attest::{Entry, Guard, Op};
+use casemate_hsm::KeyPurpose;
+use casemate_mpc::aux::{AuxInfo, AuxSetup};
+use casemate_mpc::{Cggmp21, DkgParams, DkgShare, Limits, Scheme};
+use casemate_wire::certificate::IdentitySignature;
+use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, PublicKey, Roster, SessionId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::super::refused::guard;
+use super::super::share::{ShareHeader, SharedKey};
+use super::super::unseal::KeyShare;
+use super::KeyMade;
+use crate::daemon::Node;
+use crate::primes;
+use crate::sealing;
+use crate::session::{Failure, Link, Phase};
+use crate::store::{CommitteeRow, ShareRow, ShareStatus};
+
+/// What each party has already, so that all of them take the same way.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Opening {
+    aux: Option<Digest32>,
+}
+
+/// What each party confirms at the end.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Confirmation {
+    /// Over all hellos, all broadcasts and the public outcome.
+    transcript: Digest32,
+    /// By its identity key over the key statement.
+    signature: IdentitySignature,
+}
+
+#[derive(Serialize)]
+struct CommitteeHeader<'a> {
+    version: u16,
+    roster: Digest32,
+    aux_digest: Digest32,
+    party_id: &'a str,
+}
+
+pub(super) async fn run(
+    node: &Arc<Node>,
+    link: &mut Link,
+    session: SessionId,
+    label: Option<String>,
+) -> Result<Box<KeyMade>, Failure> {
+    let (aux, aux_digest, committee) = auxiliary_info(node, link).await?;
+    let view = link.channel().view().clone();
+    let params = DkgParams {
+        execution_id: link.execution_id(Phase::Dkg),
+        position: link.position(),
+        t: view.threshold.t(),
+        n: view.threshold.n(),
+    };
+    let limits = Limits::dkg(view.threshold.n());
+    let dkg: DkgShare = link
+        .drive(Phase::Dkg, limits, |wiring, limits| <Cggmp21 as Scheme>::dkg(&node.engine, params, limits, wiring))
+        .await?;
+    let public_shares = dkg.public_shares();
+    let share = KeyShare::from_parts(dkg, &aux).map_err(|e| internal(&e))?;
+    let key = SharedKey {
+        public_key: PublicKey::from_bytes(&share.public_key()).map_err(|e| internal(&e))?,
+        scheme: <Cggmp21 as Scheme>::ID.into(),
+        threshold: view.threshold,
+        epoch: 1,
+        roster: view.roster.clone(),
+    };
+    let statement = KeyStatement {
+        public_key: key.public_key,
+        chain_code: share.chain_code(),
+        scheme: key.scheme.clone(),
+        threshold_t: view.threshold.t(),
+        threshold_n: view.threshold.n(),
+        roster: view.roster.clone(),
+        epoch: key.epoch,
+    };
+    let header = ShareHeader {
+        version: ShareHeader::VERSION,
+        share_id: uuid::Uuid::new_v4().to_string(),
+        party_id: node.config.party.clone(),
+        key,
+        share_type: view.share_type.ok_or_else(|| Failure::new(Code::Internal, "keygen has no share type"))?,
+        label,
+        created: jiff::Timestamp::now().as_second(),
+        restored: false,
+    };
+    let share_id = header.share_id.clone();
+    store_pending(node, &header, &share, &statement, session).await?;
+    drop(share);
+    let certificate = confirm(node, link, statement, &public_shares, aux_digest).await?;
+    Ok(Box::new(KeyMade { share_id, certificate, committee }))
+}
+
+/// The committee's auxiliary info: loaded where all parties hold the same, made anew otherwise.
+async fn auxiliary_info(
+    node: &Arc<Node>,
+    link: &mut Link,
+) -> Result<(AuxInfo, Digest32, Option<CommitteeRow>), Failure> {
+    let roster = link.roster().digest();
+    let known = node.store.read(move |store| CommitteeRow::find(store, &roster)).await?;
+    let own = known.as_ref().map(|row| row.aux_digest);
+    let openings = link.exchange(Phase::Opening, cbor(&Opening { aux: own })?).await?;
+    let mut same = own.is_some();
+    for (position, bytes) in (0u16..).zip(&openings) {
+        let opening: Opening = read(link.roster(), position, bytes)?;
+        same &= opening.aux == own;
+    }
+    match known {
+        Some(row) if same => {
+            let plain = sealing::open(&node.hsm, "auxiliary info", &row.sealed).await?;
+            let aux = AuxInfo::from_bytes(&plain).map_err(|e| internal(&e))?;
+            Ok((aux, row.aux_digest, None))
+        }
+        _ => {
+            let (aux, row) = make_auxiliary_info(node, link, roster).await?;
+            Ok((aux, row.aux_digest, Some(row)))
+        }
+    }
+}
+
+async fn make_auxiliary_info(
+    node: &Arc<Node>,
+    link: &mut Link,
+    roster: Digest32,
+) -> Result<(AuxInfo, CommitteeRow), Failure> {
+    let primes = primes::take(node).await?;
+    let parties = link.roster().size();
+    let setup = AuxSetup { execution_id: link.execution_id(Phase::Aux), index: link.position(), parties, primes };
+    let aux: AuxInfo = link
+        .drive(Phase::Aux, Limits::aux(parties), |wiring, limits| node.engine.aux_info(setup, limits, wiring))
+        .await?;
+    let aux_digest = Digest32(aux.transcript_digest());
+    let header = CommitteeHeader { version: 1, roster, aux_digest, party_id: node.config.party.as_str() };
+    let plain = aux.to_bytes().map_err(|e| internal(&e))?;
+    let sealed = sealing::seal(&node.hsm, &header, &plain).await?;
+    Ok((aux, CommitteeRow { roster, aux_digest, sealed }))
+}
+
+async fn store_pending(
+    node: &Node,
+    header: &ShareHeader,
+    share: &KeyShare,
+    statement: &KeyStatement,
+    session_id: SessionId,
+) -> Result<(), Failure> {
+    let plain = share.to_bytes().map_err(|e| internal(&e))?;
+    let row = ShareRow {
+        id: header.share_id.clone(),
+        public_key: header.key.public_key,
+        session_id,
+        share_type: header.share_type,
+        status: ShareStatus::Pending,
+        sealed: sealing::seal(&node.hsm, header, &plain).await?,
+        statement: statement.clone(),
+        certificate: None,
+        created_at: crate::now_text(),
+        last_used_at: None,
+    };
+    node.store
+        .write(move |transaction| {
+            row.insert(transaction)?;
+            let change = guard(Guard::Share, &row.id, ShareStatus::Pending.as_str());
+            transaction.append(Entry::admin(Op::Share).guarding(vec![change])).map(|_| ())
+        })
+        .await?;
+    Ok(())
+}
+
+/// Everybody signs the key statement and the transcript; nothing becomes active before all have.
+async fn confirm(
+    node: &Node,
+    link: &mut Link,
+    statement: KeyStatement,
+    public_shares: &[[u8; 33]],
+    aux_digest: Digest32,
+) -> Result<KeyCertificate, Failure> {
+    let to_sign = statement.to_sign();
+    let mut hash = Sha256::new();
+    hash.update(b"casemate/keygen-confirmation/v1");
+    hash.update(link.transcript());
+    hash.update(aux_digest.0);
+    hash.update(Sha256::digest(&to_sign));
+    for share in public_shares {
+        hash.update(share);
+    }
+    let transcript = Digest32(hash.finalize().into());
+    let signature = IdentitySignature(node.hsm.sign(KeyPurpose::Identity, &to_sign).await?);
+    let bodies = link.exchange(Phase::Confirm, cbor(&Confirmation { transcript, signature })?).await?;
+    let mut signatures = Vec::with_capacity(bodies.len());
+    for (position, bytes) in (0u16..).zip(&bodies) {
+        let confirmation: Confirmation = read(link.roster(), position, bytes)?;
+        if confirmation.transcript != transcript {
+            let name = link.roster().member(position).map(|member| member.party_id.to_string()).unwrap_or_default();
+            let detail = format!("{name} saw other messages in this session than this party; nothing was activated");
+            return Err(Failure::new(Code::ProtocolAborted, detail));
+        }
+        signatures.push(confirmation.signature);
+    }
+    let certificate = KeyCertificate { statement, signatures };
+    certificate.verify(|party| node.config.identity_of(party, &node.identity))?;
+    Ok(certificate)
+}
+
+fn cbor<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(value, &mut bytes).map_err(|e| internal(&e))?;
+    Ok(bytes)
+}
+
+fn read<T: DeserializeOwned>(roster: &Roster, position: u16, bytes: &[u8]) -> Result<T, Failure> {
+    let mut rest = bytes;
+    let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, 8);
+    match value {
+        Ok(value) if rest.is_empty() => Ok(value),
+        _ => Err(Failure::by(roster, position, "it cannot be decoded")),
+    }
+}
+
+fn internal(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Code::Internal, error.to_string())
+}

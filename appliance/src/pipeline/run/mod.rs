@@ -1,0 +1,69 @@
+//! Run: the protocol itself.
+
+mod keygen;
+mod sign;
+
+use std::sync::Arc;
+
+use casemate_wire::{Code, EcdsaSignature, KeyCertificate};
+use tokio::time::timeout;
+
+use super::join::Case;
+use super::unseal::{Opened, Work};
+use crate::daemon::Node;
+use crate::session::{Failure, Stream};
+use crate::store::CommitteeRow;
+
+/// A session that has ended and is not recorded yet: nothing of it may be released.
+pub(super) struct Finished {
+    pub(super) case: Case,
+    pub(super) stream: Option<Stream>,
+    pub(super) end: End,
+}
+
+/// How a session ended here.
+pub(super) enum End {
+    KeyMade(Box<KeyMade>),
+    Signed(Signed),
+    Failed(Failure),
+    Expired(Failure),
+}
+
+/// A key that all parties have confirmed.
+pub(super) struct KeyMade {
+    /// The share that lies pending in the store.
+    pub(super) share_id: String,
+    pub(super) certificate: KeyCertificate,
+    /// The committee's auxiliary info, if it was made in this session.
+    pub(super) committee: Option<CommitteeRow>,
+}
+
+/// A signature that verifies.
+pub(super) struct Signed {
+    pub(super) share_id: String,
+    pub(super) signature: EcdsaSignature,
+}
+
+/// Runs the protocol to its end, within the session's time.
+pub(super) async fn run(node: &Arc<Node>, opened: Opened) -> Finished {
+    let Opened { case, mut link, work } = opened;
+    let limit = node.config.limits.session_ttl();
+    let session = case.row.session_id.clone();
+    let protocol = async {
+        match work {
+            Work::Keygen { label } => keygen::run(node, &mut link, session, label).await.map(End::KeyMade),
+            Work::Sign { share, share_id, path } => {
+                sign::run(node, &mut link, share, share_id, path).await.map(End::Signed)
+            }
+        }
+    };
+    let end = match timeout(limit, protocol).await {
+        Ok(Ok(end)) => end,
+        Ok(Err(failure)) => End::Failed(failure),
+        Err(_) => {
+            let detail = format!("the session took longer than limits.session_ttl ({} s)", limit.as_secs());
+            End::Failed(Failure::new(Code::Timeout, detail))
+        }
+    };
+    case.end(Some(link.into_stream()), end)
+}

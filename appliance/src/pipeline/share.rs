@@ -1,0 +1,76 @@
+//! A share's authenticated header, and the facts that policy takes from it.
+
+use casemate_policy::{KeyFacts, SlotFacts};
+use casemate_wire::{KeyStatement, PartyId, PublicKey, Roster, ShareType, Threshold};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What stands readable beside a sealed share. Sealing authenticates it: a share with an altered header cannot be
+/// opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareHeader {
+    /// The version of this form.
+    pub version: u16,
+    /// The share's id.
+    pub share_id: String,
+    /// The party that holds it.
+    pub party_id: PartyId,
+    /// The key.
+    pub key: SharedKey,
+    /// What the key is for.
+    pub share_type: ShareType,
+    /// Its label.
+    pub label: Option<String>,
+    /// When it was made, Unix seconds.
+    pub created: i64,
+    /// Whether it came out of a backup.
+    pub restored: bool,
+}
+
+/// What all parties know of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedKey {
+    /// The public key.
+    pub public_key: PublicKey,
+    /// The scheme.
+    pub scheme: String,
+    /// t of n.
+    pub threshold: Threshold,
+    /// 1 for a new key.
+    pub epoch: u64,
+    /// The whole committee.
+    pub roster: Roster,
+}
+
+impl ShareHeader {
+    /// The version that this release writes.
+    pub const VERSION: u16 = 1;
+
+    /// Whether a certificate's statement is about this very key.
+    pub fn is_stated_by(&self, statement: &KeyStatement) -> bool {
+        let key = &self.key;
+        statement.public_key == key.public_key
+            && statement.scheme == key.scheme
+            && statement.threshold_t == key.threshold.t()
+            && statement.threshold_n == key.threshold.n()
+            && statement.epoch == key.epoch
+            && statement.roster == key.roster
+    }
+
+    pub(super) fn facts(&self, now: Timestamp) -> KeyFacts {
+        let age = now.as_second().saturating_sub(self.created).max(0) / (24 * 3600);
+        KeyFacts {
+            public_key: self.key.public_key,
+            slot: SlotFacts {
+                kind: self.share_type,
+                threshold_t: self.key.threshold.t(),
+                threshold_n: self.key.threshold.n(),
+                label: self.label.clone(),
+            },
+            age_days: u32::try_from(age).unwrap_or(u32::MAX),
+            restored: self.restored,
+        }
+    }
+}

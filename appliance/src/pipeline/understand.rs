@@ -1,0 +1,178 @@
+//! Understand: what is asked of which key, and what the intent means.
+
+use std::sync::Arc;
+
+use casemate_policy::{Resource, SlotFacts, intent};
+use casemate_wire::api::SigningRequest;
+use casemate_wire::token::VerifiedToken;
+use casemate_wire::{Code, KeyCertificate, Problem};
+use jiff::Timestamp;
+
+use super::ask::{Ask, unavailable};
+use super::authenticate::Authenticated;
+use super::refused::Refused;
+use super::share::ShareHeader;
+use crate::daemon::Node;
+use crate::sealing;
+use crate::store::{CommitteeRow, ShareRow, ShareStatus, count_primes};
+
+/// A request whose meaning is known: the key, the derivation path, and the decoded intent.
+pub(super) struct Understood {
+    authenticated: Authenticated,
+    act: Act,
+}
+
+/// What would be done.
+pub(super) enum Act {
+    Keygen { slot: SlotFacts },
+    Sign(Box<SignAct>),
+}
+
+/// A signature that is asked for.
+pub(super) struct SignAct {
+    pub(super) share: ShareRow,
+    pub(super) header: ShareHeader,
+    /// By which a pending share becomes active, in the transaction of the intent.
+    pub(super) adopt: Option<KeyCertificate>,
+    /// Non-hardened child indices.
+    pub(super) path: Option<Vec<u32>>,
+    /// `None` is a request to sign blindly.
+    pub(super) intent: Option<intent::Understood>,
+}
+
+impl Understood {
+    pub(super) fn authenticated(&self) -> &Authenticated {
+        &self.authenticated
+    }
+    pub(super) fn act(&self) -> &Act {
+        &self.act
+    }
+    pub(super) fn into_parts(self) -> (Authenticated, Act) {
+        (self.authenticated, self.act)
+    }
+
+    /// What policy is asked about.
+    pub(super) fn resource(&self) -> Resource {
+        match &self.act {
+            Act::Keygen { slot } => Resource::KeySlot(slot.clone()),
+            Act::Sign(act) => Resource::Key(act.header.facts(Timestamp::now())),
+        }
+    }
+}
+
+/// Finds the key and decodes the intent; nothing is decided yet.
+pub(super) async fn understand(node: &Arc<Node>, authenticated: Authenticated) -> Result<Understood, Refused> {
+    let act = match authenticated.ask().clone() {
+        Ask::Keygen(request) => keygen(node, authenticated.token(), request.label).await,
+        Ask::Sign(request) => signing(node, authenticated.token(), request).await,
+    };
+    match act {
+        Ok(act) => Ok(Understood { authenticated, act }),
+        Err(problem) => Err(authenticated.refuse(problem)),
+    }
+}
+
+async fn keygen(node: &Node, token: &VerifiedToken, label: Option<String>) -> Result<Act, Problem> {
+    if label.as_ref().is_some_and(|label| label.is_empty() || label.len() > 64 || !label.is_ascii()) {
+        return Err(Problem::new(Code::BadRequest, "a label has 1 to 64 ASCII characters"));
+    }
+    let roster = token.roster().digest();
+    let ready =
+        node.store.read(move |store| Ok(CommitteeRow::find(store, &roster)?.is_some() || count_primes(store)? > 0));
+    if !ready.await.map_err(unavailable)? {
+        let detail = "no safe primes are ready yet for a new committee; they are being made, try again in a minute";
+        return Err(Problem::new(Code::NotReady, detail).with("retry_after", 30));
+    }
+    let kind = token.claims().share_type.ok_or_else(|| Problem::new(Code::InvalidJoinToken, "it has no share type"))?;
+    let threshold = token.threshold();
+    Ok(Act::Keygen { slot: SlotFacts { kind, threshold_t: threshold.t(), threshold_n: threshold.n(), label } })
+}
+
+async fn signing(node: &Node, token: &VerifiedToken, request: SigningRequest) -> Result<Act, Problem> {
+    let key = request.key;
+    let share = node.store.read(move |store| ShareRow::of_key(store, &key)).await.map_err(unavailable)?;
+    let share =
+        share.ok_or_else(|| Problem::new(Code::ShareNotFound, format!("there is no share of key {key} here")))?;
+    let header: ShareHeader =
+        sealing::header("share", &share.sealed).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    let adopt = usable(node, &share, &header, request.certificate)?;
+    fits(token, &header)?;
+    let path = request.derivation_path.as_deref().map(parse_path).transpose()?;
+    let intent = intent::understand(request.intent.as_ref(), &request.message_hash.0)
+        .map_err(|error| Problem::new(error.code(), error.to_string()))?;
+    Ok(Act::Sign(Box::new(SignAct { share, header, adopt, path, intent })))
+}
+
+/// An active share may sign; a pending one too, with the certificate that all parties signed.
+fn usable(
+    node: &Node,
+    share: &ShareRow,
+    header: &ShareHeader,
+    certificate: Option<KeyCertificate>,
+) -> Result<Option<KeyCertificate>, Problem> {
+    let not_active = |why: String| {
+        let detail = format!("the share of key {} is {}: {why}", share.public_key, share.status.as_str());
+        Problem::new(Code::ShareNotActive, detail)
+    };
+    match (share.status, certificate) {
+        (ShareStatus::Active, _) => Ok(None),
+        (ShareStatus::Pending, Some(certificate)) => {
+            certificate
+                .verify(|party| node.config.identity_of(party, &node.identity))
+                .map_err(|error| not_active(error.to_string()))?;
+            if certificate.statement != share.statement || !header.is_stated_by(&certificate.statement) {
+                return Err(not_active("the certificate sent with the request is about another key".into()));
+            }
+            Ok(Some(certificate))
+        }
+        (ShareStatus::Pending, None) => {
+            Err(not_active("not every party's confirmation was seen; send the key certificate with the request".into()))
+        }
+        (ShareStatus::Rotated | ShareStatus::Revoked, _) => Err(not_active("it can sign no more".into())),
+    }
+}
+
+/// The signers must be members of the key's committee, under their own indices and identities.
+fn fits(token: &VerifiedToken, header: &ShareHeader) -> Result<(), Problem> {
+    let mismatch = |detail| Err(Problem::new(Code::QuorumMismatch, detail));
+    if token.threshold() != header.key.threshold {
+        return mismatch(format!("the key is {}, the join token says {}", header.key.threshold, token.threshold()));
+    }
+    for signer in token.roster().members() {
+        if header.key.roster.member(signer.party_index) != Some(signer) {
+            let (name, index) = (&signer.party_id, signer.party_index);
+            return mismatch(format!("{name} is not party {index} of this key's committee"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads `m/0/7`: non-hardened BIP-32 child indices.
+fn parse_path(text: &str) -> Result<Vec<u32>, Problem> {
+    let bad = || {
+        let detail = "the derivation path must look like m/0/7: at most 10 non-hardened indices below 2147483648";
+        Problem::new(Code::BadRequest, detail)
+    };
+    let indices = text.strip_prefix("m/").ok_or_else(bad)?;
+    let canonical = |part: &str| {
+        let index: u32 = part.parse().ok()?;
+        (index < 1 << 31 && index.to_string() == part).then_some(index)
+    };
+    let path: Vec<u32> = indices.split('/').map(canonical).collect::<Option<_>>().ok_or_else(bad)?;
+    if path.len() > 10 { Err(bad()) } else { Ok(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_plain_paths_of_child_indices_are_read() {
+        assert_eq!(parse_path("m/0/7/2147483647").unwrap(), [0, 7, 2_147_483_647]);
+        for bad in ["", "m", "m/", "0/1", "m/0'", "m/2147483648", "m/-1", "m/01", "m/+1", "m/0//1", "m/a"] {
+            assert!(parse_path(bad).is_err(), "{bad}");
+        }
+        assert!(parse_path("m/0/0/0/0/0/0/0/0/0/0/0").is_err());
+    }
+}

@@ -1,0 +1,70 @@
+//! Unseal: the HSM opens what the session needs, after the intent is durable and everybody is known.
+
+use std::sync::Arc;
+
+use casemate_mpc::{Cggmp21, Scheme};
+use casemate_wire::Code;
+use casemate_wire::envelope::SessionView;
+
+use super::join::{Case, Joined};
+use super::run::{End, Finished};
+use super::share::ShareHeader;
+use super::understand::{Act, SignAct};
+use crate::daemon::Node;
+use crate::sealing;
+use crate::session::{Failure, Link};
+
+/// A share in the clear; it exists in memory only, for one session.
+pub(super) type KeyShare = <Cggmp21 as Scheme>::KeyShare;
+
+/// A session that has all it needs. Only [`unseal`] makes one.
+pub(super) struct Opened {
+    pub(super) case: Case,
+    pub(super) link: Link,
+    pub(super) work: Work,
+}
+
+/// What is to be run.
+pub(super) enum Work {
+    Keygen { label: Option<String> },
+    Sign { share: Arc<KeyShare>, share_id: String, path: Option<Vec<u32>> },
+}
+
+/// Opens the share for a signature; keygen has none yet.
+pub(super) async fn unseal(node: &Arc<Node>, joined: Joined) -> Result<Opened, Finished> {
+    let Joined { case, act, link } = joined;
+    let work = match act {
+        Act::Keygen { slot } => Ok(Work::Keygen { label: slot.label }),
+        Act::Sign(act) => open_share(node, *act, link.channel().view()).await,
+    };
+    match work {
+        Ok(work) => Ok(Opened { case, link, work }),
+        Err(failure) => Err(case.end(Some(link.into_stream()), End::Failed(failure))),
+    }
+}
+
+async fn open_share(node: &Node, act: SignAct, view: &SessionView) -> Result<Work, Failure> {
+    let plain = sealing::open(&node.hsm, "share", &act.share.sealed).await?;
+    let share = KeyShare::from_bytes(&plain).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    drop(plain);
+    check_binding(&share, &act.header, view)?;
+    Ok(Work::Sign { share: Arc::new(share), share_id: act.share.id, path: act.path })
+}
+
+/// The opened share must be the one that policy judged and the peers agreed on: the header is proven by now.
+fn check_binding(share: &KeyShare, header: &ShareHeader, view: &SessionView) -> Result<(), Failure> {
+    let key = &header.key;
+    let own = key.roster.members().get(usize::from(share.index()));
+    let holds = &share.public_key() == key.public_key.as_bytes()
+        && view.key == Some(key.public_key)
+        && view.epoch == key.epoch
+        && share.t() == key.threshold.t()
+        && share.n() == key.threshold.n()
+        && own.is_some_and(|member| member.party_id == header.party_id)
+        && key.scheme == <Cggmp21 as Scheme>::ID;
+    if holds {
+        Ok(())
+    } else {
+        Err(Failure::new(Code::Internal, "the stored share does not belong to its header; restore it from a backup"))
+    }
+}

@@ -1,0 +1,191 @@
+//! Live sessions: those between their durable intent and their durable outcome.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `mod.rs` | the registry: who may attach a stream, who waits for an end |
+//! | `link.rs` | one session's stream: hello, signed messages, phases of a protocol |
+//! | `failure.rs` | why a session failed, as a stable code and in words |
+
+mod failure;
+mod link;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use casemate_wire::frame::Frame;
+use casemate_wire::{Code, Problem, SessionId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use failure::Failure;
+pub(crate) use link::{Link, Phase, finish};
+
+/// Frames that wait in each direction of a stream.
+const STREAM_QUEUE: usize = 64;
+
+/// The party's end of a message stream.
+pub struct Stream {
+    /// Frames from the coordinator; `None` at its end.
+    pub incoming: mpsc::Receiver<Result<Frame, String>>,
+    /// Frames to the coordinator.
+    pub outgoing: mpsc::Sender<Frame>,
+}
+
+/// The network's end of a message stream.
+pub struct StreamEnd {
+    /// Frames to the party.
+    pub incoming: mpsc::Sender<Result<Frame, String>>,
+    /// Frames from the party.
+    pub outgoing: mpsc::Receiver<Frame>,
+}
+
+/// All live sessions; bounded.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Mutex<HashMap<SessionId, Arc<Live>>>>,
+    limit: usize,
+}
+
+struct Live {
+    attach: Mutex<Option<oneshot::Sender<Stream>>>,
+    round: Arc<AtomicU16>,
+    ended: watch::Receiver<()>,
+}
+
+/// A place in the registry, held by the session's life; dropping it frees the place and wakes whoever waits.
+pub struct Place {
+    registry: Registry,
+    session: SessionId,
+    /// Gives the stream once it is attached.
+    pub stream: oneshot::Receiver<Stream>,
+    /// The protocol's round, for people.
+    pub round: Arc<AtomicU16>,
+    _end: watch::Sender<()>,
+}
+
+impl Registry {
+    /// A registry for at most `limit` sessions.
+    pub fn new(limit: usize) -> Self {
+        Self { inner: Arc::default(), limit }
+    }
+
+    /// Takes a place for a session that is about to be committed.
+    ///
+    /// # Errors
+    /// `overloaded` when all places are taken; `session_conflict` when the session has one.
+    pub fn enter(&self, session: &SessionId) -> Result<Place, Problem> {
+        let mut inner = self.lock();
+        if inner.contains_key(session) {
+            return Err(Problem::new(
+                Code::SessionConflict,
+                format!("session {session} is being set up by another call"),
+            ));
+        }
+        if inner.len() >= self.limit {
+            let detail = format!("{} sessions run already, as many as limits.sessions allows; try again", self.limit);
+            return Err(Problem::new(Code::Overloaded, detail));
+        }
+        let (attach, stream) = oneshot::channel();
+        let (end, ended) = watch::channel(());
+        let round = Arc::new(AtomicU16::new(0));
+        let live = Live { attach: Mutex::new(Some(attach)), round: round.clone(), ended };
+        inner.insert(session.clone(), Arc::new(live));
+        drop(inner);
+        Ok(Place { registry: self.clone(), session: session.clone(), stream, round, _end: end })
+    }
+
+    /// Attaches the message stream; `None` if the session does not run.
+    ///
+    /// # Errors
+    /// `session_conflict` when a stream is attached already.
+    pub fn attach(&self, session: &SessionId) -> Option<Result<StreamEnd, Problem>> {
+        let live = self.lock().get(session).cloned()?;
+        let taken = || Problem::new(Code::SessionConflict, format!("session {session} has its message stream already"));
+        let sender = live.attach.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (to_party, incoming) = mpsc::channel(STREAM_QUEUE);
+        let (outgoing, from_party) = mpsc::channel(STREAM_QUEUE);
+        let attached = sender.is_some_and(|sender| sender.send(Stream { incoming, outgoing }).is_ok());
+        Some(if attached { Ok(StreamEnd { incoming: to_party, outgoing: from_party }) } else { Err(taken()) })
+    }
+
+    /// The protocol's round; 0 if the session does not run.
+    pub fn round(&self, session: &SessionId) -> u16 {
+        self.lock().get(session).map_or(0, |live| live.round.load(Ordering::Relaxed))
+    }
+
+    /// Returns once the session does not run any more.
+    pub async fn ended(&self, session: &SessionId) {
+        let live = self.lock().get(session).cloned();
+        if let Some(live) = live {
+            let mut ended = live.ended.clone();
+            drop(live);
+            // An error means that the place is gone, which is what is waited for.
+            while ended.changed().await.is_ok() {}
+        }
+    }
+
+    /// How many sessions run.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether none runs.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Live>>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.registry.lock().remove(&self.session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn id(text: &str) -> SessionId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn places_are_bounded_and_freed() {
+        let registry = Registry::new(1);
+        let place = registry.enter(&id("a")).unwrap();
+        assert_eq!(registry.enter(&id("a")).err().unwrap().code, Code::SessionConflict);
+        assert_eq!(registry.enter(&id("b")).err().unwrap().code, Code::Overloaded);
+        drop(place);
+        assert!(registry.enter(&id("b")).is_ok());
+    }
+
+    #[test]
+    fn a_stream_is_attached_once_and_only_to_a_session_that_runs() {
+        let registry = Registry::new(4);
+        assert!(registry.attach(&id("a")).is_none());
+        let _place = registry.enter(&id("a")).unwrap();
+        assert!(registry.attach(&id("a")).unwrap().is_ok());
+        let Some(Err(problem)) = registry.attach(&id("a")) else { panic!("attached twice") };
+        assert_eq!(problem.code, Code::SessionConflict);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_wakes_at_the_end() {
+        let registry = Registry::new(4);
+        registry.ended(&id("a")).await;
+        let place = registry.enter(&id("a")).unwrap();
+        let waiting = tokio::spawn({
+            let registry = registry.clone();
+            async move { registry.ended(&id("a")).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(place);
+        waiting.await.unwrap();
+    }
+}

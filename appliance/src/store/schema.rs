@@ -1,0 +1,146 @@
+//! Tables, and how the database is opened.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{FlockOperation, flock};
+
+use super::StoreError;
+
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE leaves (
+    seq  INTEGER PRIMARY KEY,
+    line TEXT NOT NULL
+) STRICT;
+CREATE TABLE tokens (
+    issuer TEXT NOT NULL,
+    jti    TEXT NOT NULL,
+    exp    INTEGER NOT NULL,
+    PRIMARY KEY (issuer, jti)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sessions (
+    session_id   TEXT PRIMARY KEY,
+    session_type TEXT NOT NULL CHECK (session_type IN ('keygen', 'sign')),
+    body_digest  BLOB NOT NULL,
+    status       TEXT NOT NULL CHECK (status IN ('accepted', 'running', 'completed', 'failed', 'expired')),
+    refused      INTEGER NOT NULL CHECK (refused IN (0, 1)),
+    actor        TEXT NOT NULL,
+    request      TEXT NOT NULL,
+    error        TEXT,
+    result       TEXT,
+    started_at   TEXT NOT NULL,
+    completed_at TEXT
+) STRICT, WITHOUT ROWID;
+CREATE TABLE shares (
+    id           TEXT PRIMARY KEY,
+    public_key   TEXT NOT NULL,
+    session_id   TEXT NOT NULL,
+    share_type   TEXT NOT NULL CHECK (share_type IN ('wallet', 'admin', 'recovery')),
+    status       TEXT NOT NULL CHECK (status IN ('pending', 'active', 'rotated', 'revoked')),
+    header       BLOB NOT NULL,
+    deks         BLOB NOT NULL,
+    nonce        BLOB NOT NULL,
+    body         BLOB NOT NULL,
+    statement    TEXT NOT NULL,
+    certificate  TEXT,
+    created_at   TEXT NOT NULL,
+    last_used_at TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX shares_by_key ON shares (public_key);
+CREATE UNIQUE INDEX one_active_share_a_key ON shares (public_key) WHERE status = 'active';
+CREATE TABLE primes (
+    id     TEXT PRIMARY KEY,
+    header BLOB NOT NULL,
+    deks   BLOB NOT NULL,
+    nonce  BLOB NOT NULL,
+    body   BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE committees (
+    roster     TEXT PRIMARY KEY,
+    aux_digest TEXT NOT NULL,
+    header     BLOB NOT NULL,
+    deks       BLOB NOT NULL,
+    nonce      BLOB NOT NULL,
+    body       BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+pub(super) fn database(folder: &Path) -> PathBuf {
+    folder.join("casemate.db")
+}
+
+/// Holds the data folder against a second daemon or an offline command; released on drop.
+pub(super) struct FolderLock(#[expect(dead_code, reason = "held for its lock")] File);
+
+pub(super) fn open(folder: &Path) -> Result<(Connection, FolderLock), StoreError> {
+    let lock = lock(folder)?;
+    let path = database(folder);
+    let failed = StoreError::sqlite("open its database");
+    drop(
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| StoreError::Folder { path: folder.to_owned(), why: e.to_string() })?,
+    );
+    let connection = Connection::open(&path).map_err(&failed)?;
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;",
+        )
+        .map_err(&failed)?;
+    check_intact(&connection)?;
+    migrate(&connection)?;
+    Ok((connection, lock))
+}
+
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags).map_err(StoreError::sqlite("open its database for reading"))
+}
+
+fn lock(folder: &Path) -> Result<FolderLock, StoreError> {
+    let unusable = |why: String| StoreError::Folder { path: folder.to_owned(), why };
+    if !folder.exists() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| unusable(e.to_string()))?;
+    }
+    let mode = fs::metadata(folder).map_err(|e| unusable(e.to_string()))?.mode();
+    if mode & 0o077 != 0 {
+        return Err(unusable(format!("others may read it (mode {:04o}); run chmod 700", mode & 0o7777)));
+    }
+    let path = folder.join("lock");
+    let file =
+        OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(|e| unusable(e.to_string()))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| unusable("another process holds its lock; is a daemon running on it?".into()))?;
+    Ok(FolderLock(file))
+}
+
+fn check_intact(connection: &Connection) -> Result<(), StoreError> {
+    let failed = StoreError::sqlite("check its database");
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt { what: "pages", why: verdict })
+}
+
+fn migrate(connection: &Connection) -> Result<(), StoreError> {
+    let failed = StoreError::sqlite("set its tables up");
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
+    match version {
+        0 => connection
+            .execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))
+            .map_err(&failed),
+        VERSION => Ok(()),
+        other => Err(StoreError::Corrupt {
+            what: "tables",
+            why: format!("they are of version {other}; this release knows {VERSION}"),
+        }),
+    }
+}

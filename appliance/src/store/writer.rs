@@ -1,0 +1,297 @@
+//! The writer thread: the only place that changes the database, and the only place that appends to the audit log.
+//!
+//! Jobs that wait together share one commit, so many sessions share one fsync. Each job runs in a savepoint: a job that
+//! fails takes its own writes and leaves back and nobody else's.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use casemate_attest::{Entry, Head, Line, LogId};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::oneshot;
+
+use super::StoreError;
+use super::schema::FolderLock;
+
+/// Jobs that may wait; one more is refused at once.
+const QUEUE: usize = 1024;
+/// Jobs that share a commit at most.
+const GROUP: usize = 64;
+
+/// What a job sees: the connection inside its savepoint, and the audit log.
+pub struct Transaction<'a> {
+    connection: &'a Connection,
+    log: &'a mut Head,
+}
+
+impl Transaction<'_> {
+    /// The connection, inside this job's savepoint.
+    pub fn sql(&self) -> &Connection {
+        self.connection
+    }
+
+    /// Appends a leaf; it becomes durable with everything else that this job writes.
+    ///
+    /// # Errors
+    /// Says why the log refuses the entry, or that it cannot be written.
+    pub fn append(&mut self, entry: Entry) -> Result<Line, StoreError> {
+        let (line, next) = self.log.append(entry, Timestamp::now()).map_err(|e| StoreError::Audit(e.to_string()))?;
+        write_line(self.connection, &line)?;
+        *self.log = next;
+        Ok(line)
+    }
+}
+
+/// Does a job's work, or passes on why its transaction could not be begun.
+type Job = Box<dyn FnOnce(Result<&mut Transaction<'_>, StoreError>) -> Finish + Send>;
+/// Answers the job's caller once the group's commit has succeeded or failed.
+type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+pub(super) struct Writer {
+    jobs: Mutex<Option<SyncSender<Message>>>,
+    head: Arc<Mutex<Head>>,
+    problem: Arc<Mutex<Option<String>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Message {
+    job: Job,
+    failed: Arc<AtomicBool>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection, lock: FolderLock, log: &LogId) -> Result<Self, StoreError> {
+        let head = read_head(&connection, log)?;
+        let shown = Arc::new(Mutex::new(head.clone()));
+        let (sender, receiver) = sync_channel(QUEUE);
+        let problem = Arc::new(Mutex::new(None));
+        let worker = Worker { connection, head, shown: shown.clone(), problem: problem.clone() };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || {
+                worker.run(&receiver);
+                drop(lock);
+            })
+            .map_err(|e| StoreError::Sqlite { doing: "start its writer thread", why: e.to_string() })?;
+        Ok(Self { jobs: Mutex::new(Some(sender)), head: shown, problem, thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (answer, wait) = oneshot::channel();
+        let failed = Arc::new(AtomicBool::new(false));
+        let mark = failed.clone();
+        let job: Job = Box::new(move |transaction| {
+            let result = transaction.and_then(work);
+            mark.store(result.is_err(), Ordering::Relaxed);
+            Box::new(move |committed| {
+                // The caller may have gone; what is durable stays durable.
+                let _gone = answer.send(committed.and(result));
+            })
+        });
+        let sender = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match sender.ok_or(StoreError::Closed)?.try_send(Message { job, failed }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                return Err(StoreError::Sqlite { doing: "take more work", why: "its queue is full".into() });
+            }
+            Err(TrySendError::Disconnected(_)) => return Err(StoreError::Closed),
+        }
+        wait.await.map_err(|_| StoreError::Closed)?
+    }
+
+    pub(super) fn head(&self) -> Head {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn stop(&self) {
+        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!(event = "store_writer_panicked", "the store's writer thread panicked");
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Worker {
+    connection: Connection,
+    head: Head,
+    shown: Arc<Mutex<Head>>,
+    problem: Arc<Mutex<Option<String>>>,
+}
+
+impl Worker {
+    fn run(mut self, jobs: &Receiver<Message>) {
+        while let Ok(first) = jobs.recv() {
+            let mut group = vec![first];
+            while group.len() < GROUP
+                && let Ok(next) = jobs.try_recv()
+            {
+                group.push(next);
+            }
+            self.commit(group);
+        }
+    }
+
+    /// Runs a group in one transaction. Answers go out only after the commit's fate is known.
+    fn commit(&mut self, group: Vec<Message>) {
+        let before = self.head.clone();
+        let mut finishes = Vec::with_capacity(group.len());
+        let begun = self.sql("begin a transaction", "BEGIN IMMEDIATE");
+        for Message { job, failed } in group {
+            let begun = begun.clone().and_then(|()| self.sql("begin a savepoint", "SAVEPOINT job"));
+            let at_start = self.head.clone();
+            let mut transaction = Transaction { connection: &self.connection, log: &mut self.head };
+            let finish = job(begun.clone().map(|()| &mut transaction));
+            let ended = begun.and_then(|()| {
+                if failed.load(Ordering::Relaxed) {
+                    self.head = at_start;
+                    self.sql("take a failed change back", "ROLLBACK TO job; RELEASE job")
+                } else {
+                    self.sql("end a savepoint", "RELEASE job")
+                }
+            });
+            finishes.push((finish, ended));
+        }
+        let all = finishes.iter().find_map(|(_, ended)| ended.clone().err()).map_or(Ok(()), Err);
+        let committed = all.and_then(|()| self.sql("commit", "COMMIT"));
+        if committed.is_err() {
+            self.head = before;
+            if let Err(error) = self.sql("roll back", "ROLLBACK") {
+                tracing::error!(event = "store_rollback_failed", %error, "a failed group could not be rolled back");
+            }
+        }
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = self.head.clone();
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) =
+            committed.as_ref().err().map(ToString::to_string);
+        for (finish, _) in finishes {
+            finish(committed.clone());
+        }
+    }
+
+    fn sql(&self, doing: &'static str, text: &str) -> Result<(), StoreError> {
+        self.connection.execute_batch(text).map_err(StoreError::sqlite(doing))
+    }
+}
+
+/// Where the stored log stands; an empty one is begun.
+fn read_head(connection: &Connection, log: &LogId) -> Result<Head, StoreError> {
+    let failed = StoreError::sqlite("read the audit log");
+    let refused = |e: casemate_attest::head::AppendError| StoreError::Audit(e.to_string());
+    let last: Option<String> = connection
+        .query_row("SELECT line FROM leaves ORDER BY seq DESC LIMIT 1", [], |row| row.get(0))
+        .optional()
+        .map_err(failed)?;
+    let Some(last) = last else {
+        let (line, head) = Head::genesis(log.clone(), Timestamp::now(), Vec::new()).map_err(refused)?;
+        write_line(connection, &line)?;
+        return Ok(head);
+    };
+    let line = Line::read(last.as_bytes()).map_err(|e| StoreError::corrupt("an audit log")(e.to_string()))?;
+    Head::after(&line).map_err(refused)
+}
+
+fn write_line(connection: &Connection, line: &Line) -> Result<(), StoreError> {
+    let seq = i64::try_from(line.leaf().seq).map_err(|_| StoreError::Audit("the log is full".into()))?;
+    connection
+        .prepare_cached("INSERT INTO leaves (seq, line) VALUES (?1, ?2)")
+        .and_then(|mut statement| statement.execute((seq, line.as_str())))
+        .map(|_| ())
+        .map_err(StoreError::sqlite("write the audit log"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::Store;
+    use super::*;
+
+    fn log() -> LogId {
+        "test-log".parse().unwrap()
+    }
+
+    fn store(folder: &std::path::Path) -> Store {
+        Store::open(folder, &log()).unwrap()
+    }
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        folder
+    }
+
+    fn put(transaction: &Transaction<'_>, jti: &str) -> Result<(), StoreError> {
+        transaction
+            .sql()
+            .execute("INSERT INTO tokens (issuer, jti, exp) VALUES ('i', ?1, 0)", [jti])
+            .map(|_| ())
+            .map_err(StoreError::sqlite("test"))
+    }
+
+    async fn count(store: &Store) -> i64 {
+        store
+            .read(|c| c.query_row("SELECT COUNT(*) FROM tokens", [], |r| r.get(0)).map_err(StoreError::sqlite("count")))
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_failed_job_takes_back_its_own_writes_and_leaves_only() {
+        let folder = folder();
+        let store = store(folder.path());
+        let good = store.write(|t| put(t, "a"));
+        let bad = store.write::<(), _>(|t| {
+            put(t, "b")?;
+            t.append(Entry::boot())?;
+            Err(StoreError::Audit("no".into()))
+        });
+        let also_good = store.write(|t| {
+            put(t, "c")?;
+            t.append(Entry::boot())
+        });
+        let (good, bad, also_good) = tokio::join!(good, bad, also_good);
+        good.unwrap();
+        assert!(matches!(bad, Err(StoreError::Audit(_))));
+        let seq = also_good.unwrap().leaf().seq;
+        assert_eq!(count(&store).await, 2);
+        assert_eq!(store.audit_head().size(), seq + 1);
+    }
+
+    #[tokio::test]
+    async fn the_log_goes_on_after_a_restart_and_the_folder_is_locked_meanwhile() {
+        let folder = folder();
+        let first = store(folder.path());
+        first.write(|t| t.append(Entry::boot())).await.unwrap();
+        let head = first.audit_head();
+        assert!(matches!(Store::open(folder.path(), &log()), Err(StoreError::Folder { .. })));
+        first.close();
+        assert!(matches!(first.write(|_| Ok(())).await, Err(StoreError::Closed)));
+        drop(first);
+        assert_eq!(store(folder.path()).audit_head(), head);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_others_may_read_is_refused() {
+        let folder = folder();
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        assert!(matches!(Store::open(folder.path(), &log()), Err(StoreError::Folder { .. })));
+    }
+}
