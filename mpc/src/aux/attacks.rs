@@ -198,7 +198,7 @@ async fn a_proof_made_for_one_verifier_does_not_convince_another() {
         panic!("expected blame, got {:?}", results[1]);
     };
     assert!(what.contains("Π_fac"));
-    assert!(matches!(results[0], Err(MpcError::Silent { round: PROOFS_ECHO, .. })), "must not finish alone");
+    assert!(matches!(results[0], Err(MpcError::Silent { .. } | MpcError::Closed)), "must not finish alone");
 }
 
 #[tokio::test]
