@@ -247,7 +247,7 @@ mod tests {
             ("[[appliance]]", "name = 1"),
         ] {
             let text = SAMPLE.replacen(section, &format!("{section}\n{key}"), 1);
-            let error = toml::from_str::<Raw>(&text).unwrap_err().to_string();
+            let error = toml::from_str::<Raw>(&text).err().unwrap().to_string();
             assert!(error.contains("unknown field"), "{section}: {error}");
         }
         assert!(toml::from_str::<Raw>(&format!("surprise = 1\n{SAMPLE}")).is_err());

@@ -52,8 +52,8 @@ fn hello(session: &str, index: u16) -> Frame {
         time: 0,
         checkpoint: Checkpoint { log: "l".into(), size: 0, hash: HASH },
     };
-    let signed = SignedHello { hello: Hello { view, own }, signature: [5; 64] };
-    Frame::Hello(signed.into())
+    let signed = SignedHello { hello: Hello { view, own }.into(), signature: [5; 64] };
+    Frame::Hello(signed)
 }
 
 #[test]
