@@ -139,7 +139,7 @@ fn claims_that_disagree_with_themselves_are_refused() {
     assert_eq!(refused_claim(&Claims { threshold_t: 1, ..keygen() }), "threshold");
     assert_eq!(refused_claim(&Claims { threshold_t: 4, ..keygen() }), "threshold");
     assert_eq!(refused_claim(&Claims { participants: members(2), ..keygen() }), "participants");
-    let twice = vec![members(2), members(2)].concat();
+    let twice = [members(2), members(2)].concat();
     assert_eq!(refused_claim(&Claims { participants: twice, ..keygen() }), "participants");
     let without_us = members(3).into_iter().filter(|m| m.party_index != 1).collect();
     assert_eq!(refused_claim(&Claims { participants: without_us, ..sign() }), "participants");

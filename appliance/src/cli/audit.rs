@@ -149,7 +149,9 @@ fn tell(verdict: &Verdict) {
             }
             say(format!("  last leaf hash {}", report.head));
             if !report.anchored {
-                say("  a cut-off end does not show in the chain alone: compare with a head kept elsewhere (--size, --hash)");
+                say(
+                    "  a cut-off end does not show in the chain alone: compare with a head kept elsewhere (--size, --hash)",
+                );
             }
         }
         Err(fault) => say(format!("NOT VALID: {fault}")),

@@ -126,10 +126,17 @@ fn to_json(status: &HsmStatus) -> Value {
 
 fn show(status: &HsmStatus) -> Result<(), Box<dyn std::error::Error>> {
     let token = &status.token;
-    say(format!("token     {} (serial {}, {} {}, firmware {})", token.label, token.serial, token.manufacturer, token.model, token.firmware));
+    say(format!(
+        "token     {} (serial {}, {} {}, firmware {})",
+        token.label, token.serial, token.manufacturer, token.model, token.firmware
+    ));
     say(format!("wrapping  {} under {}", status.wrap.name(), status.kek_id));
     for key in &status.keys {
-        let limits = if key.mechanism_enforced { "mechanism limited by the token" } else { "mechanism not limited by the token" };
+        let limits = if key.mechanism_enforced {
+            "mechanism limited by the token"
+        } else {
+            "mechanism not limited by the token"
+        };
         say(format!("key       {:<9} attributes as required, {limits}", key.id));
     }
     let identity = status.keys.iter().find(|key| key.id == "identity").and_then(|key| key.public_key.as_deref());

@@ -41,7 +41,7 @@ pub(super) async fn signing(
     id: Extension<RequestId>,
     Json(request): Json<SigningRequest>,
 ) -> Reply {
-    accepted(&node, caller(client, id), Ask::Sign(request)).await
+    accepted(&node, caller(client, id), Ask::Sign(Box::new(request))).await
 }
 
 pub(super) async fn signing_sync(
@@ -50,7 +50,7 @@ pub(super) async fn signing_sync(
     id: Extension<RequestId>,
     Json(request): Json<SigningRequest>,
 ) -> Reply {
-    finished(&node, caller(client, id), Ask::Sign(request)).await
+    finished(&node, caller(client, id), Ask::Sign(Box::new(request))).await
 }
 
 fn caller(Extension(client): Extension<Client>, Extension(RequestId(request_id)): Extension<RequestId>) -> Caller {

@@ -25,7 +25,7 @@ pub enum Ask {
     /// Make a key.
     Keygen(KeygenRequest),
     /// Sign a message hash.
-    Sign(SigningRequest),
+    Sign(Box<SigningRequest>),
 }
 
 impl Ask {
@@ -94,7 +94,7 @@ impl Ask {
 /// Whether a call starts something.
 pub(super) enum Admission {
     /// The session is known: this is the answer.
-    Known(Result<SessionView, Problem>),
+    Known(Box<Result<SessionView, Problem>>),
     /// It is not.
     New(Ask),
 }
@@ -102,9 +102,9 @@ pub(super) enum Admission {
 /// Looks whether the session exists.
 pub(super) async fn admit(node: &Arc<Node>, ask: Ask) -> Result<Admission, Problem> {
     let session = ask.session_id().clone();
-    let row = node.store.read(move |store| SessionRow::find(store, &session)).await.map_err(unavailable)?;
+    let row = node.store.read(move |store| SessionRow::find(store, &session)).await.map_err(|e| unavailable(&e))?;
     Ok(match row {
-        Some(row) => Admission::Known(known(node, &row, &ask)),
+        Some(row) => Admission::Known(Box::new(known(node, &row, &ask))),
         None => Admission::New(ask),
     })
 }
@@ -121,6 +121,6 @@ pub(super) fn known(node: &Node, row: &SessionRow, ask: &Ask) -> Result<SessionV
     }
 }
 
-pub(super) fn unavailable(error: StoreError) -> Problem {
+pub(super) fn unavailable(error: &StoreError) -> Problem {
     Problem::new(Code::AuditUnavailable, error.to_string())
 }

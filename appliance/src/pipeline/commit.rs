@@ -103,7 +103,7 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
             Err(authenticated.refuse(Problem::new(Code::TokenReplayed, detail)))
         }
         Ok(Written::Raced(earlier)) => Err(raced(node, authenticated, &earlier)),
-        Err(error) => Err(authenticated.refuse(unavailable(error))),
+        Err(error) => Err(authenticated.refuse(unavailable(&error))),
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joine
         message_hash: claims.message_hash,
         derivation_path: claims.derivation_path.clone(),
     };
-    match Link::open(stream, view, local(node, &claims.session_type), &node.hsm, case.place.round.clone()).await {
+    match Link::open(stream, view, local(node, claims.session_type), &node.hsm, case.place.round.clone()).await {
         Ok(link) => {
             case.peers = checkpoints(&link);
             Ok(Joined { case, act, link })
@@ -79,7 +79,7 @@ pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joine
     }
 }
 
-fn local(node: &Node, session_type: &SessionType) -> Local {
+fn local(node: &Node, session_type: SessionType) -> Local {
     let head = node.store.audit_head();
     let max_body = match session_type {
         SessionType::Keygen => 1024 * 1024,

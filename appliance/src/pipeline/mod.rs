@@ -54,7 +54,7 @@ use unseal::unseal;
 /// The problem to answer with; it is recorded in the audit log by then.
 pub async fn participate(node: &Arc<Node>, caller: Caller, ask: Ask) -> Result<SessionView, Problem> {
     let ask = match ask::admit(node, ask).await? {
-        Admission::Known(earlier) => return earlier,
+        Admission::Known(earlier) => return *earlier,
         Admission::New(ask) => ask,
     };
     match accept(node, caller, ask).await {

@@ -123,7 +123,7 @@ fn report(row: &SessionRow) {
     match &row.error {
         None => tracing::info!(event = "session_completed", %session, %kind),
         Some(problem) => {
-            tracing::warn!(event = "session_failed", %session, %kind, code = %problem.code, "{}", problem.detail)
+            tracing::warn!(event = "session_failed", %session, %kind, code = %problem.code, "{}", problem.detail);
         }
     }
 }

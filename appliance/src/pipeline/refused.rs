@@ -94,7 +94,7 @@ impl Refused {
             .await;
         match written {
             Ok(_) => problem,
-            Err(error) => unavailable(error),
+            Err(error) => unavailable(&error),
         }
     }
 }

@@ -64,7 +64,7 @@ impl Understood {
 pub(super) async fn understand(node: &Arc<Node>, authenticated: Authenticated) -> Result<Understood, Refused> {
     let act = match authenticated.ask().clone() {
         Ask::Keygen(request) => keygen(node, authenticated.token(), request.label).await,
-        Ask::Sign(request) => signing(node, authenticated.token(), request).await,
+        Ask::Sign(request) => signing(node, authenticated.token(), *request).await,
     };
     match act {
         Ok(act) => Ok(Understood { authenticated, act }),
@@ -79,7 +79,7 @@ async fn keygen(node: &Node, token: &VerifiedToken, label: Option<String>) -> Re
     let roster = token.roster().digest();
     let ready =
         node.store.read(move |store| Ok(CommitteeRow::find(store, &roster)?.is_some() || count_primes(store)? > 0));
-    if !ready.await.map_err(unavailable)? {
+    if !ready.await.map_err(|e| unavailable(&e))? {
         let detail = "no safe primes are ready yet for a new committee; they are being made, try again in a minute";
         return Err(Problem::new(Code::NotReady, detail).with("retry_after", 30));
     }
@@ -90,7 +90,7 @@ async fn keygen(node: &Node, token: &VerifiedToken, label: Option<String>) -> Re
 
 async fn signing(node: &Node, token: &VerifiedToken, request: SigningRequest) -> Result<Act, Problem> {
     let key = request.key;
-    let share = node.store.read(move |store| ShareRow::of_key(store, &key)).await.map_err(unavailable)?;
+    let share = node.store.read(move |store| ShareRow::of_key(store, &key)).await.map_err(|e| unavailable(&e))?;
     let share =
         share.ok_or_else(|| Problem::new(Code::ShareNotFound, format!("there is no share of key {key} here")))?;
     let header: ShareHeader =

@@ -165,7 +165,7 @@ impl Link {
         let session = start(Wiring { incoming, outgoing }, limits);
         tokio::pin!(session);
         for opened in self.take_kept(phase) {
-            pass(&to_protocol, opened)?;
+            pass(&to_protocol, &opened)?;
         }
         let ended = loop {
             tokio::select! {
@@ -173,8 +173,8 @@ impl Link {
                 Some(message) = from_protocol.recv() => self.send(phase, message).await?,
                 opened = self.receive() => {
                     let opened = opened?;
-                    match self.place(phase, &opened) {
-                        Place::Now => pass(&to_protocol, opened)?,
+                    match Place::of(&opened, phase) {
+                        Place::Now => pass(&to_protocol, &opened)?,
                         Place::Later => self.keep(opened)?,
                         Place::Over => {}
                     }
@@ -201,14 +201,13 @@ impl Link {
         self.send(phase, Outbound { to: Recipient::All, round: 1, body }).await?;
         let mut kept = self.take_kept(phase);
         while bodies.iter().any(Option::is_none) {
-            let opened = match kept.pop_front() {
-                Some(opened) => opened,
-                None => {
-                    let received = timeout_at(deadline, self.receive()).await;
-                    received.map_err(|_| silent(&self.absent(&bodies), phase.name()))??
-                }
+            let opened = if let Some(opened) = kept.pop_front() {
+                opened
+            } else {
+                let received = timeout_at(deadline, self.receive()).await;
+                received.map_err(|_| silent(&self.absent(&bodies), phase.name()))??
             };
-            match self.place(phase, &opened) {
+            match Place::of(&opened, phase) {
                 Place::Later => self.keep(opened)?,
                 Place::Over => {}
                 Place::Now => {
@@ -258,14 +257,6 @@ impl Link {
         }
     }
 
-    fn place(&self, phase: Phase, opened: &Opened) -> Place {
-        match Phase::of(opened.round).cmp(&(phase as u8)) {
-            std::cmp::Ordering::Equal => Place::Now,
-            std::cmp::Ordering::Greater => Place::Later,
-            std::cmp::Ordering::Less => Place::Over,
-        }
-    }
-
     fn keep(&mut self, opened: Opened) -> Result<(), Failure> {
         if self.later.len() >= PHASE_QUEUE {
             return Err(Failure::by(self.roster(), opened.from, "it sent too many messages ahead of their phase"));
@@ -274,9 +265,16 @@ impl Link {
         Ok(())
     }
 
+    /// The kept messages of this phase; those of phases that are over go.
     fn take_kept(&mut self, phase: Phase) -> VecDeque<Opened> {
-        let (now, later) =
-            std::mem::take(&mut self.later).into_iter().partition(|opened| Phase::of(opened.round) <= phase as u8);
+        let (mut now, mut later) = (VecDeque::new(), VecDeque::new());
+        for opened in std::mem::take(&mut self.later) {
+            match Place::of(&opened, phase) {
+                Place::Now => now.push_back(opened),
+                Place::Later => later.push_back(opened),
+                Place::Over => {}
+            }
+        }
         self.later = later;
         now
     }
@@ -305,7 +303,17 @@ enum Place {
     Over,
 }
 
-fn pass(to_protocol: &mpsc::Sender<Inbound>, opened: Opened) -> Result<(), Failure> {
+impl Place {
+    fn of(opened: &Opened, phase: Phase) -> Self {
+        match Phase::of(opened.round).cmp(&(phase as u8)) {
+            std::cmp::Ordering::Equal => Self::Now,
+            std::cmp::Ordering::Greater => Self::Later,
+            std::cmp::Ordering::Less => Self::Over,
+        }
+    }
+}
+
+fn pass(to_protocol: &mpsc::Sender<Inbound>, opened: &Opened) -> Result<(), Failure> {
     let inbound = Inbound { from: opened.from, broadcast: opened.broadcast, body: opened.body.to_vec() };
     match to_protocol.try_send(inbound) {
         // A protocol that has ended needs no more messages; its result is on its way.

@@ -85,6 +85,8 @@ const SELECT: &str =
     "SELECT id, public_key, session_id, share_type, status, header, deks, nonce, body, statement, certificate,
      created_at, last_used_at FROM shares";
 
+const FILTER: &str = "WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR share_type = ?2)";
+
 impl ShareRow {
     /// The share of a key: the active one before a pending one.
     ///
@@ -118,7 +120,6 @@ impl ShareRow {
         limit: u32,
     ) -> Result<(Vec<Self>, u64), StoreError> {
         let failed = StoreError::sqlite("list the shares");
-        const FILTER: &str = "WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR share_type = ?2)";
         let status = status.map(ShareStatus::as_str);
         let share_type = share_type.map(|kind| kind.to_string());
         let total: i64 = connection
