@@ -10,6 +10,7 @@
 //! | [`tls`], [`clients`] | who may connect, and who is who |
 //! | [`store`], [`sealing`] | the database and audit log; how secrets lie in it |
 //! | [`policy_slot`] | the active policy bundle
+//! | [`vault`] | the HSM, measured
 //! | [`primes`] | the pool of safe primes |
 //! | [`daemon`] | start, supervise, stop |
 //! | [`clock`] | jumps of the wall clock
@@ -31,6 +32,7 @@ pub mod sealing;
 pub mod session;
 pub mod store;
 pub mod tls;
+pub mod vault;
 
 use casemate_wire::Digest32;
 use sha2::{Digest, Sha256};

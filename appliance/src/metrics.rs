@@ -34,6 +34,28 @@ struct ReasonLabels {
     reason: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OpLabels {
+    op: String,
+}
+
+/// How long HSM calls take.
+#[derive(Clone)]
+pub struct HsmMetrics(Family<OpLabels, Histogram, fn() -> Histogram>);
+
+impl Default for HsmMetrics {
+    fn default() -> Self {
+        let buckets = || Histogram::new([0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]);
+        Self(Family::new_with_constructor(buckets))
+    }
+}
+
+impl HsmMetrics {
+    pub(crate) fn took(&self, op: &str, time: Duration) {
+        self.0.get_or_create(&OpLabels { op: op.into() }).observe(time.as_secs_f64());
+    }
+}
+
 /// All metrics of one daemon.
 pub struct Metrics {
     registry: Registry,
@@ -44,6 +66,7 @@ pub struct Metrics {
     active: Gauge,
     decisions: Family<DecisionLabels, Counter>,
     auth_failures: Family<ReasonLabels, Counter>,
+    hsm: HsmMetrics,
     audit_size: Gauge,
     primes: Gauge,
     ended: std::sync::Mutex<(f64, f64)>,
@@ -62,6 +85,7 @@ impl Metrics {
             active: Gauge::default(),
             decisions: Family::default(),
             auth_failures: Family::default(),
+            hsm: HsmMetrics::default(),
             audit_size: Gauge::default(),
             primes: Gauge::default(),
             ended: std::sync::Mutex::new((0.0, 0.0)),
@@ -86,6 +110,7 @@ impl Metrics {
             "Callers and tokens that were turned away",
             metrics.auth_failures.clone(),
         );
+        registry.register("mpc_hsm_op_duration_seconds", "Calls to the HSM", metrics.hsm.0.clone());
         registry.register("mpc_audit_size", "Leaves in the audit log", metrics.audit_size.clone());
         registry.register("mpc_primes_ready", "Pairs of safe primes that lie ready", metrics.primes.clone());
         Arc::new(metrics)
@@ -94,6 +119,11 @@ impl Metrics {
     /// A caller or token was turned away.
     pub fn auth_failed(&self, reason: &str) {
         self.auth_failures.get_or_create(&ReasonLabels { reason: reason.into() }).inc();
+    }
+
+    /// Where HSM calls are measured.
+    pub fn hsm(&self) -> HsmMetrics {
+        self.hsm.clone()
     }
 
     pub(crate) fn refused(&self, kind: SessionType, code: Code) {

@@ -15,6 +15,7 @@ use crate::daemon::Node;
 use crate::sealing::{self, SealError};
 use crate::session::Failure;
 use crate::store::{Store, StoreError, count_primes, put_primes, take_primes};
+use crate::vault::Vault;
 
 /// How much the prime search yields to everything else, as a nice value.
 const NICE: i32 = 19;
@@ -110,7 +111,7 @@ struct Header<'a> {
 ///
 /// # Errors
 /// Says that the HSM or the store refused.
-pub async fn add(hsm: &casemate_hsm::Hsm, store: &Store, pair: &Zeroizing<Vec<u8>>) -> Result<(), SealError> {
+pub async fn add(hsm: &Vault, store: &Store, pair: &Zeroizing<Vec<u8>>) -> Result<(), SealError> {
     let id = uuid::Uuid::new_v4().to_string();
     let sealed = sealing::seal(hsm, &Header { version: 1, kind: "safe-primes", id: &id }, pair).await?;
     store

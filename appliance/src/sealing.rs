@@ -6,7 +6,7 @@
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
-use casemate_hsm::{Hsm, HsmError, Secret32, WrappedKey};
+use casemate_hsm::{HsmError, Secret32, WrappedKey};
 use rand::RngCore;
 use rand::rngs::OsRng;
 use serde::Serialize;
@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::store::SealedColumns;
+use crate::vault::Vault;
 
 /// Why an object could not be sealed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +37,7 @@ pub enum SealError {
 ///
 /// # Errors
 /// Says that the HSM could not wrap.
-pub async fn seal<H: Serialize>(hsm: &Hsm, header: &H, plain: &[u8]) -> Result<SealedColumns, SealError> {
+pub async fn seal<H: Serialize>(hsm: &Vault, header: &H, plain: &[u8]) -> Result<SealedColumns, SealError> {
     let header = cbor(header)?;
     let context = Sha256::digest(&header);
     let dek = Secret32::random()?;
@@ -53,7 +54,7 @@ pub async fn seal<H: Serialize>(hsm: &Hsm, header: &H, plain: &[u8]) -> Result<S
 ///
 /// # Errors
 /// Says that the HSM is away, or that something was altered.
-pub async fn open(hsm: &Hsm, what: &'static str, sealed: &SealedColumns) -> Result<Zeroizing<Vec<u8>>, SealError> {
+pub async fn open(hsm: &Vault, what: &'static str, sealed: &SealedColumns) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let damaged = |why| SealError::Damaged { what, why };
     let context = Sha256::digest(&sealed.header);
     let entries: Vec<WrappedKey> = read_cbor(&sealed.deks).ok_or(damaged("its wrapped keys cannot be read"))?;

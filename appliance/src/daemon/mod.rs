@@ -24,6 +24,7 @@ use crate::primes::{self, Pool};
 use crate::session::Registry;
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
+use crate::vault::Vault;
 use crate::{VERSION, http};
 
 use supervise::Supervisor;
@@ -70,7 +71,7 @@ pub struct Node {
     /// The checked configuration.
     pub config: Config,
     /// The HSM.
-    pub hsm: Hsm,
+    pub hsm: Vault,
     /// The identity key in it.
     pub identity: IdentityKey,
     /// The store.
@@ -115,6 +116,7 @@ pub fn check_config(path: &Path) -> Result<Config, DaemonError> {
 pub fn run(path: &Path) -> Result<(), DaemonError> {
     let config = check_config(path)?;
     init_logging(&config);
+    keep_memory_private()?;
     casemate_mpc::cpu::check_baseline()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("net").enable_all().build()?;
@@ -169,20 +171,29 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
     let store = Store::open(&config.data_dir, &log)?;
     let clients: Vec<Client> = config.clients.all().map(|client| policy_client(&client)).collect();
     let policy = PolicySlot::load(&config.policy_dir, &clients, Timestamp::now());
+    let metrics = Metrics::new();
     let threads = (config.mpc.threads > 0).then_some(config.mpc.threads);
     Ok(Node {
         engine: Engine::start(threads)?,
         sessions: Registry::new(config.limits.sessions),
         clock: Clock::new(config.limits.clock_skew()),
-        metrics: Metrics::new(),
+        hsm: Vault::new(hsm, metrics.hsm()),
+        metrics,
         primes: Pool::default(),
         supervisor: Supervisor::new(),
         policy,
         store,
         identity,
-        hsm,
         config,
     })
+}
+
+/// No core dumps, and no other process of the same user may read this one's memory.
+fn keep_memory_private() -> Result<(), DaemonError> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let failed = |e: rustix::io::Errno| DaemonError::Other(format!("cannot turn core dumps off: {e}"));
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(failed)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)
 }
 
 async fn watch_clock(node: Arc<Node>) {

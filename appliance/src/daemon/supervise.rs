@@ -6,13 +6,16 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+/// Threads whose panics end the one session or decision that they work for: protocol, prime search, policy.
+const CONTAINED: [&str; 2] = ["mpc-", "policy"];
+
 /// Runs tasks, and knows when one has panicked anywhere in the process.
 pub(super) struct Supervisor {
     failed: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Supervisor {
-    /// Installs the process's panic hook. Protocol threads are named `mpc-…`; their panics end a session, not the daemon.
+    /// Installs the process's panic hook.
     pub(super) fn new() -> Self {
         let failed = Arc::new(watch::Sender::new(None));
         let report = failed.clone();
@@ -21,7 +24,7 @@ impl Supervisor {
             let place = info.location().map(ToString::to_string).unwrap_or_default();
             // The message may quote values, so it is not logged.
             tracing::error!(event = "panic", thread, place, "a thread panicked");
-            if !thread.starts_with("mpc-") {
+            if !CONTAINED.iter().any(|prefix| thread.starts_with(prefix)) {
                 report.send_replace(Some(format!("thread {thread} panicked at {place}")));
             }
         }));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use casemate_attest::Tx;
+use casemate_hsm::HsmState;
 use casemate_policy::{Action, Allowed, Approvals, Client, Denied, Request, SessionFacts, Verdict};
 use casemate_wire::{Code, Digest32, Problem};
 use jiff::Timestamp;
@@ -26,11 +27,15 @@ impl Authorized {
     }
 }
 
-/// Asks the active bundle. Without a bundle, with an untrusted clock, or on any error, the answer is no.
+/// Asks the active bundle. Without a bundle, an HSM or a clock to trust, or on any error, the answer is no.
 pub(super) async fn decide(node: &Arc<Node>, understood: Understood) -> Result<Authorized, Refused> {
     if let Err(why) = node.clock.check() {
         let problem = Problem::new(Code::ClockUntrusted, why);
         return Err(understood.into_parts().0.refuse(problem));
+    }
+    if node.hsm.state() != HsmState::Ready {
+        let detail = "the HSM is not available; health says since when and why";
+        return Err(understood.into_parts().0.refuse(Problem::new(Code::HsmUnavailable, detail)));
     }
     let bundle = node.policy.active();
     // The evaluator works on a thread with a large stack and is waited for off the network threads.

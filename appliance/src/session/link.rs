@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use casemate_hsm::{Hsm, KeyPurpose};
+use casemate_hsm::KeyPurpose;
 use casemate_mpc::{ExecutionId, Inbound, Limits, MpcError, Outbound, Recipient, Session, Wiring};
 use casemate_wire::envelope::{Channel, Handshake, Local, Opened, SessionView, SignedMessage, To};
 use casemate_wire::frame::Frame;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Failure, Stream};
+use crate::vault::Vault;
 
 /// Messages that may wait for the protocol, or for a later phase.
 const PHASE_QUEUE: usize = 512;
@@ -76,7 +77,7 @@ impl Link {
         mut stream: Stream,
         view: SessionView,
         local: Local,
-        hsm: &Hsm,
+        hsm: &Vault,
         round: Arc<AtomicU16>,
     ) -> Result<Self, (Stream, Failure)> {
         match Self::greet(&mut stream, view, local, hsm).await {
@@ -95,7 +96,7 @@ impl Link {
         stream: &mut Stream,
         view: SessionView,
         local: Local,
-        hsm: &Hsm,
+        hsm: &Vault,
     ) -> Result<(Channel, VecDeque<Opened>), Failure> {
         let deadline = Instant::now() + EXCHANGE_LIMIT;
         let mut handshake = Handshake::begin(view, local, jiff::Timestamp::now(), &mut OsRng)?;

@@ -21,7 +21,7 @@ pub use failure::Failure;
 pub(crate) use link::{Link, Phase, finish};
 
 /// Frames that wait in each direction of a stream.
-const STREAM_QUEUE: usize = 64;
+const STREAM_QUEUE: usize = 16;
 
 /// The party's end of a message stream.
 pub struct Stream {
