@@ -207,3 +207,76 @@ impl<L: Level> fmt::Debug for AuxInfo<L> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::super::fixtures::own;
+    use super::*;
+    use crate::levels::ReducedLevel;
+
+    type Info = AuxInfo<ReducedLevel>;
+
+    fn info() -> Info {
+        let peers = [1, 2].map(|peer| {
+            let peer = own(peer);
+            (peer.crt.modulus().clone(), peer.s.clone(), peer.t.clone())
+        });
+        Info::assemble(&own(0), 0, peers.into_iter(), [7; 32]).unwrap()
+    }
+
+    /// The stored form after `change`.
+    fn stored(change: impl FnOnce(&mut Stored)) -> Vec<u8> {
+        let mut stored: Stored = ciborium::from_reader(info().to_bytes().unwrap().as_slice()).unwrap();
+        change(&mut stored);
+        stored.encode().unwrap().to_vec()
+    }
+
+    fn refused(because: &str, change: impl FnOnce(&mut Stored)) {
+        let error = Info::from_bytes(&stored(change)).unwrap_err().to_string();
+        assert!(error.contains(because), "{error:?} does not say {because:?}");
+    }
+
+    #[test]
+    fn what_was_stored_is_loaded() {
+        let info = info();
+        let loaded = Info::from_bytes(&info.to_bytes().unwrap()).unwrap();
+        assert_eq!((loaded.index(), loaded.n(), loaded.transcript_digest()), (0, 3, [7; 32]));
+        assert_eq!(loaded.to_bytes().unwrap(), info.to_bytes().unwrap());
+        assert!(loaded.validated().is_ok());
+    }
+
+    #[test]
+    fn stored_numbers_are_checked_again() {
+        refused("version", |info| info.v = 2);
+        refused("no party 3", |info| info.index = 3);
+        refused("not the factors", |info| info.index = 1);
+        refused("1 parties", |info| info.parties.truncate(1));
+        refused("share a factor", |info| {
+            let own = info.parties[0].modulus.clone();
+            info.parties[2].modulus = own;
+        });
+        refused("s equals t", |info| {
+            let s = info.parties[1].s.clone();
+            info.parties[1].t = s;
+        });
+        refused("s or t is", |info| info.parties[2].s = ByteBuf::from([1]));
+        refused("even", |info| *info.parties[1].modulus.last_mut().unwrap() ^= 1);
+        refused("not the factors", |info| *info.q.last_mut().unwrap() ^= 4);
+        refused("not the factors", |info| info.p = ByteBuf::from([1]));
+        refused("longer than 384 bits", |info| info.p.push(1));
+        refused("canonically", |info| info.parties[0].t.insert(0, 0));
+        refused("longer than 768 bits", |info| info.parties[1].modulus = ByteBuf::from(vec![255; 1 << 16]));
+    }
+
+    #[test]
+    fn cut_extended_and_foreign_bytes_are_refused() {
+        let bytes = info().to_bytes().unwrap();
+        for end in 0..bytes.len() {
+            assert!(Info::from_bytes(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        assert!(Info::from_bytes(&[&bytes[..], &[0]].concat()).is_err(), "a byte more");
+        assert!(AuxInfo::<SecurityLevel128>::from_bytes(&bytes).is_err(), "numbers of another level");
+    }
+}

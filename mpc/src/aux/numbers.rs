@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(of(Integer::from(n + 1u32)), BadNumber::Even);
         let with_small = |small: u32| {
             let rest = (Integer::from(1) << 767u32) / small;
-            Integer::from(rest.next_prime()) * small
+            rest.next_prime() * small
         };
         for small in [3, 5, 65521] {
             assert_eq!(of(with_small(small)), BadNumber::SmallFactor(small));

@@ -243,9 +243,9 @@ mod tests {
                 let mut altered = proof.clone();
                 let list = if list == 0 { &mut altered.commitments } else { &mut altered.responses };
                 if longer {
-                    list.push(Integer::from(1))
+                    list.push(Integer::from(1));
                 } else {
-                    drop(list.pop())
+                    list.pop();
                 }
                 assert_eq!(verdict(claim(&id, &own), &altered).await, Err(Rejected));
             }

@@ -26,6 +26,7 @@ use super::hashing::LabelledHash;
 use super::info::AuxInfo;
 use super::messages::{BlumMessage, CommitMessage, FactorsMessage, Reveal, RevealMessage};
 use super::numbers::{NumbersFault, PartyNumbers, check_composite, check_parties, check_party};
+use super::spread::spread;
 use super::{blum, factors, prm};
 use crate::codec;
 use crate::compute::Compute;
@@ -166,11 +167,20 @@ async fn accept_numbers<L: Level>(
         let reveal = message.read::<L>().map_err(|why| MpcError::peer(*party, REVEAL, why.to_string()))?;
         peers.push((*party, reveal));
     }
+    let me = io.me();
     let mut parties: Vec<_> =
         peers.iter().map(|(_, peer)| (peer.modulus.clone(), peer.s.clone(), peer.t.clone())).collect();
-    parties.insert(usize::from(io.me()), (own.crt.modulus().clone(), own.s.clone(), own.t.clone()));
-    let me = io.me();
-    compute.run(move || check_committee::<L>(&parties)).await?.map_err(|fault| blame(fault, me))?;
+    parties.insert(usize::from(me), (own.crt.modulus().clone(), own.s.clone(), own.t.clone()));
+    let committee_holds = compute
+        .run(move || check_parties::<L>(parties.iter().map(|(modulus, s, t)| PartyNumbers { modulus, s, t })))
+        .await?;
+    committee_holds.map_err(|fault| blame(fault, me))?;
+    let moduli = peers.iter().map(|(party, peer)| (*party, peer.modulus.clone())).collect();
+    let composite =
+        |(party, modulus): (u16, Integer)| check_composite(&modulus).map_err(|why| NumbersFault::Party { party, why });
+    for verdict in spread(compute, moduli, 1, composite).await? {
+        verdict.map_err(|fault| blame(fault, me))?;
+    }
 
     try_join_all(peers.iter().map(|(party, peer)| async move {
         let claim = prm::Claim { execution_id, prover: *party, numbers: peer.numbers() };
@@ -179,13 +189,6 @@ async fn accept_numbers<L: Level>(
     }))
     .await?;
     Ok(peers)
-}
-
-fn check_committee<L: Level>(parties: &[(Integer, Integer, Integer)]) -> Result<(), NumbersFault> {
-    check_parties::<L>(parties.iter().map(|(modulus, s, t)| PartyNumbers { modulus, s, t }))?;
-    (0u16..).zip(parties).try_for_each(|(party, (modulus, ..))| {
-        check_composite(modulus).map_err(|why| NumbersFault::Party { party, why })
-    })
 }
 
 /// Two moduli that share a factor tell who is at fault only where one of them is one's own.

@@ -27,13 +27,15 @@ where
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[tokio::test]
     async fn results_come_back_in_order_whatever_the_piece() {
-        let compute = Compute::start(2).expect("threads");
+        let compute = Compute::start(2).unwrap();
         for piece in [0, 1, 3, 10, 100] {
-            let doubled = spread(&compute, (0..10).collect(), piece, |item: u32| item * 2).await.expect("runs");
+            let doubled = spread(&compute, (0..10).collect(), piece, |item: u32| item * 2).await.unwrap();
             assert_eq!(doubled, (0..10).map(|item| item * 2).collect::<Vec<_>>(), "piece {piece}");
         }
     }
