@@ -6,7 +6,7 @@ use std::time::Duration;
 use casemate_wire::frame::{Frame, Outcome};
 use casemate_wire::{Code, PartyId, Problem, SessionId};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::dial::{Connection, Invitation, Queue, Waiting, queue};
@@ -29,6 +29,7 @@ pub(super) struct Ensemble {
     queues: Vec<Queue>,
     events: mpsc::Receiver<(usize, Progress)>,
     tasks: JoinSet<(usize, Result<Outcome, Problem>)>,
+    handles: Vec<AbortHandle>,
 }
 
 /// What comes from the party at this position.
@@ -63,16 +64,18 @@ impl Ensemble {
         let parties: Vec<PartyId> = players.iter().map(|player| player.party.clone()).collect();
         let (report, events) = mpsc::channel(EVENTS);
         let mut tasks = JoinSet::new();
+        let mut handles = Vec::with_capacity(players.len());
         let mut queues = Vec::with_capacity(players.len());
         for (position, player) in players.into_iter().enumerate() {
             let (queue, waiting) = queue(limit);
             queues.push(queue);
             let session = session.clone();
             let teller = Teller { position, report: report.clone() };
-            tasks.spawn(async move { (position, follow(player, &session, waiting, &teller).await) });
+            let task = tasks.spawn(async move { (position, follow(player, &session, waiting, &teller).await) });
+            handles.push(task);
         }
         let router = Router::new(session.clone(), parties.clone());
-        Self { parties, router, queues, events, tasks }
+        Self { parties, router, queues, events, tasks, handles }
     }
 
     /// How many take part.
@@ -87,14 +90,17 @@ impl Ensemble {
 
     /// What comes next from any party. What a party sent comes before its last word. May be dropped at any time.
     pub(super) async fn next(&mut self) -> Heard {
-        tokio::select! {
-            biased;
-            Some((from, progress)) = self.events.recv() => Heard::Progress(from, progress),
-            Some(ended) = self.tasks.join_next() => match ended {
-                Ok((from, outcome)) => Heard::Ended(from, outcome),
-                Err(_) => Heard::Broken,
-            },
-            else => std::future::pending().await,
+        loop {
+            tokio::select! {
+                biased;
+                Some((from, progress)) = self.events.recv() => return Heard::Progress(from, progress),
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok((from, outcome)) => return Heard::Ended(from, outcome),
+                    Err(error) if error.is_cancelled() => {}
+                    Err(_) => return Heard::Broken,
+                },
+                else => std::future::pending().await,
+            }
         }
     }
 
@@ -121,6 +127,13 @@ impl Ensemble {
         let party = self.party(position).map_or("a party", PartyId::as_str);
         let detail = format!("{party} does not take its messages: its queue is full");
         Problem::new(Code::TransportFault, detail).with("party", party)
+    }
+
+    /// Resets the stream of a party that does not play by the rules, so that it takes nothing from other sessions.
+    pub(super) fn cut_off(&self, position: usize) {
+        if let Some(task) = self.handles.get(position) {
+            task.abort();
+        }
     }
 
     /// Ends what is sent to the parties; they take it as the end of the session.

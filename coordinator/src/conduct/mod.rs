@@ -76,6 +76,7 @@ impl Conductor {
             match heard {
                 Heard::Progress(from, progress) => {
                     if let Err(Stumble { position, problem }) = self.progress(ensemble, from, progress) {
+                        ensemble.cut_off(position);
                         self.report(&mut tally, ensemble.party(position), position, Err(problem));
                     }
                 }

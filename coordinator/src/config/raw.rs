@@ -77,7 +77,7 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sessions: 256, session_ttl: 600, queue: 32 * 1024 * 1024 }
+        Self { sessions: 256, session_ttl: 600, queue: 16 * 1024 * 1024 }
     }
 }
 

@@ -49,13 +49,11 @@ impl Connection {
             Invitation::Sign(body) => ("signing/participate", json(body)?),
         };
         let request = || self.request(Method::POST, path, "application/json", Full::new(body.clone()).boxed_unsync());
-        let answer = match self.send(request()?, PARTICIPATE_LIMIT).await {
-            Ok(answer) => answer,
-            Err(_) => self
-                .send(request()?, PARTICIPATE_LIMIT)
-                .await
-                .map_err(|why| self.unreachable("asked to take part", why))?,
-        };
+        let mut answer = self.send(request()?, PARTICIPATE_LIMIT).await;
+        if let Err(NoAnswer::Broken(_)) = answer {
+            answer = self.send(request()?, PARTICIPATE_LIMIT).await;
+        }
+        let answer = answer.map_err(|why| self.unreachable("asked to take part", &why))?;
         self.accepted(answer).await.map(drop)
     }
 
@@ -67,7 +65,7 @@ impl Connection {
         let path = format!("sessions/{session}/messages");
         let request = self.request(Method::POST, &path, "application/octet-stream", frames.boxed_unsync())?;
         let answer =
-            self.send(request, ATTACH_LIMIT).await.map_err(|why| self.unreachable("sent its messages", why))?;
+            self.send(request, ATTACH_LIMIT).await.map_err(|why| self.unreachable("sent its messages", &why))?;
         let body = self.accepted(answer).await?.into_body();
         Ok(FrameStream { party: self.appliance.party_id.clone(), body, reader: FrameReader::default() })
     }
@@ -97,7 +95,7 @@ impl Connection {
             .map_err(|e| Problem::new(Code::Internal, format!("a request to an appliance could not be made: {e}")))
     }
 
-    fn unreachable(&self, what: &str, why: NoAnswer) -> Problem {
+    fn unreachable(&self, what: &str, why: &NoAnswer) -> Problem {
         unreachable(&self.appliance.party_id, &self.appliance.address, what, why)
     }
 
@@ -111,10 +109,7 @@ impl Connection {
         let problem = body.ok().and_then(|body| serde_json::from_slice::<Problem>(&body.to_bytes()).ok());
         Err(match problem {
             Some(problem) => reported_by(problem, party),
-            None => self.unreachable(
-                "asked to take part",
-                NoAnswer::Broken(format!("it answered {status} without saying why")),
-            ),
+            None => self.unreachable("asked to take part", &NoAnswer::Odd(status)),
         })
     }
 }

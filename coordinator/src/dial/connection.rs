@@ -8,8 +8,9 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -42,26 +43,28 @@ struct State {
     attempts: u64,
     /// The way to send requests, or why there is none.
     sender: Result<SendRequest<RequestBody>, String>,
+    /// Since when there has been a connection, or none.
+    since: Timestamp,
 }
 
 /// The connection itself; it moves bytes for as long as it is polled.
 type Running = http2::Connection<TokioIo<TlsStream<TcpStream>>, RequestBody, TokioExecutor>;
 
 /// Why a request got no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
-    /// It never left.
-    NotSent(String),
-    /// It may have arrived.
+    /// There is no connection, and none could be made.
+    #[error("{0}")]
+    Down(String),
+    /// The connection broke.
+    #[error("{0}")]
     Broken(String),
-}
-
-impl std::fmt::Display for NoAnswer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotSent(why) | Self::Broken(why) => f.write_str(why),
-        }
-    }
+    /// It took too long.
+    #[error("no answer within {} s", .0.as_secs())]
+    Late(Duration),
+    /// It answered, but not as an appliance does.
+    #[error("it answered {0} without saying why")]
+    Odd(StatusCode),
 }
 
 impl Connection {
@@ -72,7 +75,8 @@ impl Connection {
         metrics: Arc<Metrics>,
         end: CancellationToken,
     ) -> Self {
-        let (publish, state) = watch::channel(State { attempts: 0, sender: Err("it has not been tried yet".into()) });
+        let untried = Err("it has not been tried yet".into());
+        let (publish, state) = watch::channel(State { attempts: 0, sender: untried, since: Timestamp::now() });
         let wanted = Arc::new(Notify::new());
         let keeper =
             Keeper { appliance: appliance.clone(), tls: tls.into(), metrics, publish, wanted: Arc::clone(&wanted) };
@@ -80,9 +84,10 @@ impl Connection {
         Self { appliance, state, wanted }
     }
 
-    /// Whether the connection stands.
-    pub(super) fn is_up(&self) -> bool {
-        self.state.borrow().sender.is_ok()
+    /// Since when there has been no connection; `None` if there is one.
+    pub(super) fn down_since(&self) -> Option<Timestamp> {
+        let state = self.state.borrow();
+        state.sender.is_err().then_some(state.since)
     }
 
     /// Sends a request, on a new connection if need be, and waits for the head of the answer.
@@ -91,18 +96,13 @@ impl Connection {
         request: Request<RequestBody>,
         limit: Duration,
     ) -> Result<Response<Incoming>, NoAnswer> {
+        let broken = |error: hyper::Error| NoAnswer::Broken(with_causes(&error));
         let exchange = async {
-            let mut sender = self.sender().await.map_err(NoAnswer::NotSent)?;
-            let closed = |e: hyper::Error| NoAnswer::NotSent(with_causes(&e));
-            sender.ready().await.map_err(closed)?;
-            sender.try_send_request(request).await.map_err(|mut failed| {
-                let unsent = failed.take_message().is_some();
-                let why = with_causes(failed.error());
-                if unsent { NoAnswer::NotSent(why) } else { NoAnswer::Broken(why) }
-            })
+            let mut sender = self.sender().await.map_err(NoAnswer::Down)?;
+            sender.ready().await.map_err(broken)?;
+            sender.send_request(request).await.map_err(broken)
         };
-        let late = |_| NoAnswer::Broken(format!("no answer within {} s", limit.as_secs()));
-        timeout(limit, exchange).await.map_err(late)?
+        timeout(limit, exchange).await.map_err(|_| NoAnswer::Late(limit))?
     }
 
     async fn sender(&self) -> Result<SendRequest<RequestBody>, String> {
@@ -144,26 +144,18 @@ impl Keeper {
             let begun = Instant::now();
             let why = match self.attempt().await {
                 Err(why) => {
-                    self.publish.send_modify(|state| {
-                        state.attempts += 1;
-                        state.sender = Err(why.clone());
-                    });
+                    self.note(Err(why.clone()), 1);
                     why
                 }
                 Ok((sender, connection)) => {
-                    self.publish.send_modify(|state| {
-                        state.attempts += 1;
-                        state.sender = Ok(sender);
-                    });
-                    self.metrics.node_up(party, true);
+                    self.note(Ok(sender), 1);
                     tracing::info!(event = "appliance_connected", %party, url);
                     known.clear();
                     let why = match connection.await {
                         Ok(()) => "the appliance closed the connection".to_owned(),
                         Err(error) => with_causes(&error),
                     };
-                    self.metrics.node_up(party, false);
-                    self.publish.send_modify(|state| state.sender = Err(why.clone()));
+                    self.note(Err(why.clone()), 0);
                     why
                 }
             };
@@ -180,6 +172,17 @@ impl Keeper {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    fn note(&self, sender: Result<SendRequest<RequestBody>, String>, attempts: u64) {
+        self.metrics.node_up(&self.appliance.party_id, sender.is_ok());
+        self.publish.send_modify(|state| {
+            if state.sender.is_ok() != sender.is_ok() {
+                state.since = Timestamp::now();
+            }
+            state.attempts += attempts;
+            state.sender = sender;
+        });
     }
 
     async fn attempt(&self) -> Result<(SendRequest<RequestBody>, Running), String> {

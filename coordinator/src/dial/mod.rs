@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use casemate_wire::{Code, PartyId, Problem};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use calls::{Invitation, reported_by};
@@ -38,10 +39,10 @@ impl Dialer {
         self.connections.get(party)
     }
 
-    /// Appliances that are not connected now.
-    pub(crate) fn unreachable(&self) -> Vec<PartyId> {
-        let down = self.connections.iter().filter(|(_, connection)| !connection.is_up());
-        down.map(|(party, _)| party.clone()).collect()
+    /// Appliances that are not connected now, and since when.
+    pub(crate) fn down(&self) -> Vec<(&PartyId, Timestamp)> {
+        let down = self.connections.iter().filter_map(|(party, connection)| Some((party, connection.down_since()?)));
+        down.collect()
     }
 }
 

@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use casemate_wire::PartyId;
 use serde::Serialize;
 
 use crate::convene::Coordinator;
@@ -52,11 +51,11 @@ pub(super) async fn health(State(coordinator): State<Arc<Coordinator>>) -> Respo
             Check { status: Verdict::Failing, detail: Some("the store does not answer; see the log".into()) }
         }
     };
-    let down = coordinator.dialer.unreachable();
+    let down = coordinator.dialer.down();
     let appliances = if down.is_empty() {
         Check { status: Verdict::Ok, detail: None }
     } else {
-        let names: Vec<&str> = down.iter().map(PartyId::as_str).collect();
+        let names: Vec<String> = down.iter().map(|(party, since)| format!("{party} since {since:.0}")).collect();
         Check { status: Verdict::Degraded, detail: Some(format!("not connected: {}", names.join(", "))) }
     };
     let status = store.status.max(appliances.status);

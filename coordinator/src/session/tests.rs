@@ -15,12 +15,12 @@ fn running() -> Session {
     session
 }
 
-fn finding(session: &Session) -> Box<Finding> {
+fn finding(session: &Session) -> Finding {
     let mut tally = Tally::default();
     let signature = testing::signature(9, testing::HASH);
     let outcome = Ok(casemate_wire::frame::Outcome::Sign { signature });
     tally.add(Report { party: testing::party(0), outcome });
-    Box::new(tally.conclude(session, testing::pinned).unwrap())
+    tally.conclude(session, testing::pinned).unwrap()
 }
 
 #[test]
@@ -44,12 +44,12 @@ fn a_session_runs_once_every_party_is_attached() {
 fn a_session_completes_only_from_in_progress() {
     let finding = finding(&sign());
     let mut waiting = sign();
-    assert!(waiting.apply(Event::Completed(finding.clone()), start()).is_err());
+    assert!(waiting.apply(Event::Completed(finding.clone().into()), start()).is_err());
     waiting.apply(Event::Inviting, start()).unwrap();
-    assert!(waiting.apply(Event::Completed(finding.clone()), start()).is_err());
+    assert!(waiting.apply(Event::Completed(finding.clone().into()), start()).is_err());
     assert!(waiting.finding().is_none());
     let mut running = running();
-    running.apply(Event::Completed(finding), start()).unwrap();
+    running.apply(Event::Completed(finding.into()), start()).unwrap();
     assert_eq!(running.status(), Status::Completed);
     assert_eq!(running.ended_at(), Some(start()));
 }
@@ -58,7 +58,7 @@ fn a_session_completes_only_from_in_progress() {
 fn what_has_ended_takes_no_event() {
     let problem = Problem::new(Code::Internal, "x");
     let mut completed = running();
-    completed.apply(Event::Completed(finding(&completed)), start()).unwrap();
+    completed.apply(Event::Completed(finding(&completed).into()), start()).unwrap();
     let mut failed = sign();
     failed.apply(Event::Failed(problem.clone()), start()).unwrap();
     let mut expired = sign();
@@ -70,7 +70,7 @@ fn what_has_ended_takes_no_event() {
             Event::Attached(0),
             Event::Finished(0),
             Event::Dropped(0),
-            Event::Completed(finding(&session)),
+            Event::Completed(finding(&session).into()),
             Event::Failed(problem.clone()),
             Event::Expired,
         ] {

@@ -1,27 +1,27 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use super::*;
 use crate::session::testing::{HASH, certificate, identity, keygen, party, pinned, public_key, sign, signature};
 use casemate_wire::KeyStatement;
 
-fn tally(reports: impl IntoIterator<Item = (u16, Result<Outcome, Problem>)>) -> Tally {
+fn tally(reports: impl IntoIterator<Item = (u16, Outcome)>) -> Tally {
     let mut tally = Tally::default();
     for (index, outcome) in reports {
-        tally.add(Report { party: party(index), outcome });
+        tally.add(Report { party: party(index), outcome: Ok(outcome) });
     }
     tally
 }
 
-fn key(edit: impl FnOnce(&mut KeyStatement)) -> Result<Outcome, Problem> {
+fn key(edit: impl FnOnce(&mut KeyStatement)) -> Outcome {
     let certificate = certificate(4, edit);
-    Ok(Outcome::Keygen { public_key: certificate.statement.public_key, certificate })
+    Outcome::Keygen { public_key: certificate.statement.public_key, certificate }
 }
 
-fn signed(seed: u8, hash: Digest32) -> Result<Outcome, Problem> {
-    Ok(Outcome::Sign { signature: signature(seed, hash) })
+fn signed(seed: u8, hash: Digest32) -> Outcome {
+    Outcome::Sign { signature: signature(seed, hash) }
 }
 
-fn failed(code: Code) -> Result<Outcome, Problem> {
-    Ok(Outcome::Failed { problem: Problem::new(code, "no") })
+fn failed(code: Code) -> Outcome {
+    Outcome::Failed { problem: Problem::new(code, "no") }
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_key_counts_when_all_parties_report_it() {
 #[test]
 fn a_key_that_differs_at_one_party_is_not_passed_on() {
     let certificate = certificate(6, |_| ());
-    let other = Ok(Outcome::Keygen { public_key: public_key(6), certificate });
+    let other = Outcome::Keygen { public_key: public_key(6), certificate };
     let split = tally([(0, key(|_| ())), (1, key(|_| ())), (2, other)]);
     let problem = split.conclude(&keygen(), pinned).unwrap_err();
     assert_eq!(problem.code, Code::ProtocolAborted);
@@ -51,8 +51,8 @@ fn a_certificate_that_does_not_hold_for_this_session_names_its_reporter() {
     if let Some(signature) = forged.signatures.get_mut(2) {
         signature.0[9] ^= 1;
     }
-    let forged = Ok(Outcome::Keygen { public_key: public_key(4), certificate: forged });
-    let other_key = Ok(Outcome::Keygen { public_key: public_key(5), certificate: certificate(4, |_| ()) });
+    let forged = Outcome::Keygen { public_key: public_key(4), certificate: forged };
+    let other_key = Outcome::Keygen { public_key: public_key(5), certificate: certificate(4, |_| ()) };
     let lower_threshold = key(|s| s.threshold_t = 3);
     let later_epoch = key(|s| s.epoch = 2);
     for bad in [forged, other_key, lower_threshold, later_epoch, signed(9, HASH)] {
