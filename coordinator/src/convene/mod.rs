@@ -47,6 +47,8 @@ pub(crate) struct SignOrder {
 
 /// A session that has been recorded and runs.
 pub(crate) struct Convened {
+    /// As it was created.
+    pub(crate) session: Session,
     pub(crate) tokens: JoinTokens,
     pub(crate) progress: watch::Receiver<Session>,
 }
@@ -145,8 +147,8 @@ impl Coordinator {
         );
         let progress = seat.watch();
         // The task fails its own session if it panics, and the table tells it when to stop.
-        tokio::spawn(conduct(Arc::clone(&self.stage), session, seat, players));
-        Ok(Convened { tokens, progress })
+        tokio::spawn(conduct(Arc::clone(&self.stage), session.clone(), seat, players));
+        Ok(Convened { session, tokens, progress })
     }
 
     fn players(

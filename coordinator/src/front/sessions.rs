@@ -53,8 +53,7 @@ pub(super) async fn show(
 /// 201 with the session as it was created or, where the caller prefers to wait, as it stands when it ends or the wait
 /// is over. The session was created either way, so a failed one is a 201 too, with `status` and `error`.
 async fn created(coordinator: &Coordinator, headers: &HeaderMap, convened: Convened) -> Response {
-    let Convened { tokens, mut progress } = convened;
-    let mut session = progress.borrow_and_update().clone();
+    let Convened { mut session, tokens, mut progress } = convened;
     let location = format!("/api/v1/mpc/sessions/{}", session.id());
     let mut answer = HeaderMap::new();
     if let Ok(location) = location.parse() {

@@ -35,7 +35,7 @@ fn start(lab: &Lab) -> (Child, Caller) {
 }
 
 fn signal(daemon: &Child, name: &str) {
-    let sent = Command::new("kill").args([name, &daemon.id().to_string()]).status().unwrap();
+    let sent = Command::new("sh").args(["-c", &format!("kill {name} {}", daemon.id())]).status().unwrap();
     assert!(sent.success());
 }
 
