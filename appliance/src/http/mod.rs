@@ -36,6 +36,12 @@ const GREETING_LIMIT: Duration = Duration::from_secs(10);
 /// Requests and message streams that one connection may hold open at once.
 const STREAMS_A_CONNECTION: u32 = 512;
 
+/// What a stream may have under way unread, in bytes: one session that does not read must not hold up the others on
+/// its connection, which together may have [`CONNECTION_WINDOW`].
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// What a connection may have under way unread, in bytes.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
 /// Accepts connections for as long as the process runs.
 pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, tls: Arc<ServerConfig>) {
     let acceptor = TlsAcceptor::from(tls);
@@ -84,6 +90,8 @@ async fn connection(node: &Node, stream: TcpStream, acceptor: TlsAcceptor, route
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_A_CONNECTION)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(Some(Duration::from_secs(20)))
         .max_header_list_size(16 * 1024);
     if let Err(error) = server.serve_connection(TokioIo::new(tls), service).await {
