@@ -17,6 +17,7 @@
 //! | [`config`] | `casemate.toml` |
 //! | [`metrics`] | what Prometheus reads |
 //! | [`cli`] | the operator's commands |
+//! | [`lab`] | several appliances and a coordinator on one machine |
 
 pub mod cli;
 pub mod clients;
@@ -24,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod http;
+pub mod lab;
 pub mod metrics;
 pub mod pipeline;
 pub mod policy_slot;

@@ -1,0 +1,184 @@
+//! A small HTTP client: how a business service calls the coordinator, and how operators' tools call appliances.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore, version};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// The largest answer that is read, in bytes.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// The longest wait for an answer where nothing else is said.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Certificate or key cannot be used.
+    #[error("cannot call with the certificate {path}: {why}")]
+    Certificate {
+        /// The certificate, key or CA file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The connection or the exchange failed.
+    #[error("{method} {url} failed: {why}")]
+    Exchange {
+        /// The method.
+        method: Method,
+        /// The whole address.
+        url: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// An answer, whatever its status.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The JSON body; text that is not JSON is a JSON string.
+    pub body: Value,
+}
+
+/// One service, and how to call it. Every call has a connection of its own.
+#[derive(Clone)]
+pub struct Service {
+    address: SocketAddr,
+    headers: Vec<(&'static str, String)>,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Service {
+    /// Plain HTTP on loopback, with an API key.
+    pub fn with_api_key(address: SocketAddr, api_key: &str) -> Self {
+        Self { address, headers: vec![("x-api-key", api_key.to_owned())], tls: None }
+    }
+
+    /// TLS 1.3 with a client certificate. The server's certificate must name the address.
+    ///
+    /// # Errors
+    /// Names the PEM file that cannot be used.
+    pub fn with_certificate(
+        address: SocketAddr,
+        ca: &Path,
+        certificate: &Path,
+        key: &Path,
+    ) -> Result<Self, ClientError> {
+        let wrong = |path: &Path, why: &dyn std::fmt::Display| ClientError::Certificate {
+            path: path.display().to_string(),
+            why: why.to_string(),
+        };
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_file_iter(ca).map_err(|e| wrong(ca, &e))? {
+            roots.add(root.map_err(|e| wrong(ca, &e))?).map_err(|e| wrong(ca, &e))?;
+        }
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
+            .and_then(Iterator::collect)
+            .map_err(|e| wrong(certificate, &e))?;
+        let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(key, &e))?;
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&version::TLS13])
+            .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, secret))
+            .map_err(|e| wrong(certificate, &e))?;
+        Ok(Self { address, headers: Vec::new(), tls: Some(Arc::new(config)) })
+    }
+
+    /// Reads a resource.
+    ///
+    /// # Errors
+    /// There is no answer; an answer that refuses is not an error here.
+    pub async fn get(&self, path: &str) -> Result<Answer, ClientError> {
+        self.call(Method::GET, path, None, None).await
+    }
+
+    /// Sends a JSON body; with `wait`, asks the service to answer only when the outcome is there (`Prefer: wait`).
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn post(&self, path: &str, body: &Value, wait: Option<Duration>) -> Result<Answer, ClientError> {
+        self.call(Method::POST, path, Some(body), wait).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        wait: Option<Duration>,
+    ) -> Result<Answer, ClientError> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}{path}", self.address);
+        let failed = |why: String| ClientError::Exchange { method: method.clone(), url: url.clone(), why };
+        let mut request = Request::builder().method(&method).uri(path).header(HOST, self.address.to_string());
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(wait) = wait {
+            request = request.header("prefer", format!("wait={}", wait.as_secs()));
+        }
+        let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let request = request.body(Full::new(bytes)).map_err(|e| failed(e.to_string()))?;
+        let limit = LIMIT + wait.unwrap_or_default();
+        match timeout(limit, self.exchange(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed(format!("no answer within {} s", limit.as_secs()))),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+        let stream = TcpStream::connect(self.address).await?;
+        match &self.tls {
+            None => converse(stream, request).await,
+            Some(tls) => {
+                let name = ServerName::from(self.address.ip());
+                converse(TlsConnector::from(tls.clone()).connect(name, stream).await?, request).await
+            }
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, Failure> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let bytes = Limited::new(response.into_body(), MAX_ANSWER).collect().await?.to_bytes();
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Ok(Answer { status, body })
+    };
+    tokio::pin!(exchange);
+    tokio::select! {
+        answer = &mut exchange => answer,
+        ended = connection => match ended {
+            // The last bytes may have come with the end.
+            Ok(()) => exchange.await,
+            Err(error) => Err(error.into()),
+        },
+    }
+}
