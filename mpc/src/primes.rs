@@ -25,8 +25,10 @@ const SIEVE_BOUND: u32 = 1 << 20;
 const WINDOW: u32 = 1 << 18;
 /// A safe prime above 7 has `p' = 5 mod 6`, so candidates for `p'` lie this far apart.
 const STEP: u32 = 6;
-/// Repetitions asked of GMP's test: Baillie-PSW and, from 25 on, further Miller-Rabin rounds with random bases.
-const FINAL_TEST: u32 = 56;
+/// Repetitions asked of GMP's test for a new prime: Baillie-PSW and 32 Miller-Rabin rounds with random bases.
+const NEW_PRIME_TEST: u32 = 56;
+/// Repetitions for a stored prime, which has passed [`NEW_PRIME_TEST`] before: Baillie-PSW and one round.
+const STORED_PRIME_TEST: u32 = 25;
 /// The primes of a pair must differ within this many leading bits, so that N does not yield to Fermat's method.
 const CLOSE_BITS: u32 = 100;
 /// First byte of the stored form.
@@ -97,7 +99,7 @@ impl PrimePair {
         bytes
     }
 
-    /// Reads [`Self::to_bytes`] of a [`PRIME_BITS`]-bit pair and tests both primes again, which takes about 0.2 s.
+    /// Reads [`Self::to_bytes`] of a [`PRIME_BITS`]-bit pair and tests both primes again.
     ///
     /// # Errors
     /// [`PrimeError::Encoding`] or [`PrimeError::NotSafePrimes`]; the pair is of no use then.
@@ -128,7 +130,8 @@ impl PrimePair {
 
     pub(crate) fn from_primes(bits: u32, p: Integer, q: Integer) -> Result<Self, PrimeError> {
         let pair = Self { p, q };
-        let sound = is_safe_prime(&pair.p, bits) && is_safe_prime(&pair.q, bits) && far_apart(&pair.p, &pair.q, bits);
+        let safe = |prime| is_safe_prime(prime, bits, STORED_PRIME_TEST);
+        let sound = safe(&pair.p) && safe(&pair.q) && far_apart(&pair.p, &pair.q, bits);
         if sound { Ok(pair) } else { Err(PrimeError::NotSafePrimes) }
     }
 
@@ -187,7 +190,7 @@ fn safe_prime(
                 continue;
             }
             let candidate = half * 2u32 + 1u32;
-            if candidate.significant_bits() == bits && is_safe_prime(&candidate, bits) {
+            if candidate.significant_bits() == bits && is_safe_prime(&candidate, bits, NEW_PRIME_TEST) {
                 return Ok(candidate);
             }
         }
@@ -228,11 +231,11 @@ fn invert_step(prime: u64) -> u64 {
     (k * prime + 1) / 6 % prime
 }
 
-fn is_safe_prime(candidate: &Integer, bits: u32) -> bool {
+fn is_safe_prime(candidate: &Integer, bits: u32, repetitions: u32) -> bool {
     candidate.significant_bits() == bits
         && candidate.mod_u(4) == 3
-        && Integer::from(candidate >> 1).is_probably_prime(FINAL_TEST) != IsPrime::No
-        && candidate.is_probably_prime(FINAL_TEST) != IsPrime::No
+        && Integer::from(candidate >> 1).is_probably_prime(repetitions) != IsPrime::No
+        && candidate.is_probably_prime(repetitions) != IsPrime::No
 }
 
 fn far_apart(p: &Integer, q: &Integer, bits: u32) -> bool {
@@ -317,7 +320,7 @@ mod tests {
         refuse(good.p().clone(), Integer::from(-good.q()), "q negative");
         refuse(Integer::new(), good.q().clone(), "p zero");
         let mut plain_prime = Integer::from(good.q().next_prime_ref());
-        while plain_prime.mod_u(4) == 3 && is_safe_prime(&plain_prime, 256) {
+        while plain_prime.mod_u(4) == 3 && is_safe_prime(&plain_prime, 256, STORED_PRIME_TEST) {
             plain_prime.next_prime_mut();
         }
         refuse(good.p().clone(), plain_prime, "prime, but not a safe one");

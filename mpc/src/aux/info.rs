@@ -254,8 +254,8 @@ mod tests {
         refused("not the factors", |info| info.index = 1);
         refused("1 parties", |info| info.parties.truncate(1));
         refused("share a factor", |info| {
-            let own = info.parties[0].modulus.clone();
-            info.parties[2].modulus = own;
+            let [own, _, other] = &mut info.parties[..] else { return };
+            (other.modulus, other.s, other.t) = (own.modulus.clone(), own.s.clone(), own.t.clone());
         });
         refused("s equals t", |info| {
             let s = info.parties[1].s.clone();
@@ -266,7 +266,7 @@ mod tests {
         refused("not the factors", |info| *info.q.last_mut().unwrap() ^= 4);
         refused("not the factors", |info| info.p = ByteBuf::from([1]));
         refused("longer than 384 bits", |info| info.p.push(1));
-        refused("canonically", |info| info.parties[0].t.insert(0, 0));
+        refused("canonically", |info| info.parties[0].t = ByteBuf::from([0, 9]));
         refused("longer than 768 bits", |info| info.parties[1].modulus = ByteBuf::from(vec![255; 1 << 16]));
     }
 
