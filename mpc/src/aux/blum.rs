@@ -76,7 +76,6 @@ pub(crate) async fn verify(
     let in_range = |number: &Integer, top: &Integer| number.is_positive() && number <= top;
     let shaped = proof.points.len() == REPETITIONS
         && in_range(&proof.w, modulus)
-        && proof.w.jacobi(modulus) == -1
         && proof
             .points
             .iter()

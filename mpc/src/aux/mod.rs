@@ -1,15 +1,16 @@
 //! Auxiliary information: every party's Paillier modulus and ring-Pedersen parameters, proved to all others.
 //!
 //! [`generate`] runs the protocol once for a committee; the [`AuxInfo`] that comes out serves all of the committee's
-//! keys. See [`protocol`] for the rounds.
+//! keys.
 //!
 //! | module | what it knows |
 //! |---|---|
 //! | [`numbers`] | checks on parties' numbers; integers on the wire |
-//! | [`protocol`] | the rounds |
-//! | [`prm`], [`blum`], [`factors`] | the proofs Π_prm, Π_mod and Π_fac |
-//! | [`info`] | the result, and its stored form |
-//! | [`messages`] | what travels |
+//! | `protocol` | the rounds |
+//! | `prm`, `blum`, `factors` | the proofs Π_prm, Π_mod and Π_fac |
+//! | `info` | the result, and its stored form |
+//! | `messages` | what travels, and how it is read |
+//! | `arith`, `hashing`, `spread` | exponentiation, labelled hashes, long computations in short pieces |
 
 pub(crate) mod arith;
 #[cfg(test)]

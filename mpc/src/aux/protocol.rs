@@ -19,7 +19,6 @@ use rand::RngCore;
 use rand::rngs::OsRng;
 use rug::Integer;
 use serde_bytes::ByteArray;
-use zeroize::Zeroizing;
 
 use super::arith::{Crt, Secret, random_below, random_unit};
 use super::hashing::LabelledHash;
@@ -66,7 +65,7 @@ pub struct AuxSetup {
     pub primes: PrimePair,
 }
 
-/// Makes a committee's auxiliary information.
+/// Makes a committee's auxiliary information; about a second of one core, and one more for each peer.
 ///
 /// Nothing of the result may become active before all parties have confirmed, by signatures, that they hold the same
 /// [`AuxInfo::transcript_digest`]: the last round's messages can be kept from one party while the others finish.
@@ -300,7 +299,7 @@ pub(crate) fn commitment(
 }
 
 fn random_bytes() -> [u8; 32] {
-    let mut bytes = Zeroizing::new([0; 32]);
-    OsRng.fill_bytes(bytes.as_mut());
-    *bytes
+    let mut bytes = [0; 32];
+    OsRng.fill_bytes(&mut bytes);
+    bytes
 }
