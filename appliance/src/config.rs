@@ -113,7 +113,7 @@ pub struct Peer {
 pub struct Limits {
     /// Sessions that may run at once.
     pub sessions: usize,
-    /// Seconds that a session may take in all.
+    /// Seconds that a protocol may take, from the hellos on.
     pub session_ttl: u64,
     /// Seconds within which the coordinator must attach the message stream.
     pub attach: u64,

@@ -9,11 +9,11 @@
 //! | [`http`] | routes, roles, bodies, problems |
 //! | [`tls`], [`clients`] | who may connect, and who is who |
 //! | [`store`], [`sealing`] | the database and audit log; how secrets lie in it |
-//! | [`policy_slot`] | the active policy bundle
-//! | [`vault`] | the HSM, measured
+//! | [`policy_slot`] | the active policy bundle |
+//! | [`vault`] | the HSM, measured |
 //! | [`primes`] | the pool of safe primes |
 //! | [`daemon`] | start, supervise, stop |
-//! | [`clock`] | jumps of the wall clock
+//! | [`clock`] | jumps of the wall clock |
 //! | [`config`] | `casemate.toml` |
 //! | [`metrics`] | what Prometheus reads |
 //! | [`cli`] | the operator's commands |

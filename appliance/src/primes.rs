@@ -131,5 +131,7 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<PrimePair, Failure> {
         ));
     };
     let plain = sealing::open(&node.hsm, "pair of primes", &sealed).await?;
-    PrimePair::from_bytes(&plain).map_err(|e| Failure::new(Code::Internal, e.to_string()))
+    let internal = |why: String| Failure::new(Code::Internal, why);
+    let loaded = node.engine.compute().run(move || PrimePair::from_bytes(&plain)).await;
+    loaded.map_err(|e| internal(e.to_string()))?.map_err(|e| internal(e.to_string()))
 }

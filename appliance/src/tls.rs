@@ -1,5 +1,6 @@
 //! TLS: version 1.3 only, a client certificate on every connection.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     }
     let verifier = verifier.build().map_err(|e| setup(&e))?;
     let chain = certificates("the server certificate", &files.certificate)?;
+    check_private(&files.key)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| file("the server key", &files.key, &e))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13])
@@ -65,6 +67,17 @@ pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// A key that others may read or change is no secret.
+fn check_private(path: &Path) -> Result<(), TlsError> {
+    let what = "the server key";
+    let mode = std::fs::metadata(path).map_err(|e| file(what, path, &e))?.permissions().mode();
+    if mode & 0o137 == 0 {
+        return Ok(());
+    }
+    let why = format!("its mode is {:04o}; run chmod 640 (or 600) on it", mode & 0o7777);
+    Err(TlsError::File { what, path: path.to_owned(), why })
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

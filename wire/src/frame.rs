@@ -89,12 +89,24 @@ impl Frame {
 }
 
 /// Cuts a byte stream into frames; holds at most one frame's bytes and one chunk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameReader {
     buffer: Vec<u8>,
+    limit: usize,
+}
+
+impl Default for FrameReader {
+    fn default() -> Self {
+        Self::with_limit(MAX_FRAME)
+    }
 }
 
 impl FrameReader {
+    /// A reader for frames of at most `limit` bytes.
+    pub fn with_limit(limit: usize) -> Self {
+        Self { buffer: Vec::new(), limit: limit.min(MAX_FRAME) }
+    }
+
     /// Adds bytes from the stream.
     pub fn push(&mut self, chunk: &[u8]) {
         self.buffer.extend_from_slice(chunk);
@@ -114,8 +126,8 @@ impl FrameReader {
             return Ok(None);
         };
         let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
-        if length > MAX_FRAME {
-            return Err(FrameError::TooLarge { length, limit: MAX_FRAME });
+        if length > self.limit {
+            return Err(FrameError::TooLarge { length, limit: self.limit });
         }
         let Some(body) = rest.get(..length) else {
             return Ok(None);
@@ -160,6 +172,9 @@ mod tests {
         let mut reader = FrameReader::default();
         reader.push(&u32::MAX.to_be_bytes());
         assert!(matches!(reader.next_frame(), Err(FrameError::TooLarge { .. })));
+        let mut strict = FrameReader::with_limit(8);
+        strict.push(&9u32.to_be_bytes());
+        assert!(matches!(strict.next_frame(), Err(FrameError::TooLarge { length: 9, limit: 8 })));
     }
 
     #[test]

@@ -25,7 +25,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     daemon::exit_code(if arguments.check_config {
-        daemon::check_config(&arguments.config).map(|_| ())
+        daemon::report_config(&arguments.config)
     } else {
         daemon::run(&arguments.config)
     })

@@ -1,5 +1,6 @@
 //! `casemate lab`: several appliances and a coordinator on this machine, for trying things out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,10 +9,13 @@ use serde::Serialize;
 
 use super::{CommandResult, exit, say};
 use crate::clients::Role;
-use crate::lab::{Credentials, Lab, LabError, LabOptions, Running};
+use crate::lab::demo::{self, Outcome};
+use crate::lab::{Credentials, Lab, LabOptions, Output, Party, Progress, Running, stop_all};
 
 /// The longest wait for one process to become healthy.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// Steps before those of the main job.
+const UP_STEPS: usize = 2;
 
 #[derive(Subcommand)]
 pub(super) enum LabCommand {
@@ -19,6 +23,8 @@ pub(super) enum LabCommand {
     Up(UpArguments),
     /// Stop the processes of a lab, and no others. Its files stay.
     Down(DownArguments),
+    /// Do the main job: make a key, sign a transaction, have one refused, verify everything. Exit code 0 only if all holds.
+    Demo(DemoArguments),
 }
 
 #[derive(Args)]
@@ -27,9 +33,9 @@ pub(super) struct UpArguments {
     #[arg(long, value_name = "DIR", default_value = "lab")]
     dir: PathBuf,
     /// How many appliances a new lab has.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(2..=20))]
     parties: u16,
-    /// Print where everything is as one JSON document.
+    /// Print where everything is as one JSON document on standard output, and progress on standard error.
     #[arg(long)]
     json: bool,
 }
@@ -41,16 +47,34 @@ pub(super) struct DownArguments {
     dir: PathBuf,
 }
 
+#[derive(Args)]
+pub(super) struct DemoArguments {
+    /// The lab's folder; a lab that is there is used.
+    #[arg(long, value_name = "DIR", default_value = "lab")]
+    dir: PathBuf,
+    /// How many appliances a new lab has. The key can do without the smaller half of them.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=20))]
+    parties: u16,
+    /// Leave the lab running.
+    #[arg(long)]
+    keep: bool,
+    /// Print a summary as one JSON document on standard output, and progress on standard error.
+    #[arg(long)]
+    json: bool,
+}
+
 pub(super) fn run(command: LabCommand) -> CommandResult {
     match command {
         LabCommand::Up(arguments) => up(&arguments),
         LabCommand::Down(arguments) => down(&arguments),
+        LabCommand::Demo(arguments) => demonstrate(&arguments),
     }
 }
 
-/// Where everything of a running lab is.
+/// Where everything of a lab is.
 #[derive(Serialize)]
 struct Places {
+    lab: PathBuf,
     coordinator_url: String,
     api_key_file: PathBuf,
     appliances: Vec<AppliancePlace>,
@@ -69,7 +93,7 @@ struct AppliancePlace {
 impl Places {
     fn of(lab: &Lab) -> Self {
         let Credentials { ca, certificate, key } = lab.credentials(Role::Operator);
-        let place = |party: &crate::lab::Party| AppliancePlace {
+        let place = |party: &Party| AppliancePlace {
             party_id: party.party_id.to_string(),
             url: party.url.clone(),
             config: party.config.clone(),
@@ -78,36 +102,47 @@ impl Places {
             client_key: key.clone(),
         };
         Self {
+            lab: lab.root.clone(),
             coordinator_url: lab.coordinator.url.clone(),
             api_key_file: lab.coordinator.api_key_file.clone(),
             appliances: lab.parties.iter().map(place).collect(),
         }
     }
+
+    fn tell(&self, progress: &mut Progress) {
+        progress.say(&format!("lab          {}", self.lab.display()));
+        progress.say(&format!("coordinator  {}  (API key in {})", self.coordinator_url, self.api_key_file.display()));
+        for appliance in &self.appliances {
+            let AppliancePlace { party_id, url, config, .. } = appliance;
+            progress.say(&format!("{party_id:<11}  {url}  {}", config.display()));
+        }
+    }
+}
+
+/// What `lab demo --json` prints.
+#[derive(Serialize)]
+struct Summary {
+    #[serde(flatten)]
+    outcome: Outcome,
+    #[serde(flatten)]
+    places: Places,
+    /// Whether the processes were left running.
+    running: bool,
+    /// Seconds by step.
+    timings: BTreeMap<&'static str, f64>,
 }
 
 fn up(arguments: &UpArguments) -> CommandResult {
-    let options = LabOptions { parties: arguments.parties, ..LabOptions::default() };
-    let lab = open_or_create(&arguments.dir, &options)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let started = lab.start_all()?;
-    runtime.block_on(lab.wait_healthy(START_LIMIT))?;
+    let mut progress = Progress::new(output(arguments.json), UP_STEPS);
+    let (lab, started) = interruptible(async || bring_up(&arguments.dir, arguments.parties, &mut progress).await)?;
     started.into_iter().for_each(Running::leave);
     let places = Places::of(&lab);
+    places.tell(&mut progress);
+    progress.say(&how_to_stop(&lab));
     if arguments.json {
         say(serde_json::to_string(&places)?);
-        return Ok(exit::OK);
     }
-    say(format!("the lab in {} is running", lab.root.display()));
-    for appliance in &places.appliances {
-        say(format!("  {}  {}  {}", appliance.party_id, appliance.url, appliance.config.display()));
-    }
-    say(format!("  coordinator  {}  API key in {}", places.coordinator_url, places.api_key_file.display()));
-    say(format!("stop it with: casemate lab down --dir {}", arguments.dir.display()));
     Ok(exit::OK)
-}
-
-fn open_or_create(dir: &Path, options: &LabOptions) -> Result<Lab, LabError> {
-    if Lab::exists(dir) { Lab::open(dir) } else { Lab::create(dir, options) }
 }
 
 fn down(arguments: &DownArguments) -> CommandResult {
@@ -117,4 +152,82 @@ fn down(arguments: &DownArguments) -> CommandResult {
         names => say(format!("stopped {}", names.join(", "))),
     }
     Ok(exit::OK)
+}
+
+fn demonstrate(arguments: &DemoArguments) -> CommandResult {
+    let mut progress = Progress::new(output(arguments.json), UP_STEPS + demo::STEPS);
+    let (lab, started, outcome) = interruptible(async || {
+        let (lab, started) = bring_up(&arguments.dir, arguments.parties, &mut progress).await?;
+        let outcome = demo::run(&lab, &mut progress).await?;
+        Ok((lab, started, outcome))
+    })?;
+    let timings = progress.timings();
+    if arguments.keep {
+        started.into_iter().for_each(Running::leave);
+    } else {
+        stop_all(started)?;
+    }
+    let places = Places::of(&lab);
+    progress.say("everything held");
+    places.tell(&mut progress);
+    for path in &outcome.audit_logs {
+        progress.say(&format!("audit log    {}  (casemate audit verify --show)", path.display()));
+    }
+    if arguments.keep {
+        progress.say(&how_to_stop(&lab));
+    }
+    if arguments.json {
+        let summary = Summary { outcome, places, running: arguments.keep, timings };
+        say(serde_json::to_string(&summary)?);
+    }
+    Ok(exit::OK)
+}
+
+/// Makes or opens the lab, and starts what does not run. What it started is killed again when the handles are dropped.
+async fn bring_up(dir: &Path, parties: u16, progress: &mut Progress) -> Result<(Lab, Vec<Running>), Failure> {
+    let lab = if Lab::exists(dir) {
+        progress.begin("lab", &format!("The lab in {}", dir.display()));
+        Lab::open(dir)?
+    } else {
+        let title = format!(
+            "A lab in {}: certificates, configurations, policy, {parties} SoftHSM tokens with their keys (usually 2 s)",
+            dir.display()
+        );
+        progress.begin("lab", &title);
+        let (dir, options) = (dir.to_owned(), LabOptions { parties, ..LabOptions::default() });
+        progress.during(tokio::task::spawn_blocking(move || Lab::create(&dir, &options))).await??
+    };
+    progress.done(&[]);
+    progress
+        .begin("start", &format!("{} appliances and a coordinator, each a process (usually 2 s)", lab.parties.len()));
+    let started = lab.start_all()?;
+    progress.during(lab.wait_healthy(START_LIMIT)).await?;
+    progress.done(&[]);
+    Ok((lab, started))
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Runs the work until it ends or the user has enough of it; dropping it ends what it started.
+fn interruptible<T>(work: impl AsyncFnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            result = work() => result,
+            _ = interrupt.recv() => Err("interrupted; what was started is stopped again".into()),
+            _ = terminate.recv() => Err("told to stop; what was started is stopped again".into()),
+        }
+    })
+}
+
+fn output(json: bool) -> Output {
+    if json { Output::Stderr } else { Output::Stdout }
+}
+
+fn how_to_stop(lab: &Lab) -> String {
+    let program = lab.bin_dir.join("casemate");
+    format!("it runs on; stop it with: {} lab down --dir {}", program.display(), lab.root.display())
 }

@@ -109,6 +109,29 @@ pub fn check_config(path: &Path) -> Result<Config, DaemonError> {
     Ok(config)
 }
 
+/// What `--check-config` says: whether the daemon would start, and whether its policy would load.
+///
+/// # Errors
+/// As [`check_config`], or that the policy bundle is refused.
+pub fn report_config(path: &Path) -> Result<(), DaemonError> {
+    let config = check_config(path)?;
+    let policy = PolicySlot::load(&config.policy_dir, &policy_clients(&config), Timestamp::now());
+    match policy.problem() {
+        None => {
+            crate::cli::say(format!("{} is valid, and so is its policy bundle", path.display()));
+            Ok(())
+        }
+        Some(why) => Err(DaemonError::Other(format!(
+            "{} is valid, but its policy bundle is refused, so every request would be denied: {why}",
+            path.display()
+        ))),
+    }
+}
+
+fn policy_clients(config: &Config) -> Vec<Client> {
+    config.clients.all().map(|client| policy_client(&client)).collect()
+}
+
 /// Runs the daemon until it is told to stop.
 ///
 /// # Errors
@@ -169,8 +192,7 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         .parse()
         .map_err(|e| DaemonError::Other(format!("the party id cannot name an audit log: {e}")))?;
     let store = Store::open(&config.data_dir, &log)?;
-    let clients: Vec<Client> = config.clients.all().map(|client| policy_client(&client)).collect();
-    let policy = PolicySlot::load(&config.policy_dir, &clients, Timestamp::now());
+    let policy = PolicySlot::load(&config.policy_dir, &policy_clients(&config), Timestamp::now());
     let metrics = Metrics::new();
     let threads = (config.mpc.threads > 0).then_some(config.mpc.threads);
     Ok(Node {
@@ -219,10 +241,13 @@ async fn close(node: &Arc<Node>) {
     tracing::info!(event = "stopped");
 }
 
-pub(crate) fn bundle_guard(node: &Node) -> Option<GuardChange> {
-    let bundle = node.policy.active()?;
-    let to = format!("version {} {}", bundle.version(), bundle.digest());
-    Some(GuardChange { guard: Guard::Bundle, id: Text::fitted(bundle.name()), to: Some(Text::fitted(&to)) })
+/// Which bundle is active, or why none is, for the leaf of the start.
+fn bundle_guard(node: &Node) -> GuardChange {
+    let (name, state) = match node.policy.active() {
+        Some(bundle) => (bundle.name().to_owned(), format!("version {} {}", bundle.version(), bundle.digest())),
+        None => ("none".into(), format!("refused: {}", node.policy.problem().unwrap_or_default())),
+    };
+    GuardChange { guard: Guard::Bundle, id: Text::fitted(&name), to: Some(Text::fitted(&state)) }
 }
 
 fn init_logging(config: &Config) {

@@ -20,8 +20,7 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
     if cut_off > 0 {
         tracing::warn!(event = "sessions_interrupted", count = cut_off, "sessions in flight were failed");
     }
-    let guards = bundle_guard(node).into_iter().collect();
-    let entry = Entry::admin(Op::Policy).guarding(guards);
+    let entry = Entry::admin(Op::Policy).guarding(vec![bundle_guard(node)]);
     node.store.write(move |transaction| transaction.append(entry)).await?;
     Ok(())
 }
@@ -55,15 +54,11 @@ fn open_intents(connection: &Connection, rows: &[SessionRow]) -> Result<Vec<Inte
 }
 
 fn intent_of(connection: &Connection, row: &SessionRow) -> Result<IntentRef, StoreError> {
-    let failed = StoreError::sqlite("find a session's intent");
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT line FROM leaves WHERE json_extract(line, '$.session') = ?1 AND json_extract(line, '$.phase') = 'intent'",
-        )
-        .map_err(&failed)?;
-    let line: String = statement.query_row([row.session_id.as_str()], |found| found.get(0)).map_err(&failed)?;
-    let missing = || StoreError::Audit(format!("session {} has no intent", row.session_id));
-    Line::read(line.as_bytes()).ok().and_then(|line| line.intent()).ok_or_else(missing)
+    let missing = || StoreError::Audit(format!("session {} has no intent in the log", row.session_id));
+    let seq = row.intent.ok_or_else(missing)?;
+    let line = audit_lines(connection, seq, 1)?.pop().ok_or_else(missing)?;
+    let intent = Line::read(line.as_bytes()).ok().and_then(|line| line.intent()).ok_or_else(missing)?;
+    if intent.session() == Some(&row.session_id) { Ok(intent) } else { Err(missing()) }
 }
 
 fn verify(connection: &Connection) -> Result<(), StoreError> {

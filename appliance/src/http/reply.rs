@@ -1,5 +1,7 @@
 //! JSON in and out, problems, request ids.
 
+use std::time::Duration;
+
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,6 +12,10 @@ use casemate_wire::api::MAX_BODY;
 use casemate_wire::{Code, Problem, problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+/// The longest wait for a whole JSON body.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 /// A problem as a response.
 pub(super) struct Failed(pub(super) Problem);
@@ -59,7 +65,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Failed;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failed> {
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| match &rejection {
+        let slow = |_| Failed(Problem::new(Code::BadRequest, "the body did not come in time"));
+        let received = timeout(BODY_LIMIT, Bytes::from_request(request, state)).await.map_err(slow)?;
+        let body = received.map_err(|rejection| match &rejection {
             BytesRejection::FailedToBufferBody(_) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Failed(Problem::new(Code::PayloadTooLarge, format!("a body may have at most {MAX_BODY} bytes")))
             }

@@ -16,7 +16,10 @@ use super::reads::{own_session, session_id};
 use super::reply::Failed;
 use crate::clients::Client;
 use crate::daemon::Node;
-use crate::session::StreamEnd;
+use crate::session::{StreamEnd, max_body};
+
+/// What a frame holds beside the body of its message: addresses, seal, signature; or a whole hello.
+const FRAME_OVERHEAD: usize = 16 * 1024;
 
 /// Attaches the caller to a session that waits for its stream.
 pub(super) async fn messages(
@@ -32,7 +35,8 @@ pub(super) async fn messages(
         Problem::new(if view.status.is_final() { Code::SessionExpired } else { Code::SessionConflict }, detail)
     };
     let StreamEnd { incoming, outgoing } = node.sessions.attach(&session).ok_or_else(ended)??;
-    node.spawn("message stream", pump(body.into_data_stream(), incoming, session.clone()));
+    let reader = FrameReader::with_limit(max_body(view.session_type) + FRAME_OVERHEAD);
+    node.spawn("message stream", pump(body.into_data_stream(), reader, incoming, session.clone()));
     let frames = stream::unfold(outgoing, |mut outgoing| async move {
         let frame = outgoing.recv().await?;
         Some((frame.encode(), outgoing))
@@ -41,8 +45,12 @@ pub(super) async fn messages(
 }
 
 /// Carries frames from the request body to the session, until either ends.
-async fn pump(mut body: BodyDataStream, session: mpsc::Sender<Result<Frame, String>>, id: SessionId) {
-    let mut reader = FrameReader::default();
+async fn pump(
+    mut body: BodyDataStream,
+    mut reader: FrameReader,
+    session: mpsc::Sender<Result<Frame, String>>,
+    id: SessionId,
+) {
     loop {
         let chunk = tokio::select! {
             () = session.closed() => return,

@@ -19,6 +19,8 @@
 //! | `policy.rs` | the starter policy |
 //! | `process.rs` | starting processes, and ending those and no others |
 //! | `client.rs` | calling the coordinator and the appliances |
+//! | `demo/` | the product's main job, end to end |
+//! | `progress.rs` | saying what is being done |
 //!
 //! # Security
 //! Tokens are software, PINs lie beside them, and everything belongs to one user of one machine: no key that is made in
@@ -27,10 +29,12 @@
 mod authority;
 mod client;
 mod create;
+pub mod demo;
 mod error;
 mod files;
 mod policy;
 mod process;
+mod progress;
 mod settings;
 
 use std::fs;
@@ -47,6 +51,7 @@ pub use client::{Answer, ClientError, Service};
 pub use error::LabError;
 pub use policy::LabPolicy;
 pub use process::{Running, stop_all};
+pub use progress::{Output, Progress};
 pub use settings::LabLimits;
 
 use error::file;

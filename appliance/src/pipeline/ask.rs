@@ -1,6 +1,7 @@
 //! What is asked, by whom, and whether it was asked before.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use casemate_attest::{Op, Origin, Text};
 use casemate_wire::api::{KeygenRequest, SessionView, SigningRequest};
@@ -8,6 +9,7 @@ use casemate_wire::{Code, Digest32, PartyId, Problem, SessionId, SessionType};
 
 use crate::clients::Client;
 use crate::daemon::Node;
+use crate::session::{NoPlace, Place};
 use crate::store::{SessionRow, StoreError};
 
 /// Who asks.
@@ -95,22 +97,30 @@ impl Ask {
 pub(super) enum Admission {
     /// The session is known: this is the answer.
     Known(Box<Result<SessionView, Problem>>),
-    /// It is not.
-    New(Ask),
+    /// It is not, and this call alone holds its place until it is settled.
+    New(Ask, Place),
 }
 
-/// Looks whether the session exists.
+/// Looks whether the session exists. Of equal calls at the same moment one goes on; the others wait for what it settles.
 pub(super) async fn admit(node: &Arc<Node>, ask: Ask) -> Result<Admission, Problem> {
-    let session = ask.session_id().clone();
-    let row = node.store.read(move |store| SessionRow::find(store, &session)).await.map_err(|e| unavailable(&e))?;
-    Ok(match row {
-        Some(row) => Admission::Known(Box::new(known(node, &row, &ask))),
-        None => Admission::New(ask),
-    })
+    const PAUSE: Duration = Duration::from_millis(10);
+    const TRIES: u32 = 1000;
+    for _ in 0..TRIES {
+        let place = node.sessions.enter(ask.session_id());
+        let session = ask.session_id().clone();
+        let row = node.store.read(move |store| SessionRow::find(store, &session)).await;
+        match (row.map_err(|e| unavailable(&e))?, place) {
+            (Some(row), _) => return Ok(Admission::Known(Box::new(known(node, &row, &ask)))),
+            (None, Ok(place)) => return Ok(Admission::New(ask, place)),
+            (None, Err(NoPlace::Full(problem))) => return Err(problem),
+            (None, Err(NoPlace::Taken)) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    Err(Problem::new(Code::Overloaded, "another call has been setting this session up for a long time; ask again"))
 }
 
 /// The answer to a call whose session exists.
-pub(super) fn known(node: &Node, row: &SessionRow, ask: &Ask) -> Result<SessionView, Problem> {
+fn known(node: &Node, row: &SessionRow, ask: &Ask) -> Result<SessionView, Problem> {
     if row.session_type != ask.session_type() || row.body_digest != ask.digest() {
         let detail = format!("session {} was convened with another body; use a new session id", row.session_id);
         return Err(Problem::new(Code::SessionConflict, detail));

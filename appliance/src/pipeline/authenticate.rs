@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use super::ask::{Ask, Caller};
 use super::refused::Refused;
 use crate::daemon::Node;
+use crate::session::Place;
 
 /// A request whose token was signed by a pinned coordinator, is valid now, and says what the body says.
 pub(super) struct Authenticated {
     caller: Caller,
     ask: Ask,
     token: VerifiedToken,
+    place: Place,
 }
 
 impl Authenticated {
@@ -28,21 +30,25 @@ impl Authenticated {
 
     /// Turns the request away; its token is used up.
     pub(super) fn refuse(self, problem: Problem) -> Refused {
-        Refused::new(self.caller, self.ask, problem).using(&self.token)
+        Refused::new(self.caller, self.ask, problem, self.place).using(&self.token)
+    }
+
+    pub(super) fn into_session(self) -> (VerifiedToken, Place) {
+        (self.token, self.place)
     }
 }
 
 /// Checks the token against the pins, the clock, this party, the route and the body.
-pub(super) fn authenticate(node: &Node, caller: Caller, ask: Ask) -> Result<Authenticated, Refused> {
+pub(super) fn authenticate(node: &Node, caller: Caller, ask: Ask, place: Place) -> Result<Authenticated, Refused> {
     let config = &node.config;
     let bad = |detail: String| Problem::new(Code::InvalidJoinToken, detail);
     if ask.party_id() != &config.party {
         let detail = format!("the request is for {}, this is {}", ask.party_id(), config.party);
-        return Err(Refused::new(caller, ask, Problem::new(Code::BadRequest, detail)));
+        return Err(Refused::new(caller, ask, Problem::new(Code::BadRequest, detail), place));
     }
     if ask.carries_approvals() {
         let detail = "this release does not verify approvals yet; send the request without them";
-        return Err(Refused::new(caller, ask, Problem::new(Code::BadRequest, detail)));
+        return Err(Refused::new(caller, ask, Problem::new(Code::BadRequest, detail), place));
     }
     let now = Timestamp::now().as_second();
     let skew = i64::try_from(config.limits.clock_skew).unwrap_or(0);
@@ -51,10 +57,10 @@ pub(super) fn authenticate(node: &Node, caller: Caller, ask: Ask) -> Result<Auth
         Ok(token) => token,
         Err(error) => {
             node.metrics.auth_failed("join_token");
-            return Err(Refused::new(caller, ask, bad(error.to_string())));
+            return Err(Refused::new(caller, ask, bad(error.to_string()), place));
         }
     };
-    let authenticated = Authenticated { caller, ask, token };
+    let authenticated = Authenticated { caller, ask, token, place };
     if let Err(claim) = agrees(&authenticated) {
         let detail = format!("the join token and the request differ in {claim}");
         return Err(authenticated.refuse(bad(detail)));

@@ -8,14 +8,13 @@ use casemate_wire::api::{SessionStatus, SessionView};
 use casemate_wire::token::VerifiedToken;
 use casemate_wire::{Code, Problem};
 
-use super::ask::{known, unavailable};
-use super::authenticate::Authenticated;
+use super::ask::unavailable;
 use super::decide::{Authorized, tx};
 use super::refused::{Refused, guard};
 use super::understand::{Act, Understood};
 use crate::daemon::Node;
 use crate::session::Place;
-use crate::store::{SessionResult, SessionRow, ShareRow, StoreError, TokenUse, Transaction, use_token};
+use crate::store::{SessionResult, SessionRow, ShareRow, StoreError, TokenUse, use_token};
 
 /// A session whose intent is durable. Only [`commit`] makes one; only with it can a share be opened.
 pub(super) struct Committed {
@@ -50,17 +49,11 @@ impl Committed {
 enum Written {
     New(IntentRef),
     Replayed,
-    Raced(Box<SessionRow>),
 }
 
 /// Makes the intent durable.
 pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<Committed, Refused> {
     let (understood, allowed) = authorized.into_parts();
-    let session = understood.authenticated().ask().session_id().clone();
-    let place = match node.sessions.enter(&session) {
-        Ok(place) => place,
-        Err(problem) => return Err(understood.into_parts().0.refuse(problem)),
-    };
     let row = row(&understood);
     let entry = entry(&understood, &allowed);
     let adopt = match understood.act() {
@@ -69,15 +62,11 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
     };
     let claims = understood.authenticated().token().claims().clone();
     let written = node.store.write({
-        let row = row.clone();
+        let mut row = row.clone();
         move |transaction| {
-            if let Some(earlier) = SessionRow::find(transaction.sql(), &row.session_id)? {
-                return Ok(Written::Raced(Box::new(earlier)));
-            }
             if use_token(transaction, &claims, jiff::Timestamp::now().as_second())? == TokenUse::Replayed {
                 return Ok(Written::Replayed);
             }
-            row.insert(transaction)?;
             let mut guards = vec![
                 guard(Guard::Token, &claims.jti, "used"),
                 guard(Guard::Session, row.session_id.as_str(), "accepted"),
@@ -86,7 +75,10 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
                 ShareRow::activate(transaction, share, certificate)?;
                 guards.push(guard(Guard::Share, share, "active"));
             }
-            append_intent(transaction, entry.guarding(guards)).map(Written::New)
+            let line = transaction.append(entry.guarding(guards))?;
+            row.intent = Some(line.leaf().seq);
+            row.insert(transaction)?;
+            line.intent().map(Written::New).ok_or_else(|| StoreError::Audit("an intent was not recorded as one".into()))
         }
     });
     let written = written.await;
@@ -94,7 +86,7 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
     match written {
         Ok(Written::New(intent)) => {
             tracing::info!(event = "session_accepted", session = %row.session_id, kind = %row.session_type, client = row.actor);
-            let token = authenticated.token().clone();
+            let (token, place) = authenticated.into_session();
             Ok(Committed { token, act, row, intent, place })
         }
         Ok(Written::Replayed) => {
@@ -102,23 +94,8 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
             let detail = "this join token has been used; the coordinator must issue a new one";
             Err(authenticated.refuse(Problem::new(Code::TokenReplayed, detail)))
         }
-        Ok(Written::Raced(earlier)) => Err(raced(node, authenticated, &earlier)),
         Err(error) => Err(authenticated.refuse(unavailable(&error))),
     }
-}
-
-/// The same session came twice at the same moment; one of the calls has begun it.
-fn raced(node: &Node, authenticated: Authenticated, earlier: &SessionRow) -> Refused {
-    let problem = match known(node, earlier, authenticated.ask()) {
-        Ok(_) => Problem::new(Code::Overloaded, "the session is being set up by another call; ask again"),
-        Err(problem) => problem,
-    };
-    authenticated.refuse(problem)
-}
-
-fn append_intent(transaction: &mut Transaction<'_>, entry: Entry) -> Result<IntentRef, StoreError> {
-    let line = transaction.append(entry)?;
-    line.intent().ok_or_else(|| StoreError::Audit("an intent was not recorded as one".into()))
 }
 
 fn entry(understood: &Understood, allowed: &Allowed) -> Entry {
@@ -144,6 +121,7 @@ fn row(understood: &Understood) -> SessionRow {
         body_digest: ask.digest(),
         status: SessionStatus::Accepted,
         refused: false,
+        intent: None,
         actor: caller.client.name().to_owned(),
         request: caller.request_id.clone(),
         error: None,

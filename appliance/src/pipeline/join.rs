@@ -12,7 +12,7 @@ use super::commit::{Committed, Parts};
 use super::run::{End, Finished};
 use super::understand::Act;
 use crate::daemon::Node;
-use crate::session::{Failure, Link, Place, Stream};
+use crate::session::{Failure, Link, Place, Stream, max_body};
 use crate::store::SessionRow;
 
 /// What a session keeps from its intent to its outcome.
@@ -81,15 +81,11 @@ pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joine
 
 fn local(node: &Node, session_type: SessionType) -> Local {
     let head = node.store.audit_head();
-    let max_body = match session_type {
-        SessionType::Keygen => 1024 * 1024,
-        SessionType::Sign => 64 * 1024,
-    };
     Local {
         party: node.config.party.clone(),
         checkpoint: Checkpoint { log: head.log().to_string(), size: head.size(), hash: head.hash() },
         clock_skew: node.config.limits.clock_skew(),
-        limits: Limits { max_body, ..Limits::default() },
+        limits: Limits { max_body: max_body(session_type), ..Limits::default() },
     }
 }
 

@@ -28,12 +28,13 @@ use casemate_wire::Problem;
 use casemate_wire::api::SessionView;
 
 use crate::daemon::Node;
+use crate::session::Place;
 
 pub use ask::{Ask, Caller};
 pub use share::{ShareHeader, SharedKey};
 
 use answer::answer;
-use ask::Admission;
+use ask::{Admission, admit};
 use authenticate::authenticate;
 use commit::{Committed, commit};
 use decide::decide;
@@ -51,13 +52,14 @@ use unseal::unseal;
 /// A repeated call is answered with the session's present state and starts nothing.
 ///
 /// # Errors
-/// The problem to answer with; it is recorded in the audit log by then.
+/// The problem to answer with. A refusal is recorded in the audit log by then, unless it says nothing about the request
+/// but only about this moment (`overloaded`, `not_ready`, `hsm_unavailable`, `audit_unavailable`).
 pub async fn participate(node: &Arc<Node>, caller: Caller, ask: Ask) -> Result<SessionView, Problem> {
-    let ask = match ask::admit(node, ask).await? {
+    let (ask, place) = match admit(node, ask).await? {
         Admission::Known(earlier) => return *earlier,
-        Admission::New(ask) => ask,
+        Admission::New(ask, place) => (ask, place),
     };
-    match accept(node, caller, ask).await {
+    match accept(node, caller, ask, place).await {
         Ok(committed) => {
             let view = committed.view();
             node.spawn("session", live(node.clone(), committed));
@@ -68,8 +70,8 @@ pub async fn participate(node: &Arc<Node>, caller: Caller, ask: Ask) -> Result<S
 }
 
 /// The first half: nothing has been done yet, and nothing will be without a durable intent.
-async fn accept(node: &Arc<Node>, caller: Caller, ask: Ask) -> Result<Committed, Refused> {
-    let authenticated = authenticate(node, caller, ask)?;
+async fn accept(node: &Arc<Node>, caller: Caller, ask: Ask, place: Place) -> Result<Committed, Refused> {
+    let authenticated = authenticate(node, caller, ask, place)?;
     let understood = understand(node, authenticated).await?;
     let authorized = decide(node, understood).await?;
     commit(node, authorized).await

@@ -10,6 +10,7 @@ use casemate_wire::{Code, Problem, PublicKey, SessionId};
 
 use super::ask::{Ask, Caller, unavailable};
 use crate::daemon::Node;
+use crate::session::Place;
 use crate::store::{SessionResult, SessionRow, use_token};
 
 /// A refusal that is still to be recorded; [`Refused::record`] gives the answer.
@@ -25,15 +26,17 @@ struct Inner {
     key: Option<PublicKey>,
     tx: Option<Tx>,
     decision: Option<Decision>,
+    /// Held until the refusal is settled, so that an equal call finds it.
+    place: Place,
 }
 
 impl Refused {
-    pub(super) fn new(caller: Caller, ask: Ask, problem: Problem) -> Self {
+    pub(super) fn new(caller: Caller, ask: Ask, problem: Problem, place: Place) -> Self {
         let key = match &ask {
             Ask::Sign(request) => Some(request.key),
             Ask::Keygen(_) => None,
         };
-        Self(Box::new(Inner { caller, ask, problem, token: None, key, tx: None, decision: None }))
+        Self(Box::new(Inner { caller, ask, problem, token: None, key, tx: None, decision: None, place }))
     }
 
     /// The token was good: this refusal uses it up and settles the session.
@@ -55,7 +58,7 @@ impl Refused {
 
     /// Records the refusal; the answer is its problem, or that it could not be recorded.
     pub(super) async fn record(self, node: &Arc<Node>) -> Problem {
-        let Inner { caller, ask, problem, token, key, tx, decision } = *self.0;
+        let Inner { caller, ask, problem, token, key, tx, decision, place } = *self.0;
         node.metrics.refused(ask.session_type(), problem.code);
         tracing::info!(
             event = "request_refused", session = %ask.session_id(), client = caller.client.name(),
@@ -92,6 +95,7 @@ impl Refused {
                 transaction.append(entry.guarding(guards))
             })
             .await;
+        drop(place);
         match written {
             Ok(_) => problem,
             Err(error) => unavailable(&error),
@@ -113,6 +117,7 @@ fn settled(ask: &Ask, caller: &Caller, problem: &Problem) -> SessionRow {
         body_digest: ask.digest(),
         status: SessionStatus::Failed,
         refused: true,
+        intent: None,
         actor: caller.client.name().to_owned(),
         request: caller.request_id.clone(),
         error: Some(problem.clone()),

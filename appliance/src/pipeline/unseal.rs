@@ -45,8 +45,8 @@ pub(super) async fn unseal(node: &Arc<Node>, joined: Joined) -> Result<Opened, F
 
 async fn open_share(node: &Node, act: SignAct, view: &SessionView) -> Result<Work, Failure> {
     let plain = sealing::open(&node.hsm, "share", &act.share.sealed).await?;
-    let share = KeyShare::from_bytes(&plain).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
-    drop(plain);
+    let loaded = node.engine.compute().run(move || KeyShare::from_bytes(&plain)).await;
+    let share = loaded.and_then(|share| share).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
     check_binding(&share, &act.header, view)?;
     Ok(Work::Sign { share: Arc::new(share), share_id: act.share.id, path: act.path })
 }

@@ -20,8 +20,14 @@ use crate::vault::Vault;
 
 /// Messages that may wait for the protocol, or for a later phase.
 const PHASE_QUEUE: usize = 512;
+/// Messages that one peer may send before this party has all hellos: its first round, and no more.
+const EARLY_A_PEER: usize = 4;
 /// The longest wait for all hellos, and for one message each in an exchange.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a closed stream may mean.
+const CLOSED: &str = "the message stream was closed while the session ran: another party failed and the coordinator gave \
+                      up, or the connection broke";
 
 /// The phases of a session, in order. A message's phase stands in the high byte of its round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +105,7 @@ impl Link {
         hsm: &Vault,
     ) -> Result<(Channel, VecDeque<Opened>), Failure> {
         let deadline = Instant::now() + EXCHANGE_LIMIT;
+        let most_early = usize::from(view.roster.size()) * EARLY_A_PEER;
         let mut handshake = Handshake::begin(view, local, jiff::Timestamp::now(), &mut OsRng)?;
         let signature = hsm.sign(KeyPurpose::Identity, handshake.to_sign()).await?;
         let hello = handshake.signed(signature)?;
@@ -109,7 +116,7 @@ impl Link {
             let frame = timeout_at(deadline, stream.incoming.recv()).await;
             match frame.map_err(|_| silent(&handshake.missing(), "hello"))? {
                 Some(Ok(Frame::Hello(hello))) => handshake.accept(&hello, jiff::Timestamp::now())?,
-                Some(Ok(Frame::Message(message))) if early.len() < PHASE_QUEUE => early.push(message),
+                Some(Ok(Frame::Message(message))) if early.len() < most_early => early.push(message),
                 other => return Err(unexpected(other)),
             }
         }
@@ -143,7 +150,7 @@ impl Link {
         let mut sorted = self.broadcasts.clone();
         sorted.sort_unstable();
         let mut hash = Sha256::new();
-        hash.update(b"casemate/transcript/v1");
+        hash.update(b"casemate/session-transcript/v1");
         hash.update(self.channel.transcript().0);
         for broadcast in sorted {
             hash.update(broadcast);
@@ -326,7 +333,7 @@ fn pass(to_protocol: &mpsc::Sender<Inbound>, opened: &Opened) -> Result<(), Fail
 }
 
 async fn send(stream: &Stream, frame: Frame) -> Result<(), Failure> {
-    let closed = || Failure::new(Code::TransportFault, "the message stream was closed while the session ran");
+    let closed = || Failure::new(Code::TransportFault, CLOSED);
     let slow = |_| Failure::new(Code::Timeout, "the coordinator does not take messages off the stream");
     timeout(EXCHANGE_LIMIT, stream.outgoing.send(frame)).await.map_err(slow)?.map_err(|_| closed())
 }
@@ -345,7 +352,7 @@ fn silent(parties: &[PartyId], what: &str) -> Failure {
 
 fn unexpected(frame: Option<Result<Frame, String>>) -> Failure {
     let what = match frame {
-        None => "the message stream was closed while the session ran".into(),
+        None => CLOSED.into(),
         Some(Err(why)) => format!("the message stream broke: {why}"),
         Some(Ok(Frame::Hello(_))) => "a hello came after all hellos were there".into(),
         Some(Ok(Frame::Message(_))) => "too many messages came before all hellos were there".into(),

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use casemate_wire::frame::Frame;
-use casemate_wire::{Code, Problem, SessionId};
+use casemate_wire::{Code, Problem, SessionId, SessionType};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use failure::Failure;
@@ -22,6 +22,14 @@ pub(crate) use link::{Link, Phase, finish};
 
 /// Frames that wait in each direction of a stream.
 const STREAM_QUEUE: usize = 16;
+
+/// The largest plain body of one message in a session of this type, in bytes. Frames are bounded by it too.
+pub(crate) fn max_body(session_type: SessionType) -> usize {
+    match session_type {
+        SessionType::Keygen => 1024 * 1024,
+        SessionType::Sign => 64 * 1024,
+    }
+}
 
 /// The party's end of a message stream.
 pub struct Stream {
@@ -63,27 +71,33 @@ pub struct Place {
     _end: watch::Sender<()>,
 }
 
+/// Why a session got no place.
+#[derive(Debug)]
+pub enum NoPlace {
+    /// Another call has it, or the session runs.
+    Taken,
+    /// All places are taken.
+    Full(Problem),
+}
+
 impl Registry {
     /// A registry for at most `limit` sessions.
     pub fn new(limit: usize) -> Self {
         Self { inner: Arc::default(), limit }
     }
 
-    /// Takes a place for a session that is about to be committed.
+    /// Takes the one place of a session.
     ///
     /// # Errors
-    /// `overloaded` when all places are taken; `session_conflict` when the session has one.
-    pub fn enter(&self, session: &SessionId) -> Result<Place, Problem> {
+    /// Somebody has it, or all places are taken.
+    pub fn enter(&self, session: &SessionId) -> Result<Place, NoPlace> {
         let mut inner = self.lock();
         if inner.contains_key(session) {
-            return Err(Problem::new(
-                Code::SessionConflict,
-                format!("session {session} is being set up by another call"),
-            ));
+            return Err(NoPlace::Taken);
         }
         if inner.len() >= self.limit {
             let detail = format!("{} sessions run already, as many as limits.sessions allows; try again", self.limit);
-            return Err(Problem::new(Code::Overloaded, detail));
+            return Err(NoPlace::Full(Problem::new(Code::Overloaded, detail)));
         }
         let (attach, stream) = oneshot::channel();
         let (end, ended) = watch::channel(());
@@ -158,8 +172,8 @@ mod tests {
     fn places_are_bounded_and_freed() {
         let registry = Registry::new(1);
         let place = registry.enter(&id("a")).unwrap();
-        assert_eq!(registry.enter(&id("a")).err().unwrap().code, Code::SessionConflict);
-        assert_eq!(registry.enter(&id("b")).err().unwrap().code, Code::Overloaded);
+        assert!(matches!(registry.enter(&id("a")), Err(NoPlace::Taken)));
+        assert!(matches!(registry.enter(&id("b")), Err(NoPlace::Full(problem)) if problem.code == Code::Overloaded));
         drop(place);
         assert!(registry.enter(&id("b")).is_ok());
     }

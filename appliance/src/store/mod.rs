@@ -7,7 +7,8 @@
 //! | `sessions.rs` | session rows and used tokens |
 //! | `sealed.rs` | shares, committees' aux info and primes, all sealed |
 //!
-//! Whatever a guard forbids twice (a token, a session id, a prime) is changed in the transaction of its audit leaf.
+//! Whatever a guard forbids twice (a token, a session id) is changed in the transaction of its audit leaf. A pair of
+//! primes is deleted, durably, before it is used.
 
 mod schema;
 mod sealed;

@@ -26,14 +26,15 @@ CREATE TABLE sessions (
     session_id   TEXT PRIMARY KEY,
     session_type TEXT NOT NULL CHECK (session_type IN ('keygen', 'sign')),
     body_digest  BLOB NOT NULL,
-    status       TEXT NOT NULL CHECK (status IN ('accepted', 'running', 'completed', 'failed', 'expired')),
+    status       TEXT NOT NULL CHECK (status IN ('accepted', 'completed', 'failed', 'expired')),
     refused      INTEGER NOT NULL CHECK (refused IN (0, 1)),
     actor        TEXT NOT NULL,
     request      TEXT NOT NULL,
     error        TEXT,
     result       TEXT,
     started_at   TEXT NOT NULL,
-    completed_at TEXT
+    completed_at TEXT,
+    intent       INTEGER REFERENCES leaves (seq)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE shares (
     id           TEXT PRIMARY KEY,

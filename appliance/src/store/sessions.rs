@@ -21,6 +21,8 @@ pub struct SessionRow {
     pub status: SessionStatus,
     /// Whether it was refused before it began; a repeat is then answered by the same problem.
     pub refused: bool,
+    /// The place of its intent in the audit log, if it has one.
+    pub intent: Option<u64>,
     /// The client that asked.
     pub actor: String,
     /// The id of the request that made it.
@@ -89,9 +91,8 @@ impl SessionRow {
     /// Says that the store cannot be read.
     pub fn unfinished(connection: &Connection) -> Result<Vec<Self>, StoreError> {
         let failed = StoreError::sqlite("read the sessions");
-        let mut statement = connection
-            .prepare(&format!("{SELECT} WHERE status IN ('accepted', 'running') ORDER BY session_id"))
-            .map_err(&failed)?;
+        let mut statement =
+            connection.prepare(&format!("{SELECT} WHERE status = 'accepted' ORDER BY session_id")).map_err(&failed)?;
         let rows = statement.query_map([], RawRow::read).map_err(&failed)?;
         rows.map(|row| row.map_err(&failed)?.parse()).collect()
     }
@@ -105,7 +106,7 @@ impl SessionRow {
             .sql()
             .prepare_cached(
                 "INSERT INTO sessions (session_id, session_type, body_digest, status, refused, actor, request, error,
-                 result, started_at, completed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                 result, started_at, completed_at, intent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )
             .and_then(|mut statement| {
                 statement.execute((
@@ -120,6 +121,7 @@ impl SessionRow {
                     to_json(&self.result),
                     &self.started_at,
                     &self.completed_at,
+                    self.intent.and_then(|seq| i64::try_from(seq).ok()),
                 ))
             })
             .map(|_| ())
@@ -135,7 +137,7 @@ impl SessionRow {
             .sql()
             .prepare_cached(
                 "UPDATE sessions SET status = ?2, error = ?3, result = ?4, completed_at = ?5
-                 WHERE session_id = ?1 AND status IN ('accepted', 'running')",
+                 WHERE session_id = ?1 AND status = 'accepted'",
             )
             .and_then(|mut statement| {
                 statement.execute((
@@ -182,7 +184,7 @@ pub(crate) fn use_token(transaction: &Transaction<'_>, claims: &Claims, now: i64
 }
 
 const SELECT: &str = "SELECT session_id, session_type, body_digest, status, refused, actor, request, error, result,
-     started_at, completed_at FROM sessions";
+     started_at, completed_at, intent FROM sessions";
 
 struct RawRow {
     texts: [String; 6],
@@ -191,6 +193,7 @@ struct RawRow {
     error: Option<String>,
     result: Option<String>,
     completed_at: Option<String>,
+    intent: Option<i64>,
 }
 
 impl RawRow {
@@ -202,6 +205,7 @@ impl RawRow {
             error: row.get(7)?,
             result: row.get(8)?,
             completed_at: row.get(10)?,
+            intent: row.get(11)?,
         })
     }
 
@@ -213,6 +217,7 @@ impl RawRow {
             body_digest: Digest32(self.body_digest),
             status: from_json_text(&status)?,
             refused: self.refused,
+            intent: self.intent.and_then(|seq| u64::try_from(seq).ok()),
             actor,
             request,
             error: self.error.as_deref().map(from_json).transpose()?,

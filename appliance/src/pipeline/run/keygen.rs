@@ -10,7 +10,7 @@ use casemate_hsm::KeyPurpose;
 use casemate_mpc::aux::{AuxInfo, AuxSetup};
 use casemate_mpc::{Cggmp21, DkgParams, DkgShare, Limits, Scheme};
 use casemate_wire::certificate::IdentitySignature;
-use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, PublicKey, Roster, SessionId};
+use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, PartyId, PublicKey, Roster, SessionId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -42,12 +42,14 @@ struct Confirmation {
     signature: IdentitySignature,
 }
 
-#[derive(Serialize)]
-struct CommitteeHeader<'a> {
+/// What stands readable, and authenticated, beside sealed auxiliary info.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CommitteeHeader {
     version: u16,
     roster: Digest32,
     aux_digest: Digest32,
-    party_id: &'a str,
+    party_id: PartyId,
 }
 
 pub(super) async fn run(
@@ -119,14 +121,31 @@ async fn auxiliary_info(
     }
     match known {
         Some(row) if same => {
-            let plain = sealing::open(&node.hsm, "auxiliary info", &row.sealed).await?;
-            let aux = AuxInfo::from_bytes(&plain).map_err(|e| internal(&e))?;
+            let aux = load_auxiliary_info(node, &row).await?;
             Ok((aux, row.aux_digest, None))
         }
         _ => {
             let (aux, row) = make_auxiliary_info(node, link, roster).await?;
             Ok((aux, row.aux_digest, Some(row)))
         }
+    }
+}
+
+/// Opens stored info; header, row and contents must all speak of the same committee and the same run.
+async fn load_auxiliary_info(node: &Node, row: &CommitteeRow) -> Result<AuxInfo, Failure> {
+    let header: CommitteeHeader =
+        sealing::header("auxiliary info", &row.sealed).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    let plain = sealing::open(&node.hsm, "auxiliary info", &row.sealed).await?;
+    let loaded = node.engine.compute().run(move || AuxInfo::from_bytes(&plain)).await;
+    let aux: AuxInfo = loaded.and_then(|aux| aux).map_err(|e| internal(&e))?;
+    let whole = header.roster == row.roster
+        && header.party_id == node.config.party
+        && header.aux_digest == row.aux_digest
+        && aux.transcript_digest() == row.aux_digest.0;
+    if whole {
+        Ok(aux)
+    } else {
+        Err(Failure::new(Code::Internal, "the stored auxiliary info is another committee's; restore the store"))
     }
 }
 
@@ -142,7 +161,7 @@ async fn make_auxiliary_info(
         .drive(Phase::Aux, Limits::aux(parties), |wiring, limits| node.engine.aux_info(setup, limits, wiring))
         .await?;
     let aux_digest = Digest32(aux.transcript_digest());
-    let header = CommitteeHeader { version: 1, roster, aux_digest, party_id: node.config.party.as_str() };
+    let header = CommitteeHeader { version: 1, roster, aux_digest, party_id: node.config.party.clone() };
     let plain = aux.to_bytes().map_err(|e| internal(&e))?;
     let sealed = sealing::seal(&node.hsm, &header, &plain).await?;
     Ok((aux, CommitteeRow { roster, aux_digest, sealed }))
