@@ -29,14 +29,14 @@ pub(super) fn check(
         }
         if signers.iter().any(|signer| &signer.party_id == name) {
             sees.push("the signature");
-            if !log.shows_signature(&signed.hash(), signature) {
+            if !log.shows_signature(key, &signed.hash(), signature) {
                 return Err(wrong(doing, &format!("the log of {name} does not show the signature")));
             }
         }
         if log.shows_intent(&refused.hash()) {
             return Err(wrong(doing, &format!("{name} set out to sign what its policy refuses")));
         }
-        if log.shows_refusal(&refused.hash(), BROKEN_RULE) {
+        if log.shows_refusal(key, &refused.hash()) {
             sees.push("the refusal");
             refusals += 1;
         }
@@ -77,21 +77,21 @@ impl Log {
     }
 
     /// Whether this party took part in this signature: allowed by policy, recorded before and after.
-    fn shows_signature(&self, hash: &Digest32, signature: &EcdsaSignature) -> bool {
-        self.completed(|outcome| outcome.outcome.as_ref().and_then(|o| o.signature.as_ref()) == Some(signature))
-            && self.leaves.iter().any(|leaf| {
-                let allowed = leaf.decision.as_ref().is_some_and(|decision| decision.effect == Effect::Allow);
-                leaf.phase == Phase::Intent && allowed && is_about(leaf, hash)
-            })
+    fn shows_signature(&self, key: &PublicKey, hash: &Digest32, signature: &EcdsaSignature) -> bool {
+        let allowed = |leaf: &Leaf| leaf.decision.as_ref().is_some_and(|decision| decision.effect == Effect::Allow);
+        let intended =
+            |leaf: &Leaf| leaf.phase == Phase::Intent && leaf.key.as_ref() == Some(key) && is_about(leaf, hash);
+        self.leaves.iter().any(|leaf| intended(leaf) && allowed(leaf))
+            && self.completed(|outcome| outcome.outcome.as_ref().and_then(|o| o.signature.as_ref()) == Some(signature))
     }
 
-    /// Whether this party refused to sign this hash because of one of its policies.
-    fn shows_refusal(&self, hash: &Digest32, policy: &str) -> bool {
+    /// Whether this party refused to sign this hash with this key, because of the rule that it breaks.
+    fn shows_refusal(&self, key: &PublicKey, hash: &Digest32) -> bool {
         self.leaves.iter().any(|leaf| {
             let denied = leaf.decision.as_ref().is_some_and(|decision| {
-                decision.effect == Effect::Deny && decision.policies.iter().any(|id| id.as_str() == policy)
+                decision.effect == Effect::Deny && decision.policies.iter().any(|id| id.as_str() == BROKEN_RULE)
             });
-            leaf.phase == Phase::Refusal && denied && is_about(leaf, hash)
+            leaf.phase == Phase::Refusal && denied && leaf.key.as_ref() == Some(key) && is_about(leaf, hash)
         })
     }
 
@@ -108,4 +108,78 @@ impl Log {
 
 fn is_about(leaf: &Leaf, hash: &Digest32) -> bool {
     leaf.tx.as_ref().is_some_and(|tx| tx.digest == *hash)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use casemate_attest::entry::Act;
+    use casemate_attest::{Decision, Entry, Head, Line, Op, Origin, Outcome, Text, Tx};
+    use jiff::Timestamp;
+
+    const SIGNATURE: EcdsaSignature = EcdsaSignature { r: [1; 32], s: [2; 32], v: 0 };
+    const ASKED: Digest32 = Digest32([7; 32]);
+    const DENIED: Digest32 = Digest32([8; 32]);
+
+    fn key() -> PublicKey {
+        "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap()
+    }
+
+    fn other_key() -> PublicKey {
+        "0379be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap()
+    }
+
+    fn decision(effect: Effect, policy: &str) -> Decision {
+        Decision { effect, policies: vec![Text::fitted(policy)], bundle: Some(Digest32([9; 32])) }
+    }
+
+    fn origin(session: &str) -> Origin {
+        Origin {
+            req: Text::fitted(session),
+            actor: Text::fitted("coordinator"),
+            session: Some(session.parse().unwrap()),
+        }
+    }
+
+    /// The lines of a party that has signed once and refused once.
+    fn lines() -> Vec<u8> {
+        let now = Timestamp::from_second(1_780_000_000).unwrap();
+        let (genesis, head) = Head::genesis("casemate/party-1".parse().unwrap(), now, vec![]).unwrap();
+        let tx = |digest| Tx { digest, decoded: None };
+        let act = Act::Sign { key: key(), tx: tx(ASKED) };
+        let intent = Entry::intent(act, origin("session-1"), decision(Effect::Allow, "sign-transfers"));
+        let (intent, head) = head.append(intent, now).unwrap();
+        let outcome = Entry::outcome(intent.intent().unwrap(), Outcome::signed(SIGNATURE));
+        let (outcome, head) = head.append(outcome, now).unwrap();
+        let refusal =
+            Entry::refusal(Op::Sign, origin("session-2"), Text::fitted("policy_denied"), Text::fitted("too much"))
+                .about(Some(key()), Some(tx(DENIED)))
+                .decided(decision(Effect::Deny, BROKEN_RULE));
+        let (refusal, _) = head.append(refusal, now).unwrap();
+        let bytes = |line: Line| format!("{}\n", line.as_str()).into_bytes();
+        [genesis, intent, outcome, refusal].map(bytes).concat()
+    }
+
+    #[test]
+    fn a_log_shows_what_it_holds_and_nothing_else() {
+        let log = Log::of(&lines()).unwrap();
+        assert_eq!(log.report.size, 4);
+        assert!(log.shows_signature(&key(), &ASKED, &SIGNATURE));
+        assert!(!log.shows_signature(&other_key(), &ASKED, &SIGNATURE));
+        assert!(!log.shows_signature(&key(), &DENIED, &SIGNATURE));
+        assert!(!log.shows_signature(&key(), &ASKED, &EcdsaSignature { v: 1, ..SIGNATURE }));
+        assert!(log.shows_refusal(&key(), &DENIED));
+        assert!(!log.shows_refusal(&key(), &ASKED) && !log.shows_refusal(&other_key(), &DENIED));
+        assert!(log.shows_intent(&ASKED) && !log.shows_intent(&DENIED));
+        assert!(!log.shows_key(&key()));
+    }
+
+    #[test]
+    fn a_log_in_which_one_byte_was_changed_is_refused() {
+        let text = String::from_utf8(lines()).unwrap();
+        let altered = text.replace("sign-transfers", "sign-transferz");
+        assert!(Log::of(altered.as_bytes()).is_err());
+        assert!(Log::of(b"").is_err());
+    }
 }
