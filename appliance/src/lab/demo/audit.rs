@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use casemate_attest::{Effect, Leaf, Phase, Report, Verdict, Verifier};
+use casemate_attest::{Effect, Leaf, Op, Phase, Report, Verdict, Verifier};
 use casemate_wire::{Digest32, EcdsaSignature, PublicKey};
 
 use super::ethereum::Transfer;
@@ -73,7 +73,7 @@ impl Log {
 
     /// Whether this party made its share of the key, and recorded its intent before.
     fn shows_key(&self, key: &PublicKey) -> bool {
-        self.completed(|outcome| outcome.key.as_ref() == Some(key))
+        self.completed(|outcome| outcome.op == Op::Keygen && outcome.key.as_ref() == Some(key))
     }
 
     /// Whether this party took part in this signature: allowed by policy, recorded before and after.
@@ -115,7 +115,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use casemate_attest::entry::Act;
-    use casemate_attest::{Decision, Entry, Head, Line, Op, Origin, Outcome, Text, Tx};
+    use casemate_attest::{Decision, Entry, Head, Line, Origin, Outcome, Text, Tx};
     use jiff::Timestamp;
 
     const SIGNATURE: EcdsaSignature = EcdsaSignature { r: [1; 32], s: [2; 32], v: 0 };
