@@ -18,6 +18,8 @@ use super::error::{LabError, file};
 /// The longest wait for a process that was told to stop; the coordinator lets running sessions end first.
 const STOP_LIMIT: Duration = Duration::from_secs(25);
 const POLL: Duration = Duration::from_millis(20);
+/// The longest wait for a new process to have its command line.
+const EXEC_LIMIT: Duration = Duration::from_secs(5);
 
 /// One daemon of the lab, as it is started.
 #[derive(Debug, Clone)]
@@ -59,8 +61,13 @@ impl Daemon {
         }
         let child = command.spawn().map_err(file("start", &self.program))?;
         let pid = child.id();
-        let running = Running { name: self.name.clone(), child: Some(child), pid, pid_file: self.pid_file.clone() };
+        let mut running = Running { name: self.name.clone(), child: Some(child), pid, pid_file: self.pid_file.clone() };
         fs::write(&self.pid_file, format!("{pid}\n")).map_err(file("write", &self.pid_file))?;
+        // For a moment after exec the kernel shows an empty command line, by which nobody could tell whose process it is.
+        let deadline = Instant::now() + EXEC_LIMIT;
+        while !self.is_process(pid) && running.exit_status().is_none() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
         Ok(running)
     }
 
