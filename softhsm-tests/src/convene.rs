@@ -118,6 +118,7 @@ impl Convener {
             threshold_n: u16::try_from(self.members.len()).unwrap(),
             participants: roster,
             share_type: None,
+            label: None,
             public_key: None,
             message_hash: None,
             derivation_path: None,

@@ -61,7 +61,11 @@ impl Identity {
 }
 
 /// A client's TLS: the CA that it trusts, its certificate if it has one, and the versions that it offers.
-pub fn tls(ca: &Path, identity: Option<&Identity>, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+pub fn tls(
+    ca: &Path,
+    identity: Option<&Identity>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_file_iter(ca).unwrap() {
         roots.add(root.unwrap()).unwrap();

@@ -133,7 +133,8 @@ impl TestLab {
     /// Stops everything that runs, in order.
     pub fn stop_all(&mut self) {
         let coordinator = self.coordinator.take();
-        let running: Vec<Running> = coordinator.into_iter().chain(self.appliances.iter_mut().filter_map(Option::take)).collect();
+        let running: Vec<Running> =
+            coordinator.into_iter().chain(self.appliances.iter_mut().filter_map(Option::take)).collect();
         stop_all(running).unwrap();
     }
 
