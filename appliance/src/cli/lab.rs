@@ -231,3 +231,77 @@ fn how_to_stop(lab: &Lab) -> String {
     let program = lab.bin_dir.join("casemate");
     format!("it runs on; stop it with: {} lab down --dir {}", program.display(), lab.root.display())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::lab::demo::{Refused, SignatureParts};
+    use casemate_wire::{Code, Digest32};
+
+    #[test]
+    fn the_summary_has_every_field_that_scripts_rely_on() {
+        let parts = SignatureParts { der: "3006".into(), r: "01".into(), s: "02".into(), v: 1 };
+        let refused = Refused {
+            code: Code::PolicyDenied,
+            policies: vec!["per-transfer-limit".into()],
+            detail: "too much".into(),
+            message_hash: Digest32([2; 32]),
+        };
+        let outcome = Outcome {
+            public_key: "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap(),
+            address: "0x7E5F".into(),
+            account_id: "account".into(),
+            threshold: "2-of-3".into(),
+            signers: vec!["party-1".parse().unwrap()],
+            signed_transaction: "0x02".into(),
+            transaction_hash: "0x03".into(),
+            message_hash: Digest32([1; 32]),
+            signature: parts,
+            refused,
+            audit_logs: vec!["a.jsonl".into()],
+        };
+        let appliance = AppliancePlace {
+            party_id: "party-1".into(),
+            url: "https://127.0.0.1:1".into(),
+            config: "casemate.toml".into(),
+            ca: "ca.pem".into(),
+            client_cert: "operator.pem".into(),
+            client_key: "operator.key".into(),
+        };
+        let places = Places {
+            lab: "lab".into(),
+            coordinator_url: "http://127.0.0.1:2".into(),
+            api_key_file: "api.key".into(),
+            appliances: vec![appliance],
+        };
+        let timings = BTreeMap::from([("total", 1.5)]);
+        let summary = serde_json::to_value(Summary { outcome, places, running: false, timings }).unwrap();
+        for pointer in [
+            "/public_key",
+            "/address",
+            "/account_id",
+            "/signed_transaction",
+            "/message_hash",
+            "/signature/der",
+            "/signature/r",
+            "/signature/s",
+            "/signature/v",
+            "/refused/code",
+            "/refused/policies/0",
+            "/audit_logs/0",
+            "/coordinator_url",
+            "/api_key_file",
+            "/appliances/0/party_id",
+            "/appliances/0/url",
+            "/appliances/0/config",
+            "/appliances/0/ca",
+            "/appliances/0/client_cert",
+            "/appliances/0/client_key",
+            "/timings/total",
+        ] {
+            assert!(summary.pointer(pointer).is_some(), "{pointer} is missing");
+        }
+        assert_eq!(summary.pointer("/refused/code").unwrap(), "policy_denied");
+    }
+}

@@ -108,14 +108,13 @@ impl Progress {
         let (in_place, now) = (self.in_place, Instant::now());
         let Some(step) = &mut self.step else { return };
         let seconds = (now - step.start).as_secs();
+        let what = if step.detail.is_empty() { "at it" } else { &step.detail };
+        let line = format!("      {what} ({seconds} s)");
         if in_place {
-            let line = format!("\r\x1b[K      {} {seconds} s", step.detail);
-            self.write(&line);
+            self.write(&format!("\r\x1b[K{line}"));
         } else if changed || now - step.written >= REPEAT {
             step.written = now;
-            let what = if step.detail.is_empty() { "still at it" } else { &step.detail };
-            let line = format!("      {what} ({seconds} s)\n");
-            self.write(&line);
+            self.write(&format!("{line}\n"));
         }
     }
 
@@ -135,6 +134,16 @@ impl Progress {
             Output::Stdout => put(io::stdout(), text),
             Output::Stderr => put(io::stderr(), text),
         });
+    }
+}
+
+impl Drop for Progress {
+    /// A step that is not done has failed; the reason is printed by whoever asked for it.
+    fn drop(&mut self) {
+        if let Some(step) = self.step.take() {
+            self.erase();
+            self.write(&format!("      not done after {:.1} s\n", step.start.elapsed().as_secs_f64()));
+        }
     }
 }
 

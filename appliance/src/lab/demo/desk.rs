@@ -202,7 +202,10 @@ fn parsed<T: DeserializeOwned>(doing: &'static str, mut body: Value, status: &st
         fields.remove("join_tokens");
     }
     if body.get("status").is_none_or(|actual| actual != status) {
-        return Err(DemoError::Answer { doing, status: 201, body });
+        return Err(match serde_json::from_value(body.clone()) {
+            Ok(Failed { error }) => wrong(doing, &error.to_string()),
+            Err(_) => DemoError::Answer { doing, status: 201, body },
+        });
     }
     serde_json::from_value(body).map_err(|e| wrong(doing, &format!("the coordinator's answer lacks something: {e}")))
 }
