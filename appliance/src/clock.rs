@@ -9,7 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
-/// The two clocks as last seen, and the first jump.
+/// The two clocks as first seen, and the first jump.
+///
+/// Time synchronisation steers the rate of both alike, so their distance changes by steps only, and steps add up.
 pub struct Clock {
     skew_ms: i64,
     seen: Mutex<Seen>,
@@ -29,7 +31,7 @@ impl Clock {
         Self { skew_ms, seen: Mutex::new(Seen { wall_ms, boot_ms, jump: None }) }
     }
 
-    /// Compares the clocks since the last look.
+    /// Compares the clocks since the start.
     ///
     /// # Errors
     /// Says how far the wall clock jumped, now or earlier.
@@ -41,7 +43,6 @@ impl Clock {
     fn judge(&self, wall_ms: i64, boot_ms: i64) -> Result<(), String> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let jump = wall_ms.saturating_sub(seen.wall_ms).saturating_sub(boot_ms.saturating_sub(seen.boot_ms));
-        (seen.wall_ms, seen.boot_ms) = (wall_ms, boot_ms);
         if jump.abs() > self.skew_ms && seen.jump.is_none() {
             let seconds = jump / 1000;
             tracing::error!(event = "clock_jumped", seconds, "the wall clock jumped; signing has stopped");
@@ -76,6 +77,14 @@ mod tests {
             assert_eq!(clock.judge(1_000_000 + step * 60_000, step * 60_000), Ok(()));
         }
         assert_eq!(clock.judge(1_000_000 + 6_000_000 + 29_000, 6_000_000), Ok(()));
+    }
+
+    #[test]
+    fn many_small_steps_are_one_jump() {
+        let clock = clock();
+        let verdicts: Vec<bool> =
+            (1..=10).map(|step| clock.judge(1_000_000 + step * 11_000, step * 1_000).is_ok()).collect();
+        assert_eq!(verdicts, [true, true, true, false, false, false, false, false, false, false]);
     }
 
     #[test]

@@ -382,7 +382,7 @@ impl Loader<'_> {
             ("limits.sessions", limits.sessions as u64, 1, 10_000),
             ("limits.session_ttl", limits.session_ttl, 10, 3600),
             ("limits.attach", limits.attach, 1, 600),
-            ("limits.clock_skew", limits.clock_skew, 0, 300),
+            ("limits.clock_skew", limits.clock_skew, 2, 300),
             ("limits.connections", limits.connections as u64, 1, 100_000),
             ("mpc.threads", mpc.threads as u64, 0, 1024),
             ("mpc.prime_pool", u64::from(mpc.prime_pool), 1, 1000),

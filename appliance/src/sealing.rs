@@ -59,7 +59,10 @@ pub async fn open(hsm: &Vault, what: &'static str, sealed: &SealedColumns) -> Re
     let context = Sha256::digest(&sealed.header);
     let entries: Vec<WrappedKey> = read_cbor(&sealed.deks).ok_or(damaged("its wrapped keys cannot be read"))?;
     let entry = entries.first().ok_or(damaged("it has no wrapped key"))?;
-    let dek = hsm.unwrap(&context, entry).await?;
+    let dek = hsm.unwrap(&context, entry).await.map_err(|error| match error {
+        HsmError::Rejected => damaged("its wrapped key does not belong to its header"),
+        error => SealError::Hsm(error),
+    })?;
     cipher(&dek)
         .decrypt(Nonce::from_slice(&sealed.nonce), Payload { msg: &sealed.body, aad: &context })
         .map(Zeroizing::new)

@@ -50,7 +50,7 @@ pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         if lists.is_empty() {
             return Err(TlsError::File { what, path: path.clone(), why: "it holds no PEM list".into() });
         }
-        verifier = verifier.with_crls(lists);
+        verifier = verifier.with_crls(lists).enforce_revocation_expiration();
     }
     let verifier = verifier.build().map_err(|e| setup(&e))?;
     let chain = certificates("the server certificate", &files.certificate)?;

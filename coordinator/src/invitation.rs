@@ -20,8 +20,8 @@ pub(crate) fn join_tokens(signer: &TokenSigner, session: &Session, now: Timestam
     let issued = now.as_second();
     let expires = session.expires_at().as_second().min(issued.saturating_add(MAX_LIFETIME));
     let threshold = session.threshold();
-    let (share_type, public_key, message_hash) = match session.purpose() {
-        Purpose::Keygen(new) => (Some(new.share_type), None, None),
+    let (new, public_key, message_hash) = match session.purpose() {
+        Purpose::Keygen(new) => (Some(new), None, None),
         Purpose::Sign { public_key, message_hash, .. } => (None, Some(*public_key), Some(*message_hash)),
     };
     let members: Vec<_> = session.participants().iter().map(|p| p.member.clone()).collect();
@@ -38,7 +38,8 @@ pub(crate) fn join_tokens(signer: &TokenSigner, session: &Session, now: Timestam
             threshold_t: threshold.t(),
             threshold_n: threshold.n(),
             participants: members.clone(),
-            share_type,
+            share_type: new.map(|new| new.share_type),
+            label: new.and_then(|new| new.label.clone()),
             public_key,
             message_hash,
             derivation_path: None,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{IdentityKey, PartyId, PublicKey};
+use crate::ids::{Digest32, IdentityKey, PartyId, PublicKey, ShareType};
 use crate::roster::{Member, Roster, Threshold};
 
 const DOMAIN: &str = "casemate/key-certificate/v1";
@@ -29,6 +29,14 @@ pub struct KeyStatement {
     pub roster: Roster,
     /// 1 for a new key; each refresh adds one.
     pub epoch: u64,
+    /// What the key is for.
+    pub share_type: ShareType,
+    /// The key's label, by which policy may put it into groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Over all that the parties said to each other when the key was made, and its public shares: a certificate exists
+    /// only if all of them saw the same.
+    pub confirmation: Digest32,
 }
 
 impl KeyStatement {
@@ -153,6 +161,9 @@ mod tests {
             threshold_n: 3,
             roster: members.try_into().unwrap(),
             epoch: 1,
+            share_type: ShareType::Wallet,
+            label: Some("treasury".into()),
+            confirmation: Digest32([6; 32]),
         };
         let text = statement.to_sign();
         let sign = |key: &SigningKey| -> IdentitySignature {
@@ -193,11 +204,14 @@ mod tests {
 
     #[test]
     fn every_stated_field_is_signed() {
-        let changes: [fn(&mut KeyStatement); 5] = [
+        let changes: [fn(&mut KeyStatement); 8] = [
             |s| s.chain_code[0] ^= 1,
             |s| s.scheme.push('x'),
             |s| s.threshold_t = 3,
             |s| s.epoch = 2,
+            |s| s.share_type = ShareType::Admin,
+            |s| s.label = None,
+            |s| s.confirmation = Digest32([7; 32]),
             |s| {
                 s.public_key = "03 79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
                     .replace(' ', "")

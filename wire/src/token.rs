@@ -45,6 +45,9 @@ pub struct Claims {
     /// Keygen: what the key is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_type: Option<ShareType>,
+    /// Keygen: the key's label, by which policy may put it into groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Signing: with which key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<PublicKey>,
@@ -308,8 +311,8 @@ fn check_claims(claims: Claims, audience: &PartyId) -> Result<VerifiedToken, Tok
             if claims.public_key.is_none() || claims.message_hash.is_none() {
                 return Err(wrong("session_type", "signing needs a key and a message hash".into()));
             }
-            if claims.share_type.is_some() {
-                return Err(wrong("share_type", "signing takes none".into()));
+            if claims.share_type.is_some() || claims.label.is_some() {
+                return Err(wrong("share_type", "signing takes neither share type nor label".into()));
             }
         }
     }

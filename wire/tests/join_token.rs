@@ -49,6 +49,7 @@ fn keygen() -> Claims {
         threshold_n: 3,
         participants: members(3),
         share_type: Some(ShareType::Wallet),
+        label: None,
         public_key: None,
         message_hash: None,
         derivation_path: None,

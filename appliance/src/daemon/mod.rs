@@ -27,6 +27,7 @@ use crate::tls::{self, TlsError};
 use crate::vault::Vault;
 use crate::{VERSION, http};
 
+pub(crate) use recover::intent_of;
 use supervise::Supervisor;
 
 /// Why the daemon did not start, or stopped.
@@ -188,7 +189,8 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
             "[[peer]] {name} has this HSM's own identity; each host needs its own"
         )));
     }
-    let log: LogId = format!("casemate/{}", config.party)
+    // Two logs never share a name: a store that is made anew begins a log that nobody takes for the old one.
+    let log: LogId = format!("casemate/{}/{:08x}", config.party, rand::random::<u32>())
         .parse()
         .map_err(|e| DaemonError::Other(format!("the party id cannot name an audit log: {e}")))?;
     let store = Store::open(&config.data_dir, &log)?;
@@ -231,6 +233,8 @@ async fn watch_clock(node: Arc<Node>) {
 async fn close(node: &Arc<Node>) {
     tracing::info!(event = "stopping", sessions = node.sessions.len());
     node.primes.stop();
+    // No session goes on, and no call comes in, once its end is written.
+    node.supervisor.stop().await;
     if let Err(error) = recover::interrupt_sessions(&node.store, Entry::admin(Op::Stop)).await {
         tracing::error!(event = "stop_not_recorded", %error);
     }

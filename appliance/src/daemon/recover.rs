@@ -48,12 +48,12 @@ pub(super) async fn interrupt_sessions(store: &Store, first: Entry) -> Result<us
         .await
 }
 
-/// The intent of each session, from the log itself.
 fn open_intents(connection: &Connection, rows: &[SessionRow]) -> Result<Vec<IntentRef>, StoreError> {
     rows.iter().map(|row| intent_of(connection, row)).collect()
 }
 
-fn intent_of(connection: &Connection, row: &SessionRow) -> Result<IntentRef, StoreError> {
+/// The intent of a session, from the log itself.
+pub(crate) fn intent_of(connection: &Connection, row: &SessionRow) -> Result<IntentRef, StoreError> {
     let missing = || StoreError::Audit(format!("session {} has no intent in the log", row.session_id));
     let seq = row.intent.ok_or_else(missing)?;
     let line = audit_lines(connection, seq, 1)?.pop().ok_or_else(missing)?;

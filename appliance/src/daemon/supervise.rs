@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Threads whose panics end the one session or decision that they work for: protocol, prime search, policy.
 const CONTAINED: [&str; 2] = ["mpc-", "policy"];
@@ -12,6 +14,8 @@ const CONTAINED: [&str; 2] = ["mpc-", "policy"];
 /// Runs tasks, and knows when one has panicked anywhere in the process.
 pub(super) struct Supervisor {
     failed: Arc<watch::Sender<Option<String>>>,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Supervisor {
@@ -28,12 +32,13 @@ impl Supervisor {
                 report.send_replace(Some(format!("thread {thread} panicked at {place}")));
             }
         }));
-        Self { failed }
+        Self { failed, stopping: CancellationToken::new(), tasks: TaskTracker::new() }
     }
 
     pub(super) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let failed = self.failed.clone();
-        let running = tokio::spawn(task);
+        let stopping = self.stopping.clone();
+        let running = self.tasks.spawn(async move { stopping.run_until_cancelled_owned(task).await });
         tokio::spawn(async move {
             if let Err(error) = running.await
                 && error.is_panic()
@@ -47,6 +52,13 @@ impl Supervisor {
                 });
             }
         });
+    }
+
+    /// Ends every task at its next await, and returns when all have ended.
+    pub(super) async fn stop(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Returns, with the reason, once something has panicked.

@@ -23,10 +23,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::clients::Client;
 use crate::daemon::Node;
@@ -42,13 +44,19 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// What a connection may have under way unread, in bytes.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
+/// Handshakes that may be under way at once; further callers wait in the kernel's queue.
+const GREETINGS: usize = 128;
+/// How long somebody may stay whom the configuration does not name: long enough to be told so.
+const STRANGER_LIMIT: Duration = Duration::from_secs(5);
+
 /// Accepts connections for as long as the process runs.
 pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, tls: Arc<ServerConfig>) {
     let acceptor = TlsAcceptor::from(tls);
+    let greetings = Arc::new(Semaphore::new(GREETINGS));
     let places = Arc::new(Semaphore::new(node.config.limits.connections));
     let router = routes::router(node.clone());
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(greeting) = greetings.clone().acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -57,33 +65,57 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, tls: Arc<Serve
                 continue;
             }
         };
-        let (node, acceptor, router) = (node.clone(), acceptor.clone(), router.clone());
+        let (node, acceptor, router, places) = (node.clone(), acceptor.clone(), router.clone(), places.clone());
         node.clone().spawn("connection", async move {
-            let _place = place;
-            connection(&node, stream, acceptor, router).await;
+            let Some((tls, client)) = greet(&node, stream, acceptor).await else { return };
+            let named = client.is_some();
+            let serving = connection(tls, router.layer(axum::Extension(Connected(client))));
+            if named {
+                // Only who is named gets a lasting place; when none is left the connection is closed.
+                let Ok(_place) = places.try_acquire_owned() else { return };
+                drop(greeting);
+                serving.await;
+            } else {
+                // Time out or not, a stranger is gone then.
+                drop(timeout(STRANGER_LIMIT, serving).await);
+            }
         });
     }
 }
 
-async fn connection(node: &Node, stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
+type Tls = BufReader<TlsStream<TcpStream>>;
+
+/// The TLS handshake, who it is, and the first byte of what they want: all within the limit.
+async fn greet(node: &Node, stream: TcpStream, acceptor: TlsAcceptor) -> Option<(Tls, Option<Client>)> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(event = "nodelay_failed", %error);
     }
-    let tls = match timeout(GREETING_LIMIT, acceptor.accept(stream)).await {
-        Ok(Ok(tls)) => tls,
+    let greeted = timeout(GREETING_LIMIT, async {
+        let tls = acceptor.accept(stream).await?;
+        let mut tls = BufReader::new(tls);
+        tls.fill_buf().await?;
+        Ok::<_, std::io::Error>(tls)
+    });
+    match greeted.await {
+        Ok(Ok(tls)) => {
+            let certificate = tls.get_ref().get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let client = certificate.and_then(|certificate| node.config.clients.identify(certificate));
+            Some((tls, client))
+        }
         Ok(Err(error)) => {
             node.metrics.auth_failed("tls");
             tracing::info!(event = "connection_refused", %error, "a TLS handshake failed");
-            return;
+            None
         }
         Err(_) => {
             node.metrics.auth_failed("tls_timeout");
-            return;
+            None
         }
-    };
-    let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let client = certificate.and_then(|certificate| node.config.clients.identify(certificate));
-    let service = TowerToHyperService::new(router.layer(axum::Extension(Connected(client))));
+    }
+}
+
+async fn connection(tls: Tls, router: Router) {
+    let service = TowerToHyperService::new(router);
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(GREETING_LIMIT);
     server

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use casemate_wire::api::{Accepted, KeygenRequest, SessionView, SigningRequest};
 use casemate_wire::{Code, Problem, SessionId};
+use tokio::sync::oneshot;
 
 use super::reply::{Failed, Json, RequestId, ok};
 use crate::clients::Client;
@@ -59,7 +60,7 @@ fn caller(Extension(client): Extension<Client>, Extension(RequestId(request_id))
 
 /// Answers at once, with where the session stands.
 async fn accepted(node: &Arc<Node>, caller: Caller, ask: Ask) -> Reply {
-    let view = pipeline::participate(node, caller, ask).await?;
+    let view = participate(node, caller, ask).await?;
     let message = if view.status.is_final() {
         format!("the session is {}; GET sessions/{} shows it", view.status.as_str(), view.session_id)
     } else {
@@ -76,12 +77,24 @@ async fn accepted(node: &Arc<Node>, caller: Caller, ask: Ask) -> Reply {
 /// Answers once the session has ended.
 async fn finished(node: &Arc<Node>, caller: Caller, ask: Ask) -> Reply {
     let session = ask.session_id().clone();
-    let view = pipeline::participate(node, caller, ask).await?;
+    let view = participate(node, caller, ask).await?;
     if view.status.is_final() {
         return Ok(ok(StatusCode::OK, &view));
     }
     node.sessions.ended(&session).await;
     Ok(ok(StatusCode::OK, &view_of(node, &session).await?))
+}
+
+/// Runs the pipeline in a task of its own: a caller that goes away in the middle leaves nothing half done.
+async fn participate(node: &Arc<Node>, caller: Caller, ask: Ask) -> Result<SessionView, Failed> {
+    let (answer, wait) = oneshot::channel();
+    let runner = node.clone();
+    node.spawn("participate", async move {
+        // Whoever asked may have gone; asking again shows the session.
+        drop(answer.send(pipeline::participate(&runner, caller, ask).await));
+    });
+    let ended = wait.await.map_err(|_| Problem::new(Code::Interrupted, "the daemon is stopping; ask again"))?;
+    Ok(ended?)
 }
 
 /// The session as it stands now.

@@ -78,7 +78,10 @@ fn agrees(authenticated: &Authenticated) -> Result<(), &'static str> {
     same(&claims.session_id == authenticated.ask.session_id(), "session_id")?;
     same(claims.session_type == authenticated.ask.session_type(), "session_type")?;
     match &authenticated.ask {
-        Ask::Keygen(request) => same(claims.share_type == Some(request.share_type), "share_type"),
+        Ask::Keygen(request) => {
+            same(claims.share_type == Some(request.share_type), "share_type")?;
+            same(claims.label == request.label, "label")
+        }
         Ask::Sign(request) => {
             same(claims.public_key == Some(request.key), "public_key")?;
             same(claims.message_hash == Some(request.message_hash), "message_hash")?;

@@ -14,14 +14,15 @@ use super::refused::{Refused, guard};
 use super::understand::{Act, Understood};
 use crate::daemon::Node;
 use crate::session::Place;
-use crate::store::{SessionResult, SessionRow, ShareRow, StoreError, TokenUse, use_token};
+use crate::store::{SessionResult, SessionRow, ShareRow, ShareStatus, StoreError, TokenUse, use_token};
 
 /// A session whose intent is durable. Only [`commit`] makes one; only with it can a share be opened.
 pub(super) struct Committed {
     token: VerifiedToken,
     act: Act,
     row: SessionRow,
-    intent: IntentRef,
+    /// Proof that the intent stands in the log.
+    _intent: IntentRef,
     place: Place,
 }
 
@@ -30,7 +31,6 @@ pub(super) struct Parts {
     pub(super) token: VerifiedToken,
     pub(super) act: Act,
     pub(super) row: SessionRow,
-    pub(super) intent: IntentRef,
     pub(super) place: Place,
 }
 
@@ -41,14 +41,16 @@ impl Committed {
     }
 
     pub(super) fn into_parts(self) -> Parts {
-        let Self { token, act, row, intent, place } = self;
-        Parts { token, act, row, intent, place }
+        let Self { token, act, row, _intent, place } = self;
+        Parts { token, act, row, place }
     }
 }
 
 enum Written {
-    New(IntentRef),
+    New(IntentRef, u64),
     Replayed,
+    /// The share has changed since policy judged it.
+    NotActive,
 }
 
 /// Makes the intent durable.
@@ -60,10 +62,20 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
         Act::Sign(act) => act.adopt.clone().map(|certificate| (act.share.id.clone(), certificate)),
         Act::Keygen { .. } => None,
     };
+    let share = match understood.act() {
+        Act::Sign(act) => Some(act.share.id.clone()),
+        Act::Keygen { .. } => None,
+    };
+    let judged = if adopt.is_some() { ShareStatus::Pending } else { ShareStatus::Active };
     let claims = understood.authenticated().token().claims().clone();
     let written = node.store.write({
         let mut row = row.clone();
         move |transaction| {
+            if let Some(share) = &share
+                && !ShareRow::find(transaction.sql(), share)?.is_some_and(|row| row.status == judged)
+            {
+                return Ok(Written::NotActive);
+            }
             if use_token(transaction, &claims, jiff::Timestamp::now().as_second())? == TokenUse::Replayed {
                 return Ok(Written::Replayed);
             }
@@ -78,21 +90,26 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
             let line = transaction.append(entry.guarding(guards))?;
             row.intent = Some(line.leaf().seq);
             row.insert(transaction)?;
-            line.intent().map(Written::New).ok_or_else(|| StoreError::Audit("an intent was not recorded as one".into()))
+            let recorded = line.intent().map(|intent| Written::New(intent, line.leaf().seq));
+            recorded.ok_or_else(|| StoreError::Audit("an intent was not recorded as one".into()))
         }
     });
     let written = written.await;
     let (authenticated, act) = understood.into_parts();
     match written {
-        Ok(Written::New(intent)) => {
+        Ok(Written::New(intent, seq)) => {
             tracing::info!(event = "session_accepted", session = %row.session_id, kind = %row.session_type, client = row.actor);
             let (token, place) = authenticated.into_session();
-            Ok(Committed { token, act, row, intent, place })
+            Ok(Committed { token, act, row: SessionRow { intent: Some(seq), ..row }, _intent: intent, place })
         }
         Ok(Written::Replayed) => {
             node.metrics.auth_failed("token_replayed");
             let detail = "this join token has been used; the coordinator must issue a new one";
             Err(authenticated.refuse(Problem::new(Code::TokenReplayed, detail)))
+        }
+        Ok(Written::NotActive) => {
+            let detail = "the share was withdrawn while the request was being judged";
+            Err(authenticated.refuse(Problem::new(Code::ShareNotActive, detail)))
         }
         Err(error) => Err(authenticated.refuse(unavailable(&error))),
     }

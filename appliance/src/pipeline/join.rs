@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use casemate_attest::{IntentRef, PeerCheckpoint};
+use casemate_attest::PeerCheckpoint;
 use casemate_wire::envelope::{Checkpoint, Limits, Local, SessionView};
 use casemate_wire::{Code, SessionType};
 use tokio::time::timeout;
@@ -18,7 +18,6 @@ use crate::store::SessionRow;
 /// What a session keeps from its intent to its outcome.
 pub(super) struct Case {
     pub(super) row: SessionRow,
-    intent: Option<IntentRef>,
     /// Where the peers' logs stood by their hellos.
     pub(super) peers: Vec<PeerCheckpoint>,
     /// When it was accepted.
@@ -27,11 +26,6 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// The intent, to be spent on the one outcome.
-    pub(super) fn take_intent(&mut self) -> Option<IntentRef> {
-        self.intent.take()
-    }
-
     /// Ends the session.
     pub(super) fn end(self, stream: Option<Stream>, end: End) -> Finished {
         Finished { case: self, stream, end }
@@ -47,10 +41,10 @@ pub(super) struct Joined {
 
 /// Waits for the stream and exchanges hellos.
 pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joined, Finished> {
-    let Parts { token, act, row, intent, mut place } = committed.into_parts();
+    let Parts { token, act, row, mut place } = committed.into_parts();
     let begun = Instant::now();
     let attached = timeout(node.config.limits.attach(), &mut place.stream).await;
-    let mut case = Case { row, intent: Some(intent), peers: Vec::new(), begun, place };
+    let mut case = Case { row, peers: Vec::new(), begun, place };
     let Ok(Ok(stream)) = attached else {
         let detail = format!("no message stream was attached within {} s", node.config.limits.attach);
         return Err(case.end(None, End::Expired(Failure::new(Code::SessionExpired, detail))));
@@ -60,6 +54,7 @@ pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joine
         session_id: claims.session_id.clone(),
         session_type: claims.session_type,
         share_type: claims.share_type,
+        label: claims.label.clone(),
         key: claims.public_key,
         epoch: match &act {
             Act::Keygen { .. } => 0,

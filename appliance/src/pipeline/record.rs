@@ -2,6 +2,7 @@
 //! released.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use casemate_attest::{Entry, Guard, GuardChange, Outcome as Logged};
 use casemate_wire::api::SessionStatus;
@@ -11,7 +12,7 @@ use casemate_wire::{Code, Problem};
 use super::join::Case;
 use super::refused::guard;
 use super::run::{End, Finished, KeyMade};
-use crate::daemon::Node;
+use crate::daemon::{Node, intent_of};
 use crate::session::Stream;
 use crate::store::{SessionRow, ShareRow, StoreError, Transaction};
 
@@ -24,54 +25,64 @@ pub(super) struct Recorded {
     case: Case,
 }
 
+/// The waits between attempts to record: half a minute in all.
+const RETRIES: [Duration; 7] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(6),
+    Duration::from_secs(8),
+    Duration::from_secs(12),
+];
+
 /// Makes the outcome durable. A result that cannot be recorded is not released.
 pub(super) async fn record(node: &Arc<Node>, finished: Finished) -> Recorded {
-    let Finished { mut case, stream, end } = finished;
-    let outcome = to_outcome(&end);
+    let Finished { case, stream, end } = finished;
     let row = settled(&case.row, &end);
-    let intent = case.take_intent();
-    let peers = std::mem::take(&mut case.peers);
-    let written = match intent {
-        Some(intent) => {
-            let row = row.clone();
-            node.store
-                .write(move |transaction| {
-                    let mut guards = vec![guard(Guard::Session, row.session_id.as_str(), row.status.as_str())];
-                    let entry = match end {
-                        End::KeyMade(made) => {
-                            guards.extend(activate(transaction, &made)?);
-                            Entry::key_made(intent, made.certificate.statement.public_key)
-                        }
-                        End::Signed(signed) => {
-                            ShareRow::touch(
-                                transaction,
-                                &signed.share_id,
-                                row.completed_at.as_deref().unwrap_or_default(),
-                            )?;
-                            Entry::outcome(intent, Logged::signed(signed.signature))
-                        }
-                        End::Failed(failure) | End::Expired(failure) => Entry::outcome(intent, failure.to_outcome()),
-                    };
-                    row.update(transaction)?;
-                    transaction.append(entry.guarding(guards).witnessing(peers)).map(|_| ())
-                })
-                .await
-        }
-        None => Err(StoreError::Audit("the session was recorded already".into())),
-    };
-    node.metrics.session_ended(&row, case.begun.elapsed());
+    let mut written = write(node, &case, &row, &end).await;
+    for pause in RETRIES {
+        let Err(error) = &written else { break };
+        tracing::error!(event = "outcome_not_recorded", session = %row.session_id, %error, "trying again");
+        tokio::time::sleep(pause).await;
+        written = write(node, &case, &row, &end).await;
+    }
     let outcome = match written {
         Ok(()) => {
+            node.metrics.session_ended(&row, case.begun.elapsed());
             report(&row);
-            outcome
+            to_outcome(&end)
         }
         Err(error) => {
-            tracing::error!(event = "outcome_not_recorded", session = %row.session_id, %error, "the result is withheld");
             let detail = format!("the outcome could not be recorded, so it is withheld: {error}");
             Outcome::Failed { problem: Problem::new(Code::AuditUnavailable, detail) }
         }
     };
     Recorded { stream, outcome, case }
+}
+
+async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<(), StoreError> {
+    let (row, end, peers) = (row.clone(), end.clone(), case.peers.clone());
+    node.store
+        .write(move |transaction| {
+            let intent = intent_of(transaction.sql(), &row)?;
+            let mut guards = vec![guard(Guard::Session, row.session_id.as_str(), row.status.as_str())];
+            let entry = match &end {
+                End::KeyMade(made) => {
+                    guards.extend(activate(transaction, made)?);
+                    Entry::key_made(intent, made.certificate.statement.public_key)
+                }
+                End::Signed(signed) => {
+                    let at = row.completed_at.as_deref().unwrap_or_default();
+                    ShareRow::touch(transaction, &signed.share_id, at)?;
+                    Entry::outcome(intent, Logged::signed(signed.signature))
+                }
+                End::Failed(failure) | End::Expired(failure) => Entry::outcome(intent, failure.to_outcome()),
+            };
+            row.update(transaction)?;
+            transaction.append(entry.guarding(guards).witnessing(peers)).map(|_| ())
+        })
+        .await
 }
 
 fn to_outcome(end: &End) -> Outcome {

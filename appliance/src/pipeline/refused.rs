@@ -11,7 +11,7 @@ use casemate_wire::{Code, Problem, PublicKey, SessionId};
 use super::ask::{Ask, Caller, unavailable};
 use crate::daemon::Node;
 use crate::session::Place;
-use crate::store::{SessionResult, SessionRow, use_token};
+use crate::store::{SessionResult, SessionRow, TokenUse, use_token};
 
 /// A refusal that is still to be recorded; [`Refused::record`] gives the answer.
 #[must_use = "a refusal must be recorded before it is answered"]
@@ -82,10 +82,12 @@ impl Refused {
             .store
             .write(move |transaction| {
                 let mut guards = Vec::new();
+                // A token settles the one session that it names, once.
                 if let (Some(claims), Some(row)) = (&token, &row)
+                    && claims.session_id == row.session_id
                     && SessionRow::find(transaction.sql(), &row.session_id)?.is_none()
+                    && use_token(transaction, claims, jiff::Timestamp::now().as_second())? == TokenUse::First
                 {
-                    let _either = use_token(transaction, claims, jiff::Timestamp::now().as_second())?;
                     row.insert(transaction)?;
                     guards = vec![
                         guard(Guard::Token, &claims.jti, "used"),

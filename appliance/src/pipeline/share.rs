@@ -57,6 +57,8 @@ impl ShareHeader {
             && statement.threshold_n == key.threshold.n()
             && statement.epoch == key.epoch
             && statement.roster == key.roster
+            && statement.share_type == self.share_type
+            && statement.label == self.label
     }
 
     pub(super) fn facts(&self, now: Timestamp) -> KeyFacts {

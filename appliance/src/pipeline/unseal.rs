@@ -26,7 +26,7 @@ pub(super) struct Opened {
 
 /// What is to be run.
 pub(super) enum Work {
-    Keygen { label: Option<String> },
+    Keygen,
     Sign { share: Arc<KeyShare>, share_id: String, path: Option<Vec<u32>> },
 }
 
@@ -34,7 +34,7 @@ pub(super) enum Work {
 pub(super) async fn unseal(node: &Arc<Node>, joined: Joined) -> Result<Opened, Finished> {
     let Joined { case, act, link } = joined;
     let work = match act {
-        Act::Keygen { slot } => Ok(Work::Keygen { label: slot.label }),
+        Act::Keygen { .. } => Ok(Work::Keygen),
         Act::Sign(act) => open_share(node, *act, link.channel().view()).await,
     };
     match work {

@@ -163,7 +163,7 @@ impl ShareRow {
             .map_err(StoreError::sqlite("write a share"))
     }
 
-    /// Makes a pending share active, by its certificate.
+    /// Makes a pending share active, by its certificate; one that the same certificate has made active stays so.
     ///
     /// # Errors
     /// Says that the store cannot be written, or that the share is not pending.
@@ -175,7 +175,15 @@ impl ShareRow {
                 (id, to_json(certificate)),
             )
             .map_err(StoreError::sqlite("activate a share"))?;
-        if changed == 1 { Ok(()) } else { Err(StoreError::corrupt("a share")(format!("{id} is not pending"))) }
+        let adopted_before = || {
+            let row = Self::find(transaction.sql(), id)?;
+            Ok(row
+                .is_some_and(|row| row.status == ShareStatus::Active && row.certificate.as_ref() == Some(certificate)))
+        };
+        if changed == 1 || adopted_before()? {
+            return Ok(());
+        }
+        Err(StoreError::corrupt("a share")(format!("{id} is not pending")))
     }
 
     /// Notes that the share was used.

@@ -157,11 +157,14 @@ impl Worker {
         let mut finishes = Vec::with_capacity(group.len());
         let begun = self.sql("begin a transaction", "BEGIN IMMEDIATE");
         for Message { job, failed } in group {
-            let begun = begun.clone().and_then(|()| self.sql("begin a savepoint", "SAVEPOINT job"));
+            let begun = begun
+                .clone()
+                .and_then(|()| self.still_open())
+                .and_then(|()| self.sql("begin a savepoint", "SAVEPOINT job"));
             let at_start = self.head.clone();
             let mut transaction = Transaction { connection: &self.connection, log: &mut self.head };
             let finish = job(begun.clone().map(|()| &mut transaction));
-            let ended = begun.and_then(|()| {
+            let ended = begun.and_then(|()| self.still_open()).and_then(|()| {
                 if failed.load(Ordering::Relaxed) {
                     self.head = at_start;
                     self.sql("take a failed change back", "ROLLBACK TO job; RELEASE job")
@@ -175,7 +178,9 @@ impl Worker {
         let committed = all.and_then(|()| self.sql("commit", "COMMIT"));
         if committed.is_err() {
             self.head = before;
-            if let Err(error) = self.sql("roll back", "ROLLBACK") {
+            if !self.connection.is_autocommit()
+                && let Err(error) = self.sql("roll back", "ROLLBACK")
+            {
                 tracing::error!(event = "store_rollback_failed", %error, "a failed group could not be rolled back");
             }
         }
@@ -185,6 +190,14 @@ impl Worker {
         for (finish, _) in finishes {
             finish(committed.clone());
         }
+    }
+
+    /// Some errors make SQLite roll the whole transaction back by itself; whatever ran then would commit on its own.
+    fn still_open(&self) -> Result<(), StoreError> {
+        if self.connection.is_autocommit() {
+            return Err(StoreError::Sqlite { doing: "keep its transaction", why: "SQLite has rolled it back".into() });
+        }
+        Ok(())
     }
 
     fn sql(&self, doing: &'static str, text: &str) -> Result<(), StoreError> {
@@ -273,6 +286,31 @@ mod tests {
         let seq = also_good.unwrap().leaf().seq;
         assert_eq!(count(&store).await, 2);
         assert_eq!(store.audit_head().size(), seq + 1);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_lost_midway_takes_every_job_of_its_group_along() {
+        let folder = folder();
+        let store = store(folder.path());
+        store.write(|t| put(t, "before")).await.unwrap();
+        let lose = store.write::<(), _>(|t| {
+            t.append(Entry::boot())?;
+            t.sql().execute_batch("ROLLBACK").map_err(StoreError::sqlite("test"))
+        });
+        let later = store.write(|t| {
+            put(t, "later")?;
+            t.append(Entry::boot())
+        });
+        let (lose, later) = tokio::join!(lose, later);
+        assert!(lose.is_err());
+        let landed = i64::from(later.is_ok());
+        assert_eq!(count(&store).await, 1 + landed, "what was reported as failed is not there");
+        store.write(|t| t.append(Entry::boot())).await.unwrap();
+        let lines = store.read(|c| super::super::audit_lines(c, 0, 100)).await.unwrap();
+        let mut verifier = casemate_attest::Verifier::new();
+        for line in &lines {
+            verifier.feed(line.as_bytes()).unwrap();
+        }
     }
 
     #[tokio::test]

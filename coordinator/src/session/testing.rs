@@ -101,6 +101,9 @@ pub(crate) fn certificate(seed: u8, edit: impl FnOnce(&mut KeyStatement)) -> Key
         threshold_n: 3,
         roster: (0..3).map(member).collect::<Vec<_>>().try_into().unwrap(),
         epoch: 1,
+        share_type: ShareType::Wallet,
+        label: Some("treasury".into()),
+        confirmation: Digest32([6; 32]),
     };
     edit(&mut statement);
     let text = statement.to_sign();

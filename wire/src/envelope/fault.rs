@@ -140,7 +140,7 @@ pub enum PeerFault {
     #[error("its hello announces our own {0}")]
     CopiedFromUs(&'static str),
     /// A checkpoint whose log name is empty or too long.
-    #[error("its hello carries a checkpoint without a proper log name")]
+    #[error("its hello carries a checkpoint without a proper log name or size")]
     BadCheckpoint,
     /// Two different messages with one number.
     #[error("it signed two different messages as number {seq}")]

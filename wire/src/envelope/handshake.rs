@@ -11,7 +11,7 @@ use super::channel::{Channel, Peer};
 use super::fault::{Fault, LocalFault, PeerFault, TransportFault};
 use super::hello::{Hello, Introduction, SignedHello};
 use super::seal::{self, KemPair};
-use super::view::{Checkpoint, MAX_LOG_NAME, SessionView};
+use super::view::{Checkpoint, MAX_LOG_NAME, MAX_LOG_SIZE, SessionView};
 use crate::frame::MAX_FRAME;
 use crate::ids::{Digest32, PartyId};
 
@@ -217,7 +217,8 @@ impl Handshake {
         if !VerifyingKey::from_bytes(&own.signing_key).is_ok_and(|key| !key.is_weak()) {
             return by_peer(PeerFault::UnusableKey("signing key"));
         }
-        if own.checkpoint.log.is_empty() || own.checkpoint.log.len() > MAX_LOG_NAME {
+        let Checkpoint { log, size, .. } = &own.checkpoint;
+        if log.is_empty() || log.len() > MAX_LOG_NAME || *size > MAX_LOG_SIZE {
             return by_peer(PeerFault::BadCheckpoint);
         }
         if let Some(field) = shared(&self.hello.own, own) {

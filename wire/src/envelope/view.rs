@@ -8,6 +8,8 @@ use crate::roster::{Member, Roster, Threshold};
 
 const MAX_PATH: usize = 256;
 pub(super) const MAX_LOG_NAME: usize = 128;
+/// The largest integer that canonical JSON, and so an audit log, holds exactly: 2^53 − 1.
+pub(super) const MAX_LOG_SIZE: u64 = (1 << 53) - 1;
 
 /// A party's own view of a session: what its hello states, and what every peer's hello must state as well.
 ///
@@ -22,6 +24,9 @@ pub struct SessionView {
     /// What the new key is for; keygen only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_type: Option<ShareType>,
+    /// The new key's label, if it gets one; keygen only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// The key that signs; absent at keygen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PublicKey>,
@@ -42,12 +47,23 @@ pub struct SessionView {
 impl SessionView {
     /// The first field in which `other` differs, by its name.
     pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
-        let Self { session_id, session_type, share_type, key, epoch, threshold, roster, message_hash, derivation_path } =
-            self;
+        let Self {
+            session_id,
+            session_type,
+            share_type,
+            label,
+            key,
+            epoch,
+            threshold,
+            roster,
+            message_hash,
+            derivation_path,
+        } = self;
         [
             ("session_id", *session_id == other.session_id),
             ("session_type", *session_type == other.session_type),
             ("share_type", *share_type == other.share_type),
+            ("label", *label == other.label),
             ("key", *key == other.key),
             ("epoch", *epoch == other.epoch),
             ("threshold", *threshold == other.threshold),
@@ -96,7 +112,7 @@ impl SessionView {
 pub struct Checkpoint {
     /// The log's name, at most 128 bytes.
     pub log: String,
-    /// How many leaves it has.
+    /// How many leaves it has, below 2^53.
     pub size: u64,
     /// The hash that commits to all of them.
     pub hash: Digest32,

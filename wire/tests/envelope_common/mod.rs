@@ -54,6 +54,7 @@ pub fn keygen_view() -> SessionView {
         session_id: "session-1".parse().unwrap(),
         session_type: SessionType::Keygen,
         share_type: Some(ShareType::Wallet),
+        label: None,
         key: None,
         epoch: 0,
         threshold: Threshold::new(2, 3).unwrap(),

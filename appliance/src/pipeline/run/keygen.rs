@@ -36,8 +36,8 @@ struct Opening {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Confirmation {
-    /// Over all hellos, all broadcasts and the public outcome.
-    transcript: Digest32,
+    /// Also part of the key statement; here to tell a difference from a bad signature.
+    confirmation: Digest32,
     /// By its identity key over the key statement.
     signature: IdentitySignature,
 }
@@ -52,12 +52,7 @@ struct CommitteeHeader {
     party_id: PartyId,
 }
 
-pub(super) async fn run(
-    node: &Arc<Node>,
-    link: &mut Link,
-    session: SessionId,
-    label: Option<String>,
-) -> Result<Box<KeyMade>, Failure> {
+pub(super) async fn run(node: &Arc<Node>, link: &mut Link, session: SessionId) -> Result<Box<KeyMade>, Failure> {
     let (aux, aux_digest, committee) = auxiliary_info(node, link).await?;
     let view = link.channel().view().clone();
     let params = DkgParams {
@@ -79,6 +74,7 @@ pub(super) async fn run(
         epoch: 1,
         roster: view.roster.clone(),
     };
+    let share_type = view.share_type.ok_or_else(|| Failure::new(Code::Internal, "keygen has no share type"))?;
     let statement = KeyStatement {
         public_key: key.public_key,
         chain_code: share.chain_code(),
@@ -87,21 +83,24 @@ pub(super) async fn run(
         threshold_n: view.threshold.n(),
         roster: view.roster.clone(),
         epoch: key.epoch,
+        share_type,
+        label: view.label.clone(),
+        confirmation: confirmation(link, aux_digest, &public_shares),
     };
     let header = ShareHeader {
         version: ShareHeader::VERSION,
         share_id: uuid::Uuid::new_v4().to_string(),
         party_id: node.config.party.clone(),
         key,
-        share_type: view.share_type.ok_or_else(|| Failure::new(Code::Internal, "keygen has no share type"))?,
-        label,
+        share_type,
+        label: view.label,
         created: jiff::Timestamp::now().as_second(),
         restored: false,
     };
     let share_id = header.share_id.clone();
     store_pending(node, &header, &share, &statement, session).await?;
     drop(share);
-    let certificate = confirm(node, link, statement, &public_shares, aux_digest).await?;
+    let certificate = confirm(node, link, statement).await?;
     Ok(Box::new(KeyMade { share_id, certificate, committee }))
 }
 
@@ -197,35 +196,33 @@ async fn store_pending(
     Ok(())
 }
 
-/// Everybody signs the key statement and the transcript; nothing becomes active before all have.
-async fn confirm(
-    node: &Node,
-    link: &mut Link,
-    statement: KeyStatement,
-    public_shares: &[[u8; 33]],
-    aux_digest: Digest32,
-) -> Result<KeyCertificate, Failure> {
-    let to_sign = statement.to_sign();
+/// Over everything that the parties must have seen alike.
+fn confirmation(link: &Link, aux_digest: Digest32, public_shares: &[[u8; 33]]) -> Digest32 {
     let mut hash = Sha256::new();
     hash.update(b"casemate/keygen-confirmation/v1");
     hash.update(link.transcript());
     hash.update(aux_digest.0);
-    hash.update(Sha256::digest(&to_sign));
     for share in public_shares {
         hash.update(share);
     }
-    let transcript = Digest32(hash.finalize().into());
+    Digest32(hash.finalize().into())
+}
+
+/// Everybody signs the key statement, confirmation included; nothing becomes active before all have.
+async fn confirm(node: &Node, link: &mut Link, statement: KeyStatement) -> Result<KeyCertificate, Failure> {
+    let to_sign = statement.to_sign();
     let signature = IdentitySignature(node.hsm.sign(KeyPurpose::Identity, &to_sign).await?);
-    let bodies = link.exchange(Phase::Confirm, cbor(&Confirmation { transcript, signature })?).await?;
+    let bodies =
+        link.exchange(Phase::Confirm, cbor(&Confirmation { confirmation: statement.confirmation, signature })?).await?;
     let mut signatures = Vec::with_capacity(bodies.len());
     for (position, bytes) in (0u16..).zip(&bodies) {
-        let confirmation: Confirmation = read(link.roster(), position, bytes)?;
-        if confirmation.transcript != transcript {
+        let theirs: Confirmation = read(link.roster(), position, bytes)?;
+        if theirs.confirmation != statement.confirmation {
             let name = link.roster().member(position).map(|member| member.party_id.to_string()).unwrap_or_default();
             let detail = format!("{name} saw other messages in this session than this party; nothing was activated");
             return Err(Failure::new(Code::ProtocolAborted, detail));
         }
-        signatures.push(confirmation.signature);
+        signatures.push(theirs.signature);
     }
     let certificate = KeyCertificate { statement, signatures };
     certificate.verify(|party| node.config.identity_of(party, &node.identity))?;

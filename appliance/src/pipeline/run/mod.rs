@@ -22,6 +22,7 @@ pub(super) struct Finished {
 }
 
 /// How a session ended here.
+#[derive(Clone)]
 pub(super) enum End {
     KeyMade(Box<KeyMade>),
     Signed(Signed),
@@ -30,6 +31,7 @@ pub(super) enum End {
 }
 
 /// A key that all parties have confirmed.
+#[derive(Clone)]
 pub(super) struct KeyMade {
     /// The share that lies pending in the store.
     pub(super) share_id: String,
@@ -39,6 +41,7 @@ pub(super) struct KeyMade {
 }
 
 /// A signature that verifies.
+#[derive(Clone)]
 pub(super) struct Signed {
     pub(super) share_id: String,
     pub(super) signature: EcdsaSignature,
@@ -51,7 +54,7 @@ pub(super) async fn run(node: &Arc<Node>, opened: Opened) -> Finished {
     let session = case.row.session_id.clone();
     let protocol = async {
         match work {
-            Work::Keygen { label } => keygen::run(node, &mut link, session, label).await.map(End::KeyMade),
+            Work::Keygen => keygen::run(node, &mut link, session).await.map(End::KeyMade),
             Work::Sign { share, share_id, path } => {
                 sign::run(node, &mut link, share, share_id, path).await.map(End::Signed)
             }

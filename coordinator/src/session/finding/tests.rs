@@ -55,7 +55,9 @@ fn a_certificate_that_does_not_hold_for_this_session_names_its_reporter() {
     let other_key = Outcome::Keygen { public_key: public_key(5), certificate: certificate(4, |_| ()) };
     let lower_threshold = key(|s| s.threshold_t = 3);
     let later_epoch = key(|s| s.epoch = 2);
-    for bad in [forged, other_key, lower_threshold, later_epoch, signed(9, HASH)] {
+    let other_label = key(|s| s.label = Some("hot".into()));
+    let other_type = key(|s| s.share_type = casemate_wire::ShareType::Admin);
+    for bad in [forged, other_key, lower_threshold, later_epoch, other_label, other_type, signed(9, HASH)] {
         let reports = tally([(0, key(|_| ())), (1, bad), (2, key(|_| ()))]);
         let problem = reports.conclude(&keygen(), pinned).unwrap_err();
         assert_eq!(problem.code, Code::PeerFault, "{problem}");
@@ -93,9 +95,13 @@ fn a_signature_counts_where_it_verifies_even_if_another_party_broke_off() {
 #[test]
 fn a_signature_by_another_key_or_over_another_hash_is_not_passed_on() {
     for bad in [signed(8, HASH), signed(9, Digest32([8; 32])), key(|_| ())] {
-        let reports = tally([(0, signed(9, HASH)), (2, bad)]);
-        let problem = reports.conclude(&sign(), pinned).unwrap_err();
+        let problem = tally([(2, bad.clone())]).conclude(&sign(), pinned).unwrap_err();
         assert_eq!((problem.code, &problem.more["party"]), (Code::PeerFault, &"party-2".into()));
+        // Nor does it hide the signature that another party reports, in whichever order they come.
+        for reports in [[(0, signed(9, HASH)), (2, bad.clone())], [(2, bad.clone()), (0, signed(9, HASH))]] {
+            let finding = tally(reports).conclude(&sign(), pinned).unwrap();
+            assert_eq!(finding.signature(), Some(&signature(9, HASH)));
+        }
     }
 }
 

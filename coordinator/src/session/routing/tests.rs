@@ -37,6 +37,7 @@ fn hello(session: &str, index: u16) -> Frame {
         session_id: session.parse().unwrap(),
         session_type: SessionType::Sign,
         share_type: None,
+        label: None,
         key: Some(public_key),
         epoch: 1,
         threshold: template.threshold(),

@@ -291,6 +291,7 @@ impl Part {
             session_id: claims.session_id.clone(),
             session_type: claims.session_type,
             share_type: claims.share_type,
+            label: claims.label.clone(),
             key: claims.public_key,
             epoch: 1,
             threshold: (claims.threshold_t, claims.threshold_n).try_into().unwrap(),

@@ -45,6 +45,9 @@ impl Keys {
             threshold_n: claims.threshold_n,
             roster: claims.participants.clone().try_into().unwrap(),
             epoch: 1,
+            share_type: claims.share_type.unwrap(),
+            label: claims.label.clone(),
+            confirmation: Digest32([6; 32]),
         };
         let text = statement.to_sign();
         let sign = |identity: &p256::ecdsa::SigningKey| {
