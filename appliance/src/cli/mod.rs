@@ -4,6 +4,7 @@ mod audit;
 mod hsm;
 mod init;
 pub mod lab;
+mod policy;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,9 @@ enum Command {
     /// The HSM: make its keys, show its state.
     #[command(subcommand)]
     Hsm(hsm::HsmCommand),
+    /// The signing policy, offline: seal and check a bundle.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// The audit log, offline: verify, export.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -66,6 +70,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
         Command::Init(arguments) => init::run(&arguments),
         Command::Hsm(command) => hsm::run(command),
+        Command::Policy(command) => policy::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Lab(command) => lab::run(command),
     };
