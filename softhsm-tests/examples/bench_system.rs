@@ -23,13 +23,14 @@ use std::time::{Duration, Instant};
 use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_primitives::{Address, TxKind, U256};
 use casemate_appliance::clients::Role;
-use casemate_appliance::lab::{Lab, LabOptions, Running, Service};
+use casemate_appliance::lab::{Credentials, Lab, LabOptions, Running};
 use casemate_mpc::aux::{AuxInfo, AuxSetup};
 use casemate_mpc::primes::PrimePair;
 use casemate_mpc::{
     Cggmp21, DkgParams, Engine, ExecutionId, Inbound, KeyShare, Limits, Outbound, Recipient, Scheme, Session,
     SignParams, Wiring,
 };
+use casemate_softhsm_tests::http::{ApplianceClient, Identity};
 use futures::future::join_all;
 use rand::RngCore;
 use serde_json::{Value, json};
@@ -91,7 +92,9 @@ async fn measure(t: u16, n: u16) {
 
 /// Twenty sessions at once at the same two parties; health is asked meanwhile.
 async fn crowd(lab: &Lab, account: &str, daemon: &Running) {
-    let health = lab.appliance(&lab.parties[0], Role::Monitor).unwrap();
+    let Credentials { ca, certificate, key } = lab.credentials(Role::Monitor);
+    let tls = casemate_softhsm_tests::http::tls(&ca, Some(&Identity::read(&certificate, &key)), &[&rustls::version::TLS13]);
+    let health = ApplianceClient::new(lab.parties[0].address, tls);
     let quiet = health_times(&health, async { tokio::time::sleep(Duration::from_secs(2)).await }).await.0;
     let begun = Instant::now();
     let sessions = join_all((0..20).map(|nonce| sign(lab, account, 2, 1000 + nonce)));
@@ -109,12 +112,12 @@ async fn crowd(lab: &Lab, account: &str, daemon: &Running) {
     );
 }
 
-async fn health_times<T>(health: &Service, work: impl Future<Output = T>) -> (Vec<f64>, T) {
+async fn health_times<T>(health: &ApplianceClient, work: impl Future<Output = T>) -> (Vec<f64>, T) {
     let mut times = Vec::new();
     let asking = async {
         loop {
             let begun = Instant::now();
-            let answer = health.get("/api/v1/mpc-party/health").await.unwrap();
+            let answer = health.get("/api/v1/mpc-party/health").await;
             assert_eq!(answer.status, 200);
             times.push(ms(begun.elapsed()));
             tokio::time::sleep(Duration::from_millis(20)).await;

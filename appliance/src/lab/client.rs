@@ -147,6 +147,7 @@ impl Service {
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
         let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
         match &self.tls {
             None => converse(stream, request).await,
             Some(tls) => {
