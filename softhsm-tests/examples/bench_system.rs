@@ -93,7 +93,8 @@ async fn measure(t: u16, n: u16) {
 /// Twenty sessions at once at the same two parties; health is asked meanwhile.
 async fn crowd(lab: &Lab, account: &str, daemon: &Running) {
     let Credentials { ca, certificate, key } = lab.credentials(Role::Monitor);
-    let tls = casemate_softhsm_tests::http::tls(&ca, Some(&Identity::read(&certificate, &key)), &[&rustls::version::TLS13]);
+    let tls =
+        casemate_softhsm_tests::http::tls(&ca, Some(&Identity::read(&certificate, &key)), &[&rustls::version::TLS13]);
     let health = ApplianceClient::new(lab.parties[0].address, tls);
     let quiet = health_times(&health, async { tokio::time::sleep(Duration::from_secs(2)).await }).await.0;
     let begun = Instant::now();
