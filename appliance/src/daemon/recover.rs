@@ -75,5 +75,12 @@ fn verify(connection: &Connection) -> Result<(), StoreError> {
         }
         next += read;
     }
-    verifier.finish().map(|_| ()).map_err(|fault| StoreError::Audit(fault.to_string()))
+    let report = verifier.finish().map_err(|fault| StoreError::Audit(fault.to_string()))?;
+    // Lines in good order under other row numbers would be out of order once more are written.
+    let failed = StoreError::sqlite("read the audit log");
+    let last: i64 = connection.query_row("SELECT max(seq) FROM leaves", [], |row| row.get(0)).map_err(failed)?;
+    if u64::try_from(last).is_ok_and(|last| last.checked_add(1) == Some(report.size)) {
+        return Ok(());
+    }
+    Err(StoreError::Audit(format!("its last row is numbered {last}, but it has {} leaves", report.size)))
 }
