@@ -53,6 +53,20 @@ impl Transfer {
         self
     }
 
+    /// The same transaction on another chain.
+    #[must_use]
+    pub fn on_chain(mut self, chain_id: u64) -> Self {
+        self.tx.chain_id = chain_id;
+        self
+    }
+
+    /// The same transaction at another gas price, in wei.
+    #[must_use]
+    pub fn paying(mut self, max_fee_per_gas: u128) -> Self {
+        self.tx.max_fee_per_gas = max_fee_per_gas;
+        self
+    }
+
     /// The unsigned bytes: `0x02 ‖ rlp(…)`.
     pub fn unsigned(&self) -> Vec<u8> {
         self.tx.encoded_for_signing()

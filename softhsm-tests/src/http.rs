@@ -115,7 +115,8 @@ fn broken(error: &dyn std::error::Error) -> NoAnswer {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text += &format!(": {error}");
+        text.push_str(": ");
+        text.push_str(&error.to_string());
         cause = error.source();
     }
     NoAnswer(text)
@@ -221,7 +222,11 @@ impl Answer {
     /// The problem of an answer that must be one: with its media type, its status in the body, and a request id.
     pub fn problem(&self) -> Problem {
         assert!(self.status >= 400, "it should have been refused: {self}");
-        assert_eq!(self.headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes()), Some(PROBLEM.as_bytes()), "{self}");
+        assert_eq!(
+            self.headers.get(CONTENT_TYPE).map(hyper::header::HeaderValue::as_bytes),
+            Some(PROBLEM.as_bytes()),
+            "{self}"
+        );
         assert!(self.headers.get("x-request-id").is_some_and(|id| !id.is_empty()), "no request id: {self}");
         let problem: Problem = serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self}"));
         assert_eq!(problem.status, self.status, "{self}");

@@ -2,10 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Output};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use casemate_appliance::clients::Role;
 use casemate_appliance::lab::{Lab, Running, stop_all};
@@ -24,6 +26,9 @@ use crate::template::{self, KEY_FILE, Kind, Ports};
 
 /// The longest wait for a daemon to be healthy; the machine may be busy with other tests.
 const STARTING: Duration = Duration::from_secs(60);
+
+/// The longest that a program may take that must end by itself.
+const ENDING: Duration = Duration::from_secs(30);
 
 /// Three appliances and a coordinator, of which some run. What runs is ended, and the folder removed, when this is
 /// dropped; after a failure the folder is kept and its place is printed.
@@ -192,11 +197,14 @@ impl TestLab {
 
     /// Runs one of the programs to its end, as an operator of this party would.
     pub fn program<S: AsRef<OsStr>>(&self, index: usize, name: &str, arguments: &[S]) -> Output {
-        Command::new(programs::folder().join(name))
+        let child = Command::new(programs::folder().join(name))
             .args(arguments)
             .env("SOFTHSM2_CONF", &self.lab.parties[index].softhsm_conf)
-            .output()
-            .unwrap()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        finished(child, name)
     }
 
     /// A party's audit log, verified line by line, whether its daemon runs or not.
@@ -224,6 +232,34 @@ impl TestLab {
         let path = self.lab.root.join("logs").join(format!("{}.log", self.lab.parties[index].party_id));
         fs::read_to_string(path).unwrap_or_default()
     }
+}
+
+/// Waits for a program that must end by itself.
+fn finished(mut child: Child, name: &str) -> Output {
+    let (out, err) = (drained(child.stdout.take().unwrap()), drained(child.stderr.take().unwrap()));
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if begun.elapsed() > ENDING => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let (stdout, stderr) = (out.join().unwrap(), err.join().unwrap());
+    let status = status.unwrap_or_else(|| panic!("{name} does not end: {}", String::from_utf8_lossy(&stderr)));
+    Output { status, stdout, stderr }
+}
+
+fn drained(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
 }
 
 impl Drop for TestLab {

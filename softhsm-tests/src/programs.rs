@@ -37,11 +37,11 @@ fn build(folder: &Path) {
 
 /// Tells one build of the programs from another.
 pub(crate) fn fingerprint() -> String {
-    let mut marks = String::new();
-    for name in PROGRAMS {
+    let mark = |name: &&str| {
         let found = fs::metadata(folder().join(name)).unwrap();
         let modified = found.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
-        marks += &format!("{name} {} {};", found.len(), modified.as_nanos());
-    }
+        format!("{name} {} {}", found.len(), modified.as_nanos())
+    };
+    let marks = PROGRAMS.iter().map(mark).collect::<Vec<_>>().join(";");
     hex::encode(&<sha2::Sha256 as sha2::Digest>::digest(marks)[..8])
 }

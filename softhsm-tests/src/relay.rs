@@ -6,12 +6,13 @@ use bytes::Bytes;
 use casemate_wire::api::SessionView;
 use casemate_wire::frame::{Frame, Outcome};
 use casemate_wire::{Code, EcdsaSignature, KeyCertificate, Problem, SessionId};
+use hyper::Method;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::convene::{Convener, Proposal};
 use crate::http::{Answer, ApplianceClient};
-use crate::stream::{FromParty, ToParty, attach};
+use crate::stream::{FromParty, Stream, ToParty, attach};
 
 /// The longest that any session of a test may take.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -126,7 +127,22 @@ impl LyingCoordinator {
         let parties: Vec<usize> = proposal.invitations.iter().map(|invitation| invitation.party).collect();
         let attaching = parties.iter().map(|party| attach(&self.appliances[*party], &proposal.session));
         let streams = futures::future::join_all(attaching).await.into_iter();
-        carry(&parties, streams.map(|stream| stream.unwrap_or_else(|answer| panic!("{answer}"))).collect(), hook).await
+        let streams = streams.map(|stream| Some(stream.unwrap_or_else(|why| panic!("{why}"))));
+        carry(&parties, streams.collect(), hook).await
+    }
+
+    /// Runs a session as an honest coordinator does, while parties may crash: one that is not reached has no outcome.
+    pub async fn attempt(&self, proposal: &Proposal) -> Vec<End> {
+        let joining = proposal.invitations.iter().map(|invitation| async {
+            let client = &self.appliances[invitation.party];
+            let body = self.convener.body(invitation).to_string();
+            let answer = client.call(Method::POST, proposal.route(), Some(body.into())).await.ok()?;
+            assert_eq!(answer.status, 202, "{answer}");
+            attach(client, &proposal.session).await.ok()
+        });
+        let streams = futures::future::join_all(joining).await;
+        let parties: Vec<usize> = proposal.invitations.iter().map(|invitation| invitation.party).collect();
+        carry(&parties, streams, pass).await
     }
 
     /// How a session stands at each of its parties, in roster order.
@@ -146,20 +162,21 @@ pub fn pass(_from: usize, to: usize, frame: Frame) -> Vec<(usize, Frame)> {
     vec![(to, frame)]
 }
 
-/// Carries frames between attached streams, in roster order, until every party has ended.
-pub async fn carry<P: Into<Parcel>>(
+/// Carries frames between attached streams, in roster order, until every party has ended. A party without a stream has
+/// ended already.
+async fn carry<P: Into<Parcel>>(
     parties: &[usize],
-    streams: Vec<(ToParty, FromParty)>,
+    streams: Vec<Option<Stream>>,
     mut hook: impl FnMut(usize, usize, Frame) -> Vec<(usize, P)>,
 ) -> Vec<End> {
     let begun = Instant::now();
     let (events, mut heard) = mpsc::unbounded_channel();
     let mut sinks = Vec::new();
-    for (position, (sink, source)) in streams.into_iter().enumerate() {
-        sinks.push(Some(sink));
+    for (position, stream) in streams.into_iter().enumerate() {
+        let (sink, source) = stream.unzip();
+        sinks.push(sink);
         tokio::spawn(listen(position, source, events.clone()));
     }
-    drop(events);
     let mut ends: Vec<Option<End>> = vec![None; parties.len()];
     let mut close_at = begun + LIMIT;
     while ends.iter().any(Option::is_none) {
@@ -167,7 +184,7 @@ pub async fn carry<P: Into<Parcel>>(
             event = heard.recv() => event,
             () = sleep_until(close_at) => {
                 assert!(begun.elapsed() < LIMIT, "a session did not end: {ends:?}");
-                sinks.iter_mut().for_each(|sink| *sink = None);
+                sinks.fill_with(|| None);
                 close_at = begun + LIMIT;
                 continue;
             }
@@ -219,9 +236,11 @@ fn others(from: usize, parties: usize) -> Vec<usize> {
 }
 
 /// Reports every frame of a party, then the end of its stream.
-async fn listen(position: usize, mut source: FromParty, events: mpsc::UnboundedSender<(usize, Option<Frame>)>) {
-    while let Ok(Some(frame)) = source.next().await {
-        drop(events.send((position, Some(frame))));
+async fn listen(position: usize, source: Option<FromParty>, events: mpsc::UnboundedSender<(usize, Option<Frame>)>) {
+    if let Some(mut source) = source {
+        while let Ok(Some(frame)) = source.next().await {
+            drop(events.send((position, Some(frame))));
+        }
     }
     drop(events.send((position, None)));
 }

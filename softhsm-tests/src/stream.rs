@@ -1,8 +1,8 @@
 //! The message stream of one session at one appliance, from the coordinator's end.
 
 use bytes::Bytes;
-use casemate_wire::SessionId;
 use casemate_wire::frame::{Frame, FrameReader};
+use casemate_wire::{Problem, SessionId};
 use futures::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::Method;
@@ -23,22 +23,55 @@ pub struct FromParty {
     reader: FrameReader,
 }
 
+/// Both directions of a stream.
+pub type Stream = (ToParty, FromParty);
+
+/// Why a stream was not attached.
+#[derive(Debug)]
+pub enum NotAttached {
+    /// The answer that refuses it.
+    Refused(Box<Answer>),
+    /// There is no answer.
+    Unreachable(NoAnswer),
+}
+
+impl NotAttached {
+    /// The problem of the answer that refuses it.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Refused(answer) => answer.problem(),
+            Self::Unreachable(why) => panic!("no answer: {why}"),
+        }
+    }
+}
+
+impl std::fmt::Display for NotAttached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(answer) => answer.fmt(f),
+            Self::Unreachable(why) => why.fmt(f),
+        }
+    }
+}
+
 /// Attaches to a session.
 ///
 /// # Errors
-/// The answer that refuses.
-pub async fn attach(client: &ApplianceClient, session: &SessionId) -> Result<(ToParty, FromParty), Box<Answer>> {
+/// The answer that refuses, or that there is none.
+pub async fn attach(client: &ApplianceClient, session: &SessionId) -> Result<Stream, NotAttached> {
     let (send, receive) = mpsc::channel(QUEUE);
     let body = stream::unfold(receive, |mut receive: mpsc::Receiver<std::io::Result<Bytes>>| async {
         let item = receive.recv().await?;
         Some((item.map(hyper::body::Frame::data), receive))
     });
     let path = format!("sessions/{session}/messages");
-    let response = client.send(Method::POST, &path, StreamBody::new(body).boxed_unsync()).await.unwrap();
+    let response = client.send(Method::POST, &path, StreamBody::new(body).boxed_unsync()).await;
+    let response = response.map_err(NotAttached::Unreachable)?;
     if response.status() == hyper::StatusCode::OK {
         return Ok((ToParty(send), FromParty { body: response.into_body(), reader: FrameReader::default() }));
     }
-    Err(Box::new(Answer::collect(response).await.unwrap()))
+    let answer = Answer::collect(response).await.map_err(NotAttached::Unreachable)?;
+    Err(NotAttached::Refused(Box::new(answer)))
 }
 
 impl ToParty {

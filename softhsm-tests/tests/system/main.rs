@@ -2,9 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod attacks_on_keygen;
 mod attacks_on_signing;
+mod audit;
 mod bodies;
+mod configuration;
+mod crashes;
+mod end_to_end;
 mod join_tokens;
+mod pending_shares;
+mod policy;
 mod relayed_sessions;
 mod repeated_calls;
+mod start;
 mod transport;
