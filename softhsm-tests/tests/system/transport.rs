@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use casemate_appliance::clients::Role;
+use casemate_softhsm_tests::ethereum::Transfer;
 use casemate_softhsm_tests::http::tls;
+use casemate_softhsm_tests::relay::pass;
+use casemate_softhsm_tests::stream::attach;
 use casemate_softhsm_tests::template::Kind;
 use casemate_softhsm_tests::{ApplianceClient, Identity, TestLab};
 use casemate_wire::Code;
@@ -210,4 +213,27 @@ async fn an_appliance_offers_tls_13_only() {
     let old = ApplianceClient::new(lab.parties[0].address, tls(&lab.ca(), Some(&identity), &[&TLS12]));
     let refused = old.call(Method::GET, "health", None).await.unwrap_err();
     assert!(refused.0.contains("ProtocolVersion"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_coordinator_sees_nothing_of_another_ones_sessions() {
+    let mut lab = TestLab::new(Kind::Keyed).await;
+    let other = issued(&client_params("second.lab"), &lab_ca(&lab));
+    lab.configure_all("[[client]]\nname = \"second\"\nsan = \"second.lab\"\nroles = [\"coordinator\"]\n");
+    lab.start_appliances().await;
+    let (key, first) = (lab.key(), lab.lying_coordinator());
+    let proposal = first.convener.sign(&key, &[0, 1], &Transfer::allowed(0));
+    for answer in first.ask(&proposal).await {
+        assert_eq!(answer.status, 202, "{answer}");
+    }
+    let second = lab.client_with(0, Some(&other));
+    let path = format!("sessions/{}", proposal.session);
+    assert_eq!(second.get(&path).await.problem().code, Code::SessionNotFound);
+    let attached = attach(&second, &proposal.session).await.err().unwrap();
+    assert_eq!(attached.problem().code, Code::SessionNotFound, "{attached}");
+    for reader in [Role::Operator, Role::Auditor] {
+        assert_eq!(lab.client(0, reader).get(&path).await.status, 200);
+    }
+    first.relay(&proposal, pass).await[0].signature();
+    assert_eq!(second.get(&path).await.problem().code, Code::SessionNotFound, "nor of its result");
 }
