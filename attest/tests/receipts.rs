@@ -8,6 +8,7 @@ use casemate_wire::PartyId;
 use common::{allow, deny, key, origin, sample, time, tx};
 use p256::ecdsa::{Signature, SigningKey, signature::Signer};
 use p256::pkcs8::{EncodePublicKey, LineEnding};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn signer(seed: u8) -> SigningKey {
@@ -197,5 +198,26 @@ fn audit_keys_are_read_as_hex_and_as_pem_and_nothing_else() {
     for bad in ["", "zz", "00", &key.to_string()[2..], &pem.replace("PUBLIC", "PRIVATE"), "-----BEGIN PUBLIC KEY-----"]
     {
         assert!(bad.parse::<AuditKey>().is_err(), "{bad}");
+    }
+}
+
+proptest! {
+    /// Whatever the key may have signed: only the text of a receipt is one, and it has one form.
+    #[test]
+    fn no_signed_text_but_a_receipts_own_is_taken(start in 0usize..400, cut in 0usize..40, put in "\\PC{0,40}") {
+        let (_, _, text) = refused();
+        let start = start.min(text.len());
+        let altered = format!("{}{put}{}", &text[..start], &text[(start + cut).min(text.len())..]);
+        let signer = signer(7);
+        if let Ok(receipt) = Receipt::verify(&altered, &sign(&signer, &altered), &audit_key(&signer)) {
+            prop_assert_eq!(receipt.to_text().unwrap(), altered);
+        }
+    }
+
+    /// What was never signed is refused, however it looks.
+    #[test]
+    fn nothing_unsigned_is_taken(text in "\\PC{0,200}", signature in prop::array::uniform32(any::<u8>())) {
+        let signature: [u8; 64] = [signature, signature].concat().try_into().unwrap();
+        prop_assert!(Receipt::verify(&text, &signature, &audit_key(&signer(7))).is_err());
     }
 }
