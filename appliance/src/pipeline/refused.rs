@@ -11,7 +11,7 @@ use casemate_wire::{Code, Problem, PublicKey, SessionId};
 use super::ask::{Ask, Caller, unavailable};
 use crate::daemon::Node;
 use crate::session::Place;
-use crate::store::{SessionResult, SessionRow, TokenUse, use_token};
+use crate::store::{SessionResult, SessionRow, OneUse, use_token};
 
 /// A refusal that is still to be recorded; [`Refused::record`] gives the answer.
 #[must_use = "a refusal must be recorded before it is answered"]
@@ -86,7 +86,7 @@ impl Refused {
                 if let (Some(claims), Some(row)) = (&token, &row)
                     && claims.session_id == row.session_id
                     && SessionRow::find(transaction.sql(), &row.session_id)?.is_none()
-                    && use_token(transaction, claims, jiff::Timestamp::now().as_second())? == TokenUse::First
+                    && use_token(transaction, claims, jiff::Timestamp::now().as_second())? == OneUse::First
                 {
                     row.insert(transaction)?;
                     guards = vec![

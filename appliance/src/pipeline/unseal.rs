@@ -6,7 +6,7 @@ use casemate_mpc::{Cggmp21, Scheme};
 use casemate_wire::Code;
 use casemate_wire::envelope::SessionView;
 
-use super::join::{Case, Joined};
+use super::join::{Case, Joined, Reach};
 use super::run::{End, Finished};
 use super::share::ShareHeader;
 use super::understand::{Act, SignAct};
@@ -32,13 +32,16 @@ pub(super) enum Work {
 
 /// Opens the share for a signature; keygen has none yet.
 pub(super) async fn unseal(node: &Arc<Node>, joined: Joined) -> Result<Opened, Finished> {
-    let Joined { case, act, link } = joined;
+    let Joined { mut case, act, link } = joined;
     let work = match act {
         Act::Keygen { .. } => Ok(Work::Keygen),
         Act::Sign(act) => open_share(node, *act, link.channel().view()).await,
     };
     match work {
-        Ok(work) => Ok(Opened { case, link, work }),
+        Ok(work) => {
+            case.reach = Reach::Opened;
+            Ok(Opened { case, link, work })
+        }
         Err(failure) => Err(case.end(Some(link.into_stream()), End::Failed(failure))),
     }
 }
