@@ -22,11 +22,14 @@ pub fn describe(leaf: &Leaf) -> String {
     add("of", decoded.as_ref().map(|v| v as _));
     let decision = leaf.decision.as_ref().map(decision);
     add("policy", decision.as_ref().map(|v| v as _));
+    for approval in &leaf.approvals {
+        add("approved by", Some(&format!("{} of {}", approval.name, approval.org)));
+    }
     let outcome = leaf.outcome.as_ref().map(outcome);
     add("->", outcome.as_ref().map(|v| v as _));
     for change in &leaf.guards {
         let to = change.to.as_ref().map_or("gone", |to| to.as_str());
-        let what = format!("{:?} {} is {to}", change.guard, change.id);
+        let what = format!("{} {} is {to}", change.guard.as_str(), change.id);
         add("guard:", Some(&what));
     }
     add("start", (leaf.boot > 0).then_some(&leaf.boot as _));

@@ -112,6 +112,11 @@ impl Entry {
         Self::bare(op, Phase::Admin)
     }
 
+    /// A policy bundle that was not taken, so that nothing changed: `code` and `detail` say why.
+    pub fn policy_refused(code: Text, detail: Text) -> Self {
+        Self { outcome: Some(Outcome::refused(code, detail)), ..Self::admin(Op::Policy) }
+    }
+
     /// A start of the daemon.
     pub fn boot() -> Self {
         Self::bare(Op::Boot, Phase::Boot)
@@ -145,7 +150,10 @@ impl Entry {
         self
     }
 
-    /// Adds the approvals that were counted.
+    /// Adds the approvals that were counted, to an intent or a refusal; each person stands there once.
+    ///
+    /// In the intent of anything but a signature each one is used up: [`Entry::guarding`] must say so for every
+    /// statement, and for no other.
     #[must_use]
     pub fn approved(mut self, approvals: Vec<Approval>) -> Self {
         self.approvals = approvals;

@@ -258,6 +258,26 @@ pub enum Guard {
     AuxInfo,
     /// The active policy bundle and its version; the id is the bundle's name.
     Bundle,
+    /// What a session counts in the spend windows; the id is the session's. `reserved …` in its intent; `released` in its
+    /// failed outcome, where provably nothing left this party.
+    Spend,
+    /// An approval of something else than a signature, which counts once; the id is its statement's digest, in hex.
+    Approval,
+}
+
+impl Guard {
+    /// The word that stands in the leaf.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Share => "share",
+            Self::Token => "token",
+            Self::Session => "session",
+            Self::AuxInfo => "aux_info",
+            Self::Bundle => "bundle",
+            Self::Spend => "spend",
+            Self::Approval => "approval",
+        }
+    }
 }
 
 /// One change of a guard, committed to by the leaf of the database transaction that makes it.

@@ -16,6 +16,7 @@
 //! | [`line`] | one canonical JSON line (RFC 8785) and its hash |
 //! | [`head`] | where a log stands; the only way to make a line |
 //! | [`verify`] | the offline verifier |
+//! | [`receipt`] | what a refused caller is given: signed by the key in [`key`] |
 //! | [`describe`] | a leaf in plain words |
 //!
 //! # What the chain alone proves
@@ -26,15 +27,19 @@
 pub mod describe;
 pub mod entry;
 pub mod head;
+pub mod key;
 pub mod leaf;
 pub mod line;
+pub mod receipt;
 mod rules;
 pub mod text;
 pub mod verify;
 
 pub use entry::{Act, Entry, IntentRef, Origin};
 pub use head::{AppendError, Head};
+pub use key::AuditKey;
 pub use leaf::{Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Tx, Verdict};
 pub use line::Line;
+pub use receipt::{Receipt, ReceiptError, SignedReceipt};
 pub use text::{At, LogId, Text};
 pub use verify::{Fault, FaultKind, OpenIntent, Report, Verifier};

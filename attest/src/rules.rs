@@ -1,6 +1,8 @@
 //! What a leaf must hold by its phase. Writer and verifier use the same rules, so that neither accepts what the other
 //! would not.
 
+mod guards;
+
 use serde_json::Value;
 
 use crate::leaf::{Decision, Effect, Leaf, Op, Outcome, Phase, Verdict};
@@ -13,6 +15,7 @@ const MAX_DEPTH: usize = 16;
 /// Checks one leaf by itself; its place in the chain is another matter.
 pub(crate) fn check(leaf: &Leaf) -> Result<(), String> {
     integers(leaf)?;
+    guards::check(leaf)?;
     match leaf.phase {
         Phase::Genesis => genesis(leaf),
         _ if leaf.seq == 0 => Err("the first leaf of a log must be its genesis".into()),
@@ -88,15 +91,31 @@ fn unblamed(outcome: &Outcome) -> Result<(), String> {
 }
 
 fn refusal(leaf: &Leaf) -> Result<(), String> {
-    let refused = leaf.outcome.as_ref().is_some_and(|outcome| {
-        outcome.result == Verdict::Refused && outcome.code.is_some() && outcome.signature.is_none()
-    });
-    only(refused, "a refusal needs a refused outcome with its code")
+    only(leaf.outcome.as_ref().is_some_and(is_refused), "a refusal needs a refused outcome with its code")?;
+    only(leaf.req.is_some() && leaf.actor.is_some(), "a refusal names its request and who asked")?;
+    let denies = leaf.decision.as_ref().is_none_or(|decision| decision.effect == Effect::Deny);
+    only(denies, "what policy decided in a refusal is a denial")
 }
 
 fn admin(leaf: &Leaf) -> Result<(), String> {
     only(matches!(leaf.op, Op::Stop | Op::Policy | Op::Share), "an admin leaf is the op stop, policy or share")?;
-    no_act(leaf)
+    only(leaf.session.is_none(), "an admin leaf belongs to no session")?;
+    only(
+        leaf.req.is_some() == leaf.actor.is_some(),
+        "an operator's call has a request, and a request somebody who asked",
+    )?;
+    no_fields_of_an_act(leaf)?;
+    match &leaf.outcome {
+        None => Ok(()),
+        Some(outcome) => {
+            only(leaf.op == Op::Policy && is_refused(outcome), "only a policy bundle can be refused in an admin leaf")?;
+            only(leaf.guards.is_empty(), "what is refused changes nothing")
+        }
+    }
+}
+
+fn is_refused(outcome: &Outcome) -> bool {
+    outcome.result == Verdict::Refused && outcome.code.is_some() && outcome.signature.is_none()
 }
 
 /// An act that its outcome can be joined to.
@@ -111,7 +130,12 @@ fn no_request(leaf: &Leaf) -> Result<(), String> {
 }
 
 fn no_act(leaf: &Leaf) -> Result<(), String> {
-    let acts = leaf.tx.is_some() || leaf.decision.is_some() || leaf.outcome.is_some() || leaf.key.is_some();
+    only(leaf.outcome.is_none(), "nothing was begun that could end")?;
+    no_fields_of_an_act(leaf)
+}
+
+fn no_fields_of_an_act(leaf: &Leaf) -> Result<(), String> {
+    let acts = leaf.tx.is_some() || leaf.decision.is_some() || leaf.key.is_some();
     only(!acts && leaf.approvals.is_empty() && leaf.peers.is_empty(), "it holds fields of an act")
 }
 

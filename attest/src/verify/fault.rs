@@ -50,6 +50,10 @@ pub enum FaultKind {
     SecondIntent,
     /// A second outcome of one intent.
     SecondOutcome,
+    /// An approval that had been used before.
+    ApprovalUsedTwice,
+    /// A release of spend that its intent did not reserve.
+    ReleaseWithoutReservation,
     /// The last line is torn.
     Unterminated,
     /// Not the log whose head is known.

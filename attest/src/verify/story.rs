@@ -1,12 +1,13 @@
-//! Intent before outcome: each session has at most one intent, and each intent at most one outcome.
+//! Intent before outcome: each session has at most one intent, and each intent at most one outcome. What an intent
+//! reserved can be released by its own outcome alone, and an approval that was used up counts no more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use casemate_wire::{PublicKey, SessionId};
 use serde::Serialize;
 
 use super::FaultKind;
-use crate::leaf::{Leaf, Op, Phase};
+use crate::leaf::{Guard, Leaf, Op, Phase};
 use crate::text::{At, Text};
 
 /// An intent whose outcome the log does not hold.
@@ -50,14 +51,29 @@ impl Join {
     }
 }
 
-/// All acts so far; `None` once the outcome has come.
+/// An act that was begun.
+#[derive(Debug)]
+struct Begun {
+    intent: OpenIntent,
+    /// Whether its intent reserved spend.
+    reserved: bool,
+}
+
+/// All acts so far; `None` once the outcome has come. All approvals that were used up, by their statements' digests.
 #[derive(Debug, Default)]
 pub(super) struct Story {
-    acts: HashMap<Join, Option<OpenIntent>>,
+    acts: HashMap<Join, Option<Begun>>,
+    approvals: HashSet<Text>,
 }
 
 impl Story {
     pub(super) fn take(&mut self, leaf: &Leaf) -> Result<(), (FaultKind, String)> {
+        for change in leaf.guards.iter().filter(|change| change.guard == Guard::Approval) {
+            if !self.approvals.insert(change.id.clone()) {
+                let what = format!("the approval {} was used before; it counts once", change.id);
+                return Err((FaultKind::ApprovalUsedTwice, what));
+            }
+        }
         let Some(join) = Join::of(leaf) else {
             return Ok(());
         };
@@ -69,7 +85,7 @@ impl Story {
     }
 
     pub(super) fn into_open(self) -> Vec<OpenIntent> {
-        let mut open: Vec<_> = self.acts.into_values().flatten().collect();
+        let mut open: Vec<_> = self.acts.into_values().flatten().map(|begun| begun.intent).collect();
         open.sort_by_key(|intent| intent.seq);
         open
     }
@@ -79,7 +95,7 @@ impl Story {
             let what = format!("{} already has an intent; one session acts once", join.name());
             return Err((FaultKind::SecondIntent, what));
         }
-        let open = OpenIntent {
+        let intent = OpenIntent {
             seq: leaf.seq,
             op: leaf.op,
             session: leaf.session.clone(),
@@ -87,7 +103,8 @@ impl Story {
             key: leaf.key,
             at: leaf.at,
         };
-        self.acts.insert(join, Some(open));
+        let reserved = spends(leaf);
+        self.acts.insert(join, Some(Begun { intent, reserved }));
         Ok(())
     }
 
@@ -96,7 +113,7 @@ impl Story {
         let act = self.acts.get_mut(join);
         let act =
             act.ok_or_else(|| (FaultKind::OutcomeWithoutIntent, format!("no intent of {name} stands before it")))?;
-        let Some(intent) = act else {
+        let Some(Begun { intent, reserved }) = act else {
             return Err((FaultKind::SecondOutcome, format!("{name} already has an outcome")));
         };
         let other_key = intent.key.is_some() && intent.key != leaf.key;
@@ -104,7 +121,15 @@ impl Story {
             let what = format!("{name} was to be a {}, with another key or as another act", intent.op.as_str());
             return Err((FaultKind::OutcomeMismatch, what));
         }
+        if spends(leaf) && !*reserved {
+            let what = format!("{name} releases spend that its intent did not reserve");
+            return Err((FaultKind::ReleaseWithoutReservation, what));
+        }
         *act = None;
         Ok(())
     }
+}
+
+fn spends(leaf: &Leaf) -> bool {
+    leaf.guards.iter().any(|change| change.guard == Guard::Spend)
 }

@@ -62,6 +62,26 @@ impl Manifest {
         Ok((manifest, sha256(bytes)))
     }
 
+    /// The manifest of a folder that is being edited: a missing one is a new one, and the hashes may be out of date.
+    pub(super) fn of_draft(files: &Files) -> Result<(Self, Digest32), BundleError> {
+        match files.manifest() {
+            None => Ok((Self::new(Timestamp::UNIX_EPOCH, BTreeMap::new()), Digest32([0; 32]))),
+            Some(bytes) => Ok((Self::parse(bytes)?, sha256(bytes))),
+        }
+    }
+
+    fn new(not_before: Timestamp, files: BTreeMap<String, Digest32>) -> Self {
+        Self {
+            version: 1,
+            name: "policy".into(),
+            schema: SCHEMA_VERSION,
+            not_before,
+            previous: Previous(None),
+            time_zone: utc(),
+            files,
+        }
+    }
+
     fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
         let manifest: Self =
             toml::from_slice(bytes).map_err(|error| BundleError::Manifest(error.to_string().trim_end().to_owned()))?;
@@ -120,15 +140,7 @@ pub fn seal(dir: &Path, now: Timestamp) -> Result<Digest32, BundleError> {
     let hashes: BTreeMap<String, Digest32> =
         files.listed().iter().map(|(path, bytes)| (path.clone(), sha256(bytes))).collect();
     let manifest = match files.manifest() {
-        None => Manifest {
-            version: 1,
-            name: "policy".into(),
-            schema: SCHEMA_VERSION,
-            not_before: now,
-            previous: Previous(None),
-            time_zone: utc(),
-            files: hashes,
-        },
+        None => Manifest::new(now, hashes),
         Some(bytes) => {
             let old = Manifest::parse(bytes)?;
             if old.files == hashes {
