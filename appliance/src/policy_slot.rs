@@ -6,8 +6,10 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use casemate_attest::{Entry, Guard, GuardChange, Op, Origin, Text};
-use casemate_policy::bundle::Newest;
+use casemate_policy::bundle::{Newest, SignedBundle};
+use casemate_policy::signers::Principal;
 use casemate_policy::{Bundle, BundleError, Client};
+use casemate_wire::Code;
 use jiff::Timestamp;
 
 use crate::config::Config;
@@ -25,7 +27,7 @@ pub struct PolicySlot {
 
 #[derive(Default)]
 struct State {
-    active: Option<Arc<Bundle>>,
+    active: Option<Arc<SignedBundle>>,
     problem: Option<String>,
 }
 
@@ -47,7 +49,7 @@ pub enum ReloadError {
 
 impl PolicySlot {
     /// The active bundle.
-    pub fn active(&self) -> Option<Arc<Bundle>> {
+    pub fn active(&self) -> Option<Arc<SignedBundle>> {
         self.read().active.clone()
     }
 
@@ -73,7 +75,7 @@ impl PolicySlot {
 ///
 /// # Errors
 /// Why it was refused or could not be recorded. The bundle before stays active.
-pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<Bundle>, ReloadError> {
+pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<SignedBundle>, ReloadError> {
     let _turn = node.policy.turn.lock().await;
     let newest = node.store.read(PolicyRow::newest).await?;
     let judged = {
@@ -81,11 +83,12 @@ pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<Bund
         tokio::task::spawn_blocking(move || load(&node.config, newest.map(Newest::from))).await
     };
     let loaded = judged.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
-    let row = loaded.as_ref().ok().map(|bundle| PolicyRow { version: bundle.version(), digest: bundle.digest() });
-    let mut entry = Entry::admin(Op::Policy).guarding(vec![guard(&loaded)]);
-    if let Some(origin) = origin {
-        entry = entry.asked_by(origin);
-    }
+    let row = loaded.as_ref().ok().map(|bundle| PolicyRow::from(bundle.as_newest()));
+    let entry = entry(&loaded);
+    let entry = match origin {
+        Some(origin) => entry.asked_by(origin),
+        None => entry,
+    };
     node.store
         .write(move |transaction| {
             if let Some(row) = row {
@@ -95,20 +98,17 @@ pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<Bund
         })
         .await?;
     let mut state = node.policy.write();
-    node.metrics.policy_loaded(loaded.as_ref().ok().map(Bundle::version));
+    node.metrics.policy_loaded(loaded.as_ref().ok().map(|bundle| bundle.bundle().version()));
     match loaded {
         Ok(bundle) => {
-            tracing::info!(
-                event = "policy_loaded", name = bundle.name(), version = bundle.version(), digest = %bundle.digest(),
-                signers = bundle.signers().join(", ")
-            );
+            report(&bundle);
             let bundle = Arc::new(bundle);
             *state = State { active: Some(bundle.clone()), problem: None };
             Ok(bundle)
         }
         Err(error) => {
             let still = match &state.active {
-                Some(bundle) => format!("version {} of {} stays active", bundle.version(), bundle.name()),
+                Some(active) => format!("version {} of {} stays active", active.bundle().version(), active.bundle().name()),
                 None => "every request is denied".into(),
             };
             let why = error.to_string();
@@ -123,11 +123,17 @@ pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<Bund
 ///
 /// # Errors
 /// Why it is refused.
-pub fn load(config: &Config, newest: Option<Newest>) -> Result<Bundle, BundleError> {
+pub fn load(config: &Config, newest: Option<Newest>) -> Result<SignedBundle, BundleError> {
     let clients: Vec<Client> = config.clients.all().map(|client| policy_client(&client)).collect();
     Bundle::load_signed(&config.policy.dir, &clients, &config.policy.anchors, newest, Timestamp::now())
 }
 
+
+impl From<Newest> for PolicyRow {
+    fn from(newest: Newest) -> Self {
+        Self { version: newest.version, digest: newest.digest }
+    }
+}
 
 impl From<PolicyRow> for Newest {
     fn from(row: PolicyRow) -> Self {
@@ -135,11 +141,30 @@ impl From<PolicyRow> for Newest {
     }
 }
 
+fn report(signed: &SignedBundle) {
+    let bundle = signed.bundle();
+    let signers: Vec<&str> = signed.signers().iter().map(Principal::as_str).collect();
+    tracing::info!(
+        event = "policy_loaded", name = bundle.name(), version = bundle.version(), digest = %bundle.digest(),
+        signers = signers.join(", ")
+    );
+    for ignored in signed.ignored() {
+        tracing::warn!(event = "policy_signature_ignored", "{ignored}");
+    }
+}
+
 /// Which bundle is active from now on, or why none took its place.
-fn guard(loaded: &Result<Bundle, BundleError>) -> GuardChange {
-    let (name, state) = match loaded {
-        Ok(bundle) => (bundle.name().to_owned(), format!("version {} {}", bundle.version(), bundle.digest())),
-        Err(error) => ("none".into(), format!("refused: {error}")),
-    };
-    GuardChange { guard: Guard::Bundle, id: Text::fitted(&name), to: Some(Text::fitted(&state)) }
+fn entry(loaded: &Result<SignedBundle, BundleError>) -> Entry {
+    match loaded {
+        Ok(signed) => {
+            let bundle = signed.bundle();
+            let state = format!("version {} {}", bundle.version(), bundle.digest());
+            let change =
+                GuardChange { guard: Guard::Bundle, id: Text::fitted(bundle.name()), to: Some(Text::fitted(&state)) };
+            Entry::admin(Op::Policy).guarding(vec![change])
+        }
+        Err(error) => {
+            Entry::policy_refused(Text::fitted(Code::PolicyRefused.as_str()), Text::fitted(&error.to_string()))
+        }
+    }
 }

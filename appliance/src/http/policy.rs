@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use casemate_attest::{Origin, Text};
-use casemate_policy::Bundle;
+use casemate_policy::bundle::SignedBundle;
+use casemate_policy::signers::Principal;
 use casemate_wire::{Code, Digest32, Problem};
 use serde::{Deserialize, Serialize};
 
@@ -25,26 +26,28 @@ struct PolicyView<'a> {
     digest: Digest32,
     previous: Option<Digest32>,
     not_before: String,
-    signers: &'a [String],
+    signers: Vec<&'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     files: BTreeMap<&'a str, String>,
 }
 
 impl<'a> PolicyView<'a> {
-    fn of(bundle: &'a Bundle) -> Self {
+    fn of(signed: &'a SignedBundle) -> Self {
+        let bundle = signed.bundle();
         Self {
             name: bundle.name(),
             version: bundle.version(),
             digest: bundle.digest(),
             previous: bundle.previous(),
             not_before: bundle.not_before().to_string(),
-            signers: bundle.signers(),
+            signers: signed.signers().iter().map(Principal::as_str).collect(),
             files: BTreeMap::new(),
         }
     }
 
-    fn with_files(self, bundle: &'a Bundle) -> Self {
-        Self { files: bundle.files().map(|(path, bytes)| (path, String::from_utf8_lossy(bytes).into())).collect(), ..self }
+    fn with_files(self, signed: &'a SignedBundle) -> Self {
+        let files = signed.bundle().files().map(|(path, bytes)| (path, String::from_utf8_lossy(bytes).into()));
+        Self { files: files.collect(), ..self }
     }
 }
 

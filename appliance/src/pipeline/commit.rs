@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use casemate_attest::{Act as LoggedAct, Decision, Effect, Entry, Guard, IntentRef, Text};
+use casemate_policy::approval::MAX_LIFE;
 use casemate_policy::spend::Spending;
 use casemate_wire::api::{SessionStatus, SessionView};
 use casemate_wire::token::{Claims, VerifiedToken};
@@ -121,8 +122,8 @@ struct Writes {
     adopt: Option<KeyCertificate>,
     bundle: Digest32,
     spending: Option<Spending>,
-    /// Approvals that count once: statement and expiry.
-    used_up: Vec<(Digest32, Timestamp)>,
+    /// The statements of approvals that count once.
+    used_up: Vec<Digest32>,
 }
 
 impl Writes {
@@ -135,7 +136,7 @@ impl Writes {
             }
         };
         let counts_once = matches!(understood.act(), Act::Keygen { .. });
-        let used_up = grant.approvals.iter().filter(|_| counts_once).map(|given| (given.statement, given.expires));
+        let used_up = grant.approvals.iter().filter(|_| counts_once).map(|given| given.statement);
         Self {
             row: row(understood),
             entry: entry(understood, grant),
@@ -163,7 +164,7 @@ impl Writes {
             reserve_spending(transaction, spending)?;
             guards.push(guard(Guard::Spend, session.as_str(), &format!("reserved {}", spending_digest(spending))));
         }
-        guards.extend(self.used_up.iter().map(|(statement, _)| guard(Guard::Approval, &statement.to_string(), "used")));
+        guards.extend(self.used_up.iter().map(|statement| guard(Guard::Approval, &statement.to_string(), "used")));
         let line = transaction.append(self.entry.guarding(guards))?;
         self.row.intent = Some(line.leaf().seq);
         self.row.insert(transaction)?;
@@ -181,7 +182,7 @@ impl Writes {
         if PolicyRow::newest(transaction.sql())?.is_none_or(|newest| newest.digest != self.bundle) {
             return Ok(Some(Stopped::PolicyChanged));
         }
-        for (statement, _) in &self.used_up {
+        for statement in &self.used_up {
             if approval_used(transaction.sql(), statement)? {
                 return Ok(Some(Stopped::ApprovalUsed));
             }
@@ -190,8 +191,8 @@ impl Writes {
         if use_token(transaction, &self.claims, now)? == OneUse::Replayed {
             return Ok(Some(Stopped::Replayed));
         }
-        for (statement, expires) in &self.used_up {
-            if use_approval(transaction, statement, expires.as_second(), now)? == OneUse::Replayed {
+        for statement in &self.used_up {
+            if use_approval(transaction, statement, now.saturating_add(MAX_LIFE.as_secs()), now)? == OneUse::Replayed {
                 return Err(StoreError::Audit("an approval stands twice in one request".into()));
             }
         }
