@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use casemate_attest::AuditKey;
 use casemate_hsm::{HsmConfig, PinSource, TokenSelector, WrapMode};
 use casemate_policy::signers::AllowedSigners;
 use casemate_wire::token::{PinnedKey, TokenAlgorithm};
@@ -113,6 +114,8 @@ pub struct Peer {
     pub party_id: PartyId,
     /// Its identity key, hex of the SubjectPublicKeyInfo.
     pub identity: IdentityKey,
+    /// Its audit key, in the same form: what its receipts are checked with.
+    pub audit: Option<AuditKey>,
 }
 
 /// Bounds that keep the daemon responsive.
@@ -370,12 +373,20 @@ impl Loader<'_> {
             if name == own {
                 return Err(self.bad("peer", format!("{name} is this party itself; list only the others")));
             }
+            if let Some(audit) = &peer.audit
+                && peers.iter().any(|other| audit.is(&other.identity))
+            {
+                return Err(self.bad("peer", format!("the audit key of {name} is an identity key")));
+            }
             for earlier in peers.iter().take(place) {
                 if &earlier.party_id == name {
                     return Err(self.bad("peer", format!("{name} stands twice")));
                 }
                 if earlier.identity == peer.identity {
                     return Err(self.bad("peer", format!("{} and {name} have the same identity", earlier.party_id)));
+                }
+                if peer.audit.is_some() && earlier.audit == peer.audit {
+                    return Err(self.bad("peer", format!("{} and {name} have the same audit key", earlier.party_id)));
                 }
             }
         }

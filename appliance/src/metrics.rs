@@ -121,7 +121,11 @@ impl Metrics {
         );
         registry.register("mpc_hsm_op_duration_seconds", "Calls to the HSM", metrics.hsm.0.clone());
         registry.register("mpc_audit_size", "Leaves in the audit log", metrics.audit_size.clone());
-        registry.register("mpc_policy_loads", "Policy bundles that were loaded or refused", metrics.policy_loads.clone());
+        registry.register(
+            "mpc_policy_loads",
+            "Policy bundles that were loaded or refused",
+            metrics.policy_loads.clone(),
+        );
         registry.register("mpc_policy_version", "Version of the active policy bundle", metrics.policy_version.clone());
         registry.register("mpc_primes_ready", "Pairs of safe primes that lie ready", metrics.primes.clone());
         Arc::new(metrics)

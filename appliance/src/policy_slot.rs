@@ -108,7 +108,9 @@ pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<Sign
         }
         Err(error) => {
             let still = match &state.active {
-                Some(active) => format!("version {} of {} stays active", active.bundle().version(), active.bundle().name()),
+                Some(active) => {
+                    format!("version {} of {} stays active", active.bundle().version(), active.bundle().name())
+                }
                 None => "every request is denied".into(),
             };
             let why = error.to_string();
@@ -127,7 +129,6 @@ pub fn load(config: &Config, newest: Option<Newest>) -> Result<SignedBundle, Bun
     let clients: Vec<Client> = config.clients.all().map(|client| policy_client(&client)).collect();
     Bundle::load_signed(&config.policy.dir, &clients, &config.policy.anchors, newest, Timestamp::now())
 }
-
 
 impl From<Newest> for PolicyRow {
     fn from(newest: Newest) -> Self {

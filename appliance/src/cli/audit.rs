@@ -1,4 +1,7 @@
-//! `casemate audit verify` and `audit export`: the log, offline. They need the file and nothing else.
+//! `casemate audit verify`, `audit export` and `audit verify-receipt`: the log, offline. They need the files and nothing
+//! else.
+
+mod receipt;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -22,6 +25,8 @@ pub(super) enum AuditCommand {
     Verify(VerifyArguments),
     /// Write the log's lines, exactly as hashed, to a file.
     Export(ExportArguments),
+    /// Check the receipt of a refusal: who signed it, and whether the log bears it out. Exit code 1 if anything is wrong.
+    VerifyReceipt(receipt::Arguments),
 }
 
 #[derive(Args)]
@@ -57,6 +62,7 @@ pub(super) fn run(command: AuditCommand) -> CommandResult {
     match command {
         AuditCommand::Verify(arguments) => verify(&arguments),
         AuditCommand::Export(arguments) => export(&arguments),
+        AuditCommand::VerifyReceipt(arguments) => receipt::verify(&arguments),
     }
 }
 

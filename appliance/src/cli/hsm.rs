@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use casemate_hsm::{Hsm, HsmConfig, HsmState, HsmStatus, PinSource, TokenSelector, init_keys, init_token};
+use casemate_attest::AuditKey;
+use casemate_hsm::{Hsm, HsmConfig, HsmState, HsmStatus, KeyPurpose, PinSource, TokenSelector, init_keys, init_token};
 use casemate_wire::IdentityKey;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -57,22 +58,18 @@ fn init(arguments: &InitArguments) -> CommandResult {
         create_token(&config, arguments.so_pin_file.as_ref())?;
     }
     let keys = init_keys(&config)?;
-    let identity = keys
-        .iter()
-        .find(|key| key.id == "identity")
-        .and_then(|key| key.public_key.as_deref())
-        .ok_or("the token made no identity key")?;
-    let identity = IdentityKey::from_spki(identity)?;
+    let pins = Pins::of(|id| keys.iter().find(|key| key.id == id)?.public_key.as_deref())?;
     if arguments.format == Format::Json {
         let ids: Vec<&str> = keys.iter().map(|key| key.id.as_str()).collect();
-        say(json!({"keys": ids, "identity": identity, "fingerprint": identity.fingerprint()}));
+        let Pins { identity, audit } = &pins;
+        say(json!({"keys": ids, "identity": identity, "fingerprint": identity.fingerprint(), "audit": audit}));
         return Ok(exit::OK);
     }
     for key in &keys {
         let limits = if key.mechanism_enforced { "limited to its one mechanism" } else { "checked by the daemon" };
         say(format!("made {:<9} {limits}", key.id));
     }
-    show_identity(&identity);
+    pins.show();
     Ok(exit::OK)
 }
 
@@ -96,13 +93,13 @@ fn status(arguments: &StatusArguments) -> CommandResult {
         Ok::<_, casemate_hsm::HsmError>(status)
     })?;
     match arguments.format {
-        Format::Json => say(to_json(&status)),
+        Format::Json => say(to_json(&status)?),
         Format::Human => show(&status)?,
     }
     Ok(if status.state == HsmState::Ready { exit::OK } else { exit::fails() })
 }
 
-fn to_json(status: &HsmStatus) -> Value {
+fn to_json(status: &HsmStatus) -> Result<Value, InvalidPin> {
     let keys: Vec<Value> = status
         .keys
         .iter()
@@ -114,14 +111,15 @@ fn to_json(status: &HsmStatus) -> Value {
             })
         })
         .collect();
-    json!({
+    let Pins { identity, audit } = Pins::of(|id| status.keys.iter().find(|key| key.id == id)?.public_key.as_deref())?;
+    Ok(json!({
         "token": {
             "label": status.token.label, "serial": status.token.serial, "model": status.token.model,
             "manufacturer": status.token.manufacturer, "firmware": status.token.firmware,
         },
         "wrap": status.wrap.name(), "kek": status.kek_id, "kek_epoch": status.kek_epoch, "keys": keys,
-        "ready": status.state == HsmState::Ready,
-    })
+        "identity": identity, "audit": audit, "ready": status.state == HsmState::Ready,
+    }))
 }
 
 fn show(status: &HsmStatus) -> Result<(), Box<dyn std::error::Error>> {
@@ -139,15 +137,37 @@ fn show(status: &HsmStatus) -> Result<(), Box<dyn std::error::Error>> {
         };
         say(format!("key       {:<9} attributes as required, {limits}", key.id));
     }
-    let identity = status.keys.iter().find(|key| key.id == "identity").and_then(|key| key.public_key.as_deref());
-    if let Some(identity) = identity {
-        show_identity(&IdentityKey::from_spki(identity)?);
-    }
+    Pins::of(|id| status.keys.iter().find(|key| key.id == id)?.public_key.as_deref())?.show();
     Ok(())
 }
 
-fn show_identity(identity: &IdentityKey) {
-    say(format!("identity  {identity}"));
-    say(format!("          fingerprint {}", identity.fingerprint()));
-    say("          put the identity into the other hosts' [[peer]] entries; compare the fingerprint by voice");
+/// The public keys by which other hosts and auditors know this one.
+struct Pins {
+    identity: IdentityKey,
+    audit: AuditKey,
+}
+
+/// Boxed, since it is only printed.
+type InvalidPin = Box<dyn std::error::Error>;
+
+impl Pins {
+    /// `spki` gives the public key of a pair, by its `CKA_ID`.
+    fn of<'a>(spki: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self, InvalidPin> {
+        let spki = |purpose: KeyPurpose| {
+            spki(purpose.id())
+                .ok_or_else(|| format!("the token shows no {} key; run `casemate hsm init`", purpose.id()))
+        };
+        Ok(Self {
+            identity: IdentityKey::from_spki(spki(KeyPurpose::Identity)?)?,
+            audit: AuditKey::from_spki(spki(KeyPurpose::Audit)?)?,
+        })
+    }
+
+    fn show(&self) {
+        say(format!("identity  {}", self.identity));
+        say(format!("          fingerprint {}", self.identity.fingerprint()));
+        say(format!("audit     {}", self.audit));
+        say(format!("          fingerprint {}", self.audit.fingerprint()));
+        say("          put both into the other hosts' [[peer]] entries; compare the fingerprints by voice");
+    }
 }

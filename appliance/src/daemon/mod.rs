@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use casemate_attest::{Entry, LogId, Op};
+use casemate_attest::{AuditKey, Entry, LogId, Op};
 use casemate_hsm::{Hsm, HsmError, KeyPurpose};
 use casemate_mpc::{Engine, MpcError};
 use casemate_wire::IdentityKey;
@@ -185,6 +185,14 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         let name = &peer.party_id;
         return Err(DaemonError::Other(format!(
             "[[peer]] {name} has this HSM's own identity; each host needs its own"
+        )));
+    }
+    let audit = AuditKey::from_spki(&hsm.public_key(KeyPurpose::Audit))
+        .map_err(|e| DaemonError::Other(format!("the HSM's audit key cannot be used: {e}")))?;
+    if let Some(peer) = config.peers.iter().find(|peer| peer.audit.as_ref().is_some_and(|key| *key == audit)) {
+        let name = &peer.party_id;
+        return Err(DaemonError::Other(format!(
+            "[[peer]] {name} has this HSM's own audit key; each host needs its own"
         )));
     }
     // Two logs never share a name: a store that is made anew begins a log that nobody takes for the old one.

@@ -75,8 +75,6 @@ pub(super) async fn reload(
     match policy_slot::reload(&node, Some(origin)).await {
         Ok(bundle) => Ok(ok(StatusCode::OK, &PolicyView::of(&bundle))),
         Err(ReloadError::Store(error)) => Err(error.into()),
-        Err(error @ ReloadError::Refused { .. }) => {
-            Err(Failed(Problem::new(Code::PolicyRefused, error.to_string())))
-        }
+        Err(error @ ReloadError::Refused { .. }) => Err(Failed(Problem::new(Code::PolicyRefused, error.to_string()))),
     }
 }

@@ -7,6 +7,7 @@ use casemate_attest::{Op, Origin, Text};
 use casemate_wire::api::{Approval, KeygenRequest, SessionView, SigningRequest};
 use casemate_wire::{Code, Digest32, PartyId, Problem, SessionId, SessionType};
 
+use super::receipt;
 use crate::clients::Client;
 use crate::daemon::Node;
 use crate::session::{NoPlace, Place};
@@ -110,7 +111,11 @@ pub(super) async fn admit(node: &Arc<Node>, ask: Ask) -> Result<Admission, Probl
         let session = ask.session_id().clone();
         let row = node.store.read(move |store| SessionRow::find(store, &session)).await;
         match (row.map_err(|e| unavailable(&e))?, place) {
-            (Some(row), _) => return Ok(Admission::Known(Box::new(known(node, &row, &ask)))),
+            (Some(row), place) => {
+                // Nothing is begun, so no place is taken up while the answer is made.
+                drop(place);
+                return Ok(Admission::Known(Box::new(known(node, &row, &ask).await)));
+            }
             (None, Ok(place)) => return Ok(Admission::New(ask, place)),
             (None, Err(NoPlace::Full(problem))) => return Err(problem),
             (None, Err(NoPlace::Taken)) => tokio::time::sleep(PAUSE).await,
@@ -120,13 +125,13 @@ pub(super) async fn admit(node: &Arc<Node>, ask: Ask) -> Result<Admission, Probl
 }
 
 /// The answer to a call whose session exists.
-fn known(node: &Node, row: &SessionRow, ask: &Ask) -> Result<SessionView, Problem> {
+async fn known(node: &Node, row: &SessionRow, ask: &Ask) -> Result<SessionView, Problem> {
     if row.session_type != ask.session_type() || row.body_digest != ask.digest() {
         let detail = format!("session {} was convened with another body; use a new session id", row.session_id);
         return Err(Problem::new(Code::SessionConflict, detail));
     }
     match &row.error {
-        Some(problem) if row.refused => Err(problem.clone()),
+        Some(problem) if row.refused => Err(receipt::fulfil(node, Some(&row.session_id), problem.clone()).await),
         _ => Ok(row.view(node.sessions.round(&row.session_id))),
     }
 }

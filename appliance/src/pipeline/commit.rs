@@ -103,9 +103,10 @@ impl Stopped {
             Self::PolicyChanged => {
                 (Code::Overloaded, "another policy became active while the request was being judged; ask again")
             }
-            Self::ApprovalUsed => {
-                (Code::PolicyDenied, "an approval was used by another request meanwhile; ask the approver for a new one")
-            }
+            Self::ApprovalUsed => (
+                Code::PolicyDenied,
+                "an approval was used by another request meanwhile; ask the approver for a new one",
+            ),
         };
         Problem::new(code, detail)
     }

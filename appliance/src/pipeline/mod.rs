@@ -15,6 +15,7 @@ mod authenticate;
 mod commit;
 mod decide;
 mod join;
+mod receipt;
 mod record;
 mod refused;
 mod run;

@@ -9,9 +9,10 @@ use casemate_wire::token::{Claims, VerifiedToken};
 use casemate_wire::{Code, Problem, PublicKey, SessionId};
 
 use super::ask::{Ask, Caller, unavailable};
+use super::receipt;
 use crate::daemon::Node;
 use crate::session::Place;
-use crate::store::{SessionResult, SessionRow, OneUse, use_token};
+use crate::store::{OneUse, SessionResult, SessionRow, use_token};
 
 /// A refusal that is still to be recorded; [`Refused::record`] gives the answer.
 #[must_use = "a refusal must be recorded before it is answered"]
@@ -37,7 +38,17 @@ impl Refused {
             Ask::Sign(request) => Some(request.key),
             Ask::Keygen(_) => None,
         };
-        Self(Box::new(Inner { caller, ask, problem, token: None, key, tx: None, decision: None, approvals: Vec::new(), place }))
+        Self(Box::new(Inner {
+            caller,
+            ask,
+            problem,
+            token: None,
+            key,
+            tx: None,
+            decision: None,
+            approvals: Vec::new(),
+            place,
+        }))
     }
 
     /// The token was good: this refusal uses it up and settles the session.
@@ -63,7 +74,7 @@ impl Refused {
         self
     }
 
-    /// Records the refusal; the answer is its problem, or that it could not be recorded.
+    /// Records the refusal; the answer is its problem, with its receipt if policy refused, or that it could not be recorded.
     pub(super) async fn record(self, node: &Arc<Node>) -> Problem {
         let Inner { caller, ask, problem, token, key, tx, decision, approvals, place } = *self.0;
         node.metrics.refused(ask.session_type(), problem.code);
@@ -85,29 +96,40 @@ impl Refused {
         if let Some(decision) = decision {
             entry = entry.decided(decision);
         }
-        let row = token.as_ref().map(|_| settled(&ask, &caller, &problem));
+        let session = ask.session_id().clone();
+        let mut row = settled(&ask, &caller);
+        let party = node.config.party.clone();
         let written = node
             .store
             .write(move |transaction| {
-                let mut guards = Vec::new();
                 // A token settles the one session that it names, once.
-                if let (Some(claims), Some(row)) = (&token, &row)
-                    && claims.session_id == row.session_id
-                    && SessionRow::find(transaction.sql(), &row.session_id)?.is_none()
-                    && use_token(transaction, claims, jiff::Timestamp::now().as_second())? == OneUse::First
-                {
-                    row.insert(transaction)?;
-                    guards = vec![
+                let settles = match &token {
+                    Some(claims) => {
+                        claims.session_id == row.session_id
+                            && SessionRow::find(transaction.sql(), &row.session_id)?.is_none()
+                            && use_token(transaction, claims, jiff::Timestamp::now().as_second())? == OneUse::First
+                    }
+                    None => false,
+                };
+                let guards = match &token {
+                    Some(claims) if settles => vec![
                         guard(Guard::Token, &claims.jti, "used"),
                         guard(Guard::Session, row.session_id.as_str(), "failed"),
-                    ];
+                    ],
+                    _ => Vec::new(),
+                };
+                let line = transaction.append(entry.guarding(guards))?;
+                let problem = receipt::promise(problem, &party, &line)?;
+                if settles {
+                    row.error = Some(problem.clone());
+                    row.insert(transaction)?;
                 }
-                transaction.append(entry.guarding(guards))
+                Ok((problem, settles))
             })
             .await;
         drop(place);
         match written {
-            Ok(_) => problem,
+            Ok((problem, settled)) => receipt::fulfil(node, settled.then_some(&session), problem).await,
             Err(error) => unavailable(&error),
         }
     }
@@ -119,7 +141,8 @@ fn is_passing(code: Code) -> bool {
     matches!(code, Code::Overloaded | Code::NotReady | Code::HsmUnavailable | Code::AuditUnavailable)
 }
 
-fn settled(ask: &Ask, caller: &Caller, problem: &Problem) -> SessionRow {
+/// The session's row but for its problem.
+fn settled(ask: &Ask, caller: &Caller) -> SessionRow {
     let now = crate::now_text();
     SessionRow {
         session_id: ask.session_id().clone(),
@@ -130,7 +153,7 @@ fn settled(ask: &Ask, caller: &Caller, problem: &Problem) -> SessionRow {
         intent: None,
         actor: caller.client.name().to_owned(),
         request: caller.request_id.clone(),
-        error: Some(problem.clone()),
+        error: None,
         result: SessionResult::default(),
         started_at: now.clone(),
         completed_at: Some(now),

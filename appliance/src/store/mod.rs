@@ -25,12 +25,14 @@ use std::sync::{Arc, Mutex};
 use casemate_attest::{Head, LogId};
 use rusqlite::Connection;
 
-pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use policy::PolicyRow;
+pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
-pub use sessions::{SessionResult, SessionRow};
 pub(crate) use sessions::{OneUse, use_token};
-pub(crate) use spend::{approval_used, load_spending, release_spending, reserve_spending, spending_digest, use_approval};
+pub use sessions::{SessionResult, SessionRow};
+pub(crate) use spend::{
+    approval_used, load_spending, release_spending, reserve_spending, spending_digest, use_approval,
+};
 pub use writer::Transaction;
 
 use writer::Writer;

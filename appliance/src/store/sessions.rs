@@ -155,6 +155,29 @@ impl SessionRow {
             Err(StoreError::corrupt("a session")(format!("{} has ended already", self.session_id)))
         }
     }
+
+    /// Puts another problem into the row of a refused session, if it still holds `from`. Gives the problem that then
+    /// stands there, whoever wrote it; `None` without such a session.
+    ///
+    /// # Errors
+    /// Says that the store cannot be written.
+    pub fn replace_error(
+        transaction: &Transaction<'_>,
+        session: &SessionId,
+        from: &Problem,
+        to: &Problem,
+    ) -> Result<Option<Problem>, StoreError> {
+        let Some(row) = Self::find(transaction.sql(), session)?.filter(|row| row.refused) else { return Ok(None) };
+        if row.error.as_ref() != Some(from) {
+            return Ok(row.error);
+        }
+        transaction
+            .sql()
+            .prepare_cached("UPDATE sessions SET error = ?2 WHERE session_id = ?1 AND refused = 1")
+            .and_then(|mut statement| statement.execute((session.as_str(), to_json(to))))
+            .map_err(StoreError::sqlite("write a session"))?;
+        Ok(Some(to.clone()))
+    }
 }
 
 /// Whether something that counts once had been used before: a token, an approval.

@@ -20,7 +20,9 @@ async fn a_refusal_by_policy_is_passed_on_whole_and_ends_the_others_streams() {
     let denial = Problem::new(Code::PolicyDenied, "denied by limit-per-day")
         .with("policies", vec!["limit-per-day"])
         .with("observed", json!({"value": "11"}))
-        .with("permitted", json!({"value": "10"}));
+        .with("permitted", json!({"value": "10"}))
+        .with("receipt", json!({"receipt": "{\"domain\":\"casemate/refusal/v1\"}", "signature": "00"}));
+    let receipt = denial.more["receipt"].clone();
     lab.appliances[2].behave(Behaviour::Refuse(denial));
     let answer = coordinator.sign(&key["account_id"], HASH, &[0, 2]).await;
     assert_eq!((answer.status, &answer.body["status"]), (201, &"failed".into()));
@@ -29,6 +31,10 @@ async fn a_refusal_by_policy_is_passed_on_whole_and_ends_the_others_streams() {
     assert_eq!(error["policies"], json!(["limit-per-day"]));
     assert_eq!((&error["observed"], &error["permitted"]), (&json!({"value": "11"}), &json!({"value": "10"})));
     assert_eq!((&error["party"], &error["reported_by"]), (&"party-2".into(), &"party-2".into()));
+    assert_eq!(error["receipt"], receipt, "its text must stay as it was signed");
+    let session = answer.body["session_id"].as_str().unwrap();
+    let kept = coordinator.caller.get(&format!("/api/v1/mpc/sessions/{session}")).await;
+    assert_eq!(kept.body["error"]["receipt"], receipt, "{}", kept.body);
     assert!(answer.body.get("signature").is_none());
     let begun = Instant::now();
     while !lab.appliances[0].seen(&answer.body["session_id"]).ended {

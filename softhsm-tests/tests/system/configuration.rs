@@ -33,6 +33,11 @@ async fn a_configuration_with_a_mistake_is_refused_by_the_mistakes_name() {
     let other = &lab.parties[1];
     let peer = |name: &str, identity: &str| format!("[[peer]]\nparty_id = \"{name}\"\nidentity = \"{identity}\"");
     let identity = other.identity.to_string();
+    let pin = format!("identity = \"{identity}\"");
+    let third = format!("identity = \"{}\"", lab.parties[2].identity);
+    let audit = format!("audit = \"{}\"", crate::receipts::audit_key(&lab, 1));
+    let audited = replaced(&pin, &format!("{pin}\n{audit}"));
+    check(&lab, &audited).unwrap();
     let key = "[[coordinator_key]]\nissuer = \"lab-coordinator\"\nalgorithm = \"ES256\"\npublic_key = \"../coordinator/token.pub.pem\"";
     let ca = "ca = \"../ca/ca.pem\"";
     let cases = [
@@ -71,6 +76,9 @@ async fn a_configuration_with_a_mistake_is_refused_by_the_mistakes_name() {
         ("a peer twice", with(&peer("party-2", &party.identity.to_string())), "party-2"),
         ("two peers with one identity", with(&peer("party-9", &identity)), "same identity"),
         ("a peer's identity that is no key", with(&peer("party-9", "00ff")), "identity"),
+        ("an audit key that is no key", replaced(&pin, &format!("{pin}\naudit = \"00ff\"")), "audit key"),
+        ("an identity key as audit key", replaced(&pin, &format!("{pin}\naudit = \"{identity}\"")), "an identity key"),
+        ("two peers with one audit key", audited.replacen(&third, &format!("{third}\n{audit}"), 1), "same audit key"),
         ("a peer without a good name", with(&peer("../x", &identity)), "party"),
         ("two coordinators of one issuer", with(key), "lab-coordinator"),
         ("an algorithm that does not fit the key", replaced("\"ES256\"", "\"EdDSA\""), "coordinator_key"),

@@ -14,6 +14,7 @@ mod load;
 mod lying_peer;
 mod pending_shares;
 mod policy;
+mod receipts;
 mod relayed_sessions;
 mod repeated_calls;
 mod start;
