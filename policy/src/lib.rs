@@ -8,6 +8,8 @@
 //! |---|---|
 //! | [`intent`] | decoders, one file for each kind of intent; the proof token [`Understood`] |
 //! | [`bundle`] | loading and sealing bundles: manifest, bounds, policies, `entities.json`, test cases |
+//! | [`signers`] | people and their SSH keys; SSHSIG signatures; the quorum for bundles |
+//! | [`approval`] | approval statements, and which of a request's approvals count |
 //! | [`request`] | what policies see besides the effects |
 //! | [`verdict`] | allowed or denied, with reasons |
 //! | `evaluate` | one request in Cedar's terms, on a thread with a large stack |
@@ -19,9 +21,11 @@
 //! Everything that goes wrong is a refusal: no bundle, an evaluation error in any policy, a request that does not fit the
 //! schema, a panic in the evaluator. Only [`decide`] can make an [`Allowed`].
 
+pub mod approval;
 pub mod bundle;
 pub mod intent;
 pub mod request;
+pub mod signers;
 pub mod verdict;
 
 mod amount;
@@ -30,9 +34,10 @@ mod evaluate;
 mod stack;
 mod tx;
 
-pub use bundle::{Bundle, BundleError};
+pub use bundle::{Bundle, BundleError, SignedBundle};
 pub use intent::{IntentError, Understood};
 pub use request::{Action, Approvals, Client, KeyFacts, NewRoster, Request, Resource, SessionFacts, SlotFacts};
+pub use signers::{AllowedSigners, Quorum, TrustAnchors};
 pub use verdict::{Allowed, Denied, PolicyNote, Verdict};
 
 /// The schema that policies are written against, as Cedar text.

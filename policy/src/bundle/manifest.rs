@@ -55,7 +55,7 @@ impl Manifest {
     /// The folder's manifest and its digest, checked against the files beside it.
     pub(super) fn of(files: &Files) -> Result<(Self, Digest32), BundleError> {
         let Some(bytes) = files.manifest() else {
-            return Err(BundleError::Manifest("it is missing; `casemate policy seal` writes it".into()));
+            return Err(Self::missing());
         };
         let manifest = Self::parse(bytes)?;
         manifest.check(files)?;
@@ -82,7 +82,12 @@ impl Manifest {
         }
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
+    /// There is no manifest.
+    pub(super) fn missing() -> BundleError {
+        BundleError::Manifest("it is missing; `casemate policy seal` writes it".into())
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
         let manifest: Self =
             toml::from_slice(bytes).map_err(|error| BundleError::Manifest(error.to_string().trim_end().to_owned()))?;
         if manifest.schema != SCHEMA_VERSION {
@@ -160,7 +165,8 @@ pub fn seal(dir: &Path, now: Timestamp) -> Result<Digest32, BundleError> {
     Ok(sha256(text.as_bytes()))
 }
 
-fn sha256(bytes: &[u8]) -> Digest32 {
+/// A bundle's digest, from its manifest's bytes, or a file's.
+pub(super) fn sha256(bytes: &[u8]) -> Digest32 {
     Digest32(Sha256::digest(bytes).into())
 }
 
