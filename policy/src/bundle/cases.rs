@@ -25,7 +25,7 @@ use super::Rules;
 use super::error::BundleError;
 use super::files::Files;
 use crate::evaluate::{Facts, Subject, evaluate};
-use crate::intent::{IntentError, decode_payload};
+use crate::intent::{IntentError, Signer, decode_payload};
 use crate::request::{Action, Approvals, Client, KeyFacts, Resource, SessionFacts, SlotFacts};
 use crate::tx::Tx;
 use crate::verdict::{PolicyNote, Verdict};
@@ -185,8 +185,8 @@ fn ids(policies: &[PolicyNote]) -> BTreeSet<String> {
 
 impl CaseRequest {
     fn evaluate(self, rules: &Rules, not_before: Timestamp) -> Result<Verdict, String> {
-        let subject = subject(self.action, self.intent.as_ref(), self.effects, rules)?;
         let resource = self.resource.facts()?;
+        let subject = subject(self.action, &resource, self.intent.as_ref(), self.effects, rules)?;
         let context = self.context;
         let facts = Facts {
             principal: &self.principal,
@@ -212,6 +212,7 @@ impl CaseRequest {
 
 fn subject(
     action: Action,
+    resource: &Resource,
     intent: Option<&Intent>,
     effects: Option<Vec<Tx>>,
     rules: &Rules,
@@ -227,11 +228,19 @@ fn subject(
         (None, None) => Ok(Subject::Blind),
         (None, Some(effects)) => Ok(Subject::Effects(effects)),
         (Some(_), Some(_)) => Err("give an intent or effects, not both".into()),
-        (Some(intent), None) => match decode_payload(intent) {
+        (Some(intent), None) => match signer(resource).and_then(|signer| decode_payload(intent, &signer)) {
             Ok(understood) => Ok(Subject::Effects(Tx::all_of(&understood, &rules.tables.assets))),
             Err(IntentError::Raw) => Ok(Subject::Blind),
             Err(error) => Err(error.to_string()),
         },
+    }
+}
+
+/// The key of the case signs itself: a case has no chain code to derive children by.
+fn signer(resource: &Resource) -> Result<Signer, IntentError> {
+    match resource {
+        Resource::Key(key) => Signer::alone(&key.public_key),
+        Resource::KeySlot(_) | Resource::Appliance => Err(IntentError::Signer("only a key signs".into())),
     }
 }
 
