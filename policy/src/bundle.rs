@@ -27,15 +27,21 @@ use crate::verdict::{Denied, PolicyNote, Verdict};
 
 mod bounds;
 mod cases;
+mod difference;
 mod error;
 mod files;
+mod format;
 mod limits;
 mod manifest;
+mod outline;
 mod policies;
 pub(crate) mod tables;
 
+pub use difference::{Change, ChangeKind, Section, difference};
 pub use error::BundleError;
-pub use manifest::seal;
+pub use format::format;
+pub use manifest::{SealFields, Sealed, seal, seal_as};
+pub use outline::{EntitiesOutline, ManifestOutline, Outline, PolicyOutline};
 
 use files::Files;
 use manifest::Manifest;
