@@ -19,15 +19,17 @@ use cedar_policy::{Entity, EntityUid, PolicySet, Schema};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::counters::Counters;
 use crate::evaluate::{Facts, Subject, evaluate};
 use crate::request::{Action, Client, Request};
-use crate::stack::on_large_stack;
 use crate::tx::Tx;
 use crate::verdict::{Denied, PolicyNote, Verdict};
 
 mod bounds;
+mod case_request;
 mod cases;
 mod difference;
+mod draft;
 mod error;
 mod files;
 mod format;
@@ -35,13 +37,16 @@ mod limits;
 mod manifest;
 mod outline;
 mod policies;
+mod seal;
 pub(crate) mod tables;
 
+pub use cases::{CaseReport, Effect, Outcome};
 pub use difference::{Change, ChangeKind, Section, difference};
+pub use draft::Draft;
 pub use error::BundleError;
 pub use format::format;
-pub use manifest::{SealFields, Sealed, seal, seal_as};
 pub use outline::{EntitiesOutline, ManifestOutline, Outline, PolicyOutline};
+pub use seal::{SealFields, Sealed, seal, seal_as};
 
 use files::Files;
 use manifest::Manifest;
@@ -85,15 +90,7 @@ impl Bundle {
     pub fn load(dir: &Path, clients: &[Client]) -> Result<Self, BundleError> {
         let files = Files::read(dir)?;
         let (manifest, digest) = Manifest::of(&files)?;
-        let time_zone = manifest.time_zone()?;
-        let tables = Tables::parse(files.entities())?;
-        for (path, text) in files.policies()? {
-            bounds::check(path, text)?;
-        }
-        let rules = on_large_stack(|| policies::compile(&files, tables, clients, time_zone, digest))
-            .map_err(|error| BundleError::Evaluator(error.to_string()))??;
-        cases::run(&files, &rules, manifest.not_before)?;
-        Ok(Self { manifest, rules })
+        Draft::compile(&files, manifest, digest, clients)?.tested()
     }
 
     /// Decides a request. A request to sign is judged once for each effect of its intent.
@@ -103,8 +100,11 @@ impl Bundle {
             return Verdict::Deny(Denied::because(why, self.rules.digest));
         }
         let subject = match (request.action, request.understood) {
-            (Action::Sign, Some(understood)) => Subject::Effects(Tx::all_of(understood, &self.rules.tables.assets)),
-            (Action::Sign, None) => Subject::Blind,
+            (Action::Sign, Some(understood)) => {
+                let effects = Tx::all_of(understood, &self.rules.tables.assets);
+                Subject::Effects(effects.into_iter().map(|tx| (tx, Counters::BLIND)).collect())
+            }
+            (Action::Sign, None) => Subject::Blind(Counters::BLIND),
             (_, None) => Subject::NoMessage,
             (_, Some(_)) => {
                 let why = "only a request to sign carries an intent";

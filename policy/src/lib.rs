@@ -25,13 +25,14 @@ pub mod request;
 pub mod verdict;
 
 mod amount;
+mod counters;
 mod evaluate;
 mod stack;
 mod tx;
 
 pub use bundle::{Bundle, BundleError};
 pub use intent::{IntentError, Understood};
-pub use request::{Action, Approvals, Client, KeyFacts, Request, Resource, SessionFacts, SlotFacts};
+pub use request::{Action, Approvals, Client, KeyFacts, NewRoster, Request, Resource, SessionFacts, SlotFacts};
 pub use verdict::{Allowed, Denied, PolicyNote, Verdict};
 
 /// The schema that policies are written against, as Cedar text.

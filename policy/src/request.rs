@@ -122,6 +122,20 @@ pub struct SessionFacts {
     pub threshold_t: u16,
     /// Those participants that are users' devices.
     pub devices: BTreeSet<String>,
+    /// The committee that a rotation would make.
+    pub new_roster: Option<NewRoster>,
+}
+
+/// The committee after a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRoster {
+    /// Its parties.
+    pub parties: BTreeSet<String>,
+    /// Parties needed to sign.
+    pub threshold_t: u16,
+    /// Parties in all.
+    pub threshold_n: u16,
 }
 
 /// Approvals that were verified. There is none until people's signatures can be checked, so [`Approvals::none`] is the

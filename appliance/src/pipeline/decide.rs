@@ -80,6 +80,7 @@ fn request(understood: &Understood) -> Request<'_> {
             participants: names.collect(),
             threshold_t: token.threshold().t(),
             devices: BTreeSet::new(),
+            new_roster: None,
         },
         derivation_path,
         peers_attested: false,

@@ -87,16 +87,30 @@ impl Outline {
             files.listed().iter().map(|(path, bytes)| (path.clone(), sha256(bytes))).collect();
         let sealed = files.manifest().map(|bytes| Manifest::parse(bytes).map(|parsed| (parsed, sha256(bytes))));
         let sealed = sealed.transpose()?;
-        let listed = sealed.as_ref().map(|(manifest, _)| manifest.files()).cloned().unwrap_or_default();
+        let listed = sealed.as_ref().map(|(manifest, _)| manifest.files.clone()).unwrap_or_default();
         let unsealed = hashes.keys().chain(listed.keys()).filter(|path| hashes.get(*path) != listed.get(*path));
         Ok(Self {
             unsealed: unsealed.cloned().collect(),
-            manifest: sealed.map(|(manifest, digest)| manifest.outline(digest)),
+            manifest: sealed.map(|(manifest, digest)| ManifestOutline::of(&manifest, digest)),
             policies: policies_of(&files)?,
             entities: entities_of(files.entities())?,
             tests: tests_of(&files)?,
             files: hashes,
         })
+    }
+}
+
+impl ManifestOutline {
+    fn of(manifest: &Manifest, digest: Digest32) -> Self {
+        Self {
+            name: manifest.name.clone(),
+            version: manifest.version,
+            schema: manifest.schema,
+            not_before: manifest.not_before,
+            previous: manifest.previous.0,
+            time_zone: manifest.time_zone.clone(),
+            digest,
+        }
     }
 }
 

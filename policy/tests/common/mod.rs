@@ -99,6 +99,7 @@ pub fn to_sign(understood: Option<&Understood>) -> Request<'_> {
             participants: ["party-1".to_owned(), "party-2".to_owned()].into(),
             threshold_t: 2,
             devices: [].into(),
+            new_roster: None,
         },
         derivation_path: None,
         peers_attested: false,
