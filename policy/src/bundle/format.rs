@@ -18,7 +18,31 @@ const INDENT: isize = 2;
 /// [`BundleError`] if the text is beyond the bounds of a bundle or is not Cedar.
 pub fn format(path: &str, text: &str) -> Result<String, BundleError> {
     bounds::check(path, text)?;
-    on_large_stack(|| pretty(path, text)).map_err(|error| BundleError::Evaluator(error.to_string()))?
+    let (header, policies) = header(text);
+    let formatted = on_large_stack(|| pretty(path, policies));
+    let formatted = formatted.map_err(|error| BundleError::Evaluator(error.to_string()))??;
+    Ok(format!("{header}{formatted}"))
+}
+
+/// The comment that opens a file, with the empty line under it, and the rest. The formatter would take away the empty line
+/// and so give the file's comment to its first policy.
+fn header(text: &str) -> (String, &str) {
+    let mut header = String::new();
+    let mut rest = text;
+    while let Some((line, after)) = rest.split_once('\n') {
+        let line = line.trim_end();
+        if line.is_empty() && !header.is_empty() {
+            header.push('\n');
+            return (header, after);
+        }
+        if !line.starts_with("//") {
+            break;
+        }
+        header.push_str(line);
+        header.push('\n');
+        rest = after;
+    }
+    (String::new(), text)
 }
 
 /// Formats text that was checked, on a large stack already.
@@ -57,7 +81,15 @@ mod tests {
             assert!(once.contains(comment), "{comment} is lost in:\n{once}");
         }
         assert_eq!(format("a.cedar", &once).unwrap(), once);
+        assert!(once.starts_with("// Of the file.\n\n@id"), "the file's comment is not the first policy's:\n{once}");
         assert!(once.ends_with('\n'));
+    }
+
+    #[test]
+    fn a_comment_without_an_empty_line_belongs_to_its_policy() {
+        let text = "// Why.\n@id(\"a\")\npermit (principal, action, resource);\n";
+        assert!(format("a.cedar", text).unwrap().starts_with("// Why.\n@id"));
+        assert_eq!(format("a.cedar", "// Nothing yet.\n").unwrap(), "// Nothing yet.\n");
     }
 
     #[test]
