@@ -122,7 +122,8 @@ pub fn transaction(edit: impl FnOnce(&mut alloy_consensus::TxEip1559)) -> Unders
         payload: hex::encode(tx.encoded_for_signing()),
         input_index: None,
     };
-    intent::decode(&intent, &tx.signature_hash().0).unwrap()
+    let generator = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap();
+    intent::decode(&intent, &tx.signature_hash().0, &intent::Signer::alone(&generator).unwrap()).unwrap()
 }
 
 /// The ids of the policies that allowed.
