@@ -29,19 +29,26 @@ use crate::verdict::{Denied, PolicyNote, Verdict};
 mod bounds;
 mod case_request;
 mod cases;
+mod difference;
 mod draft;
 mod error;
 mod files;
+mod format;
 mod limits;
 mod manifest;
+mod outline;
 mod policies;
+mod seal;
 mod signatures;
 pub(crate) mod tables;
 
 pub use cases::{CaseReport, Effect, Outcome};
+pub use difference::{Change, ChangeKind, Section, difference};
 pub use draft::Draft;
 pub use error::BundleError;
-pub use manifest::seal;
+pub use format::format;
+pub use outline::{EntitiesOutline, ManifestOutline, Outline, PolicyOutline};
+pub use seal::{SealFields, Sealed, seal, seal_as};
 pub use signatures::{
     IgnoredSignature, Newest, SignatureReport, SignedBundle, ToBeSigned, TrustError, signatures, to_be_signed,
 };

@@ -55,7 +55,8 @@ pub(super) fn compile(
     Ok(rules)
 }
 
-fn parse(path: &str, text: &str) -> Result<Vec<Policy>, BundleError> {
+/// The policies of one file, as they stand there. Runs on the large stack.
+pub(super) fn parse(path: &str, text: &str) -> Result<Vec<Policy>, BundleError> {
     let parsed = PolicySet::from_str(text).map_err(|errors| {
         BundleError::file(path, errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))
     })?;
