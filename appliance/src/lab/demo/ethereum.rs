@@ -17,11 +17,11 @@ pub(super) const TREASURY: Address = Address::repeat_byte(0x35);
 pub(super) struct Transfer(TxEip1559);
 
 impl Transfer {
-    /// Of so many thousandths of an ether.
-    pub(super) fn of_milliether(amount: u64) -> Self {
+    /// The account's transaction of this number, of so many thousandths of an ether.
+    pub(super) fn of_milliether(nonce: u64, amount: u64) -> Self {
         Self(TxEip1559 {
             chain_id: CHAIN,
-            nonce: 0,
+            nonce,
             gas_limit: 21_000,
             max_fee_per_gas: 30_000_000_000,
             max_priority_fee_per_gas: 1_000_000_000,
