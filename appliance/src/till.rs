@@ -6,9 +6,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use casemate_policy::Bundle;
-use casemate_policy::spend::{Ledger, Spending, Totals};
+use casemate_policy::{AlreadyReserved, Bundle, Ledger, Reserved, Signing, Spending, Totals};
 use casemate_wire::SessionId;
+use jiff::Timestamp;
 
 /// All windows of this appliance; clones share them.
 #[derive(Clone, Default)]
@@ -18,31 +18,41 @@ pub struct Till(Arc<Mutex<Ledger>>);
 #[must_use = "what is dropped is taken back"]
 pub(crate) struct Reservation {
     till: Till,
-    spending: Spending,
+    reserved: Reserved,
     kept: bool,
 }
 
 impl Till {
     /// Takes over what the store holds.
-    pub(crate) fn fill(&self, stored: Vec<Spending>) {
+    ///
+    /// # Errors
+    /// A session stands there twice.
+    pub(crate) fn fill(&self, stored: Vec<Spending>) -> Result<(), AlreadyReserved> {
         let mut ledger = self.lock();
-        for spending in stored {
-            ledger.reserve(spending);
-        }
+        stored.into_iter().try_for_each(|spending| ledger.restore(spending))
     }
 
-    /// Reserves, and says what all windows then hold, this request included.
-    pub(crate) fn reserve(&self, bundle: &Bundle, spending: Spending) -> (Reservation, Totals) {
+    /// Reserves, and adds up what all windows then hold, this request included.
+    ///
+    /// # Errors
+    /// The session has a reservation.
+    pub(crate) fn reserve(
+        &self,
+        bundle: &Bundle,
+        signing: &Signing<'_>,
+        now: Timestamp,
+    ) -> Result<Reservation, AlreadyReserved> {
         let mut ledger = self.lock();
-        ledger.reserve(spending.clone());
-        let totals = bundle.totals(&ledger, &spending);
+        // The store forgets the rows of these sessions by itself.
+        drop(ledger.prune());
+        let reserved = bundle.reserve(&mut ledger, signing, now)?;
         drop(ledger);
-        (Reservation { till: self.clone(), spending, kept: false }, totals)
+        Ok(Reservation { till: self.clone(), reserved, kept: false })
     }
 
     /// Takes back what a session reserved; its release must be durable by then.
     pub(crate) fn release(&self, session: &SessionId) {
-        self.lock().release(session);
+        drop(self.lock().release(session));
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -54,7 +64,12 @@ impl Till {
 impl Reservation {
     /// What is to be written.
     pub(crate) fn spending(&self) -> &Spending {
-        &self.spending
+        self.reserved.spending()
+    }
+
+    /// What policies see.
+    pub(crate) fn totals(&self) -> &Totals {
+        self.reserved.totals()
     }
 
     /// It is durable: it counts from now on.
@@ -66,7 +81,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.kept {
-            self.till.release(&self.spending.session);
+            self.till.release(&self.spending().session);
         }
     }
 }

@@ -22,7 +22,8 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
     if cut_off > 0 {
         tracing::warn!(event = "sessions_interrupted", count = cut_off, "sessions in flight were failed");
     }
-    node.till.fill(node.store.read(load_spending).await?);
+    let spent = node.store.read(load_spending).await?;
+    node.till.fill(spent).map_err(|error| StoreError::corrupt("what was spent")(error.to_string()))?;
     match policy_slot::reload(node, None).await {
         // Without a bundle the daemon serves and denies; health says why.
         Ok(_) | Err(ReloadError::Refused { .. }) => Ok(()),

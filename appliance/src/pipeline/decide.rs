@@ -9,8 +9,7 @@ use casemate_policy::approval::{
     self, Counted, CountedApproval, Expected, KeygenParameters, Participant, SignParameters, Slot,
 };
 use casemate_policy::bundle::SignedBundle;
-use casemate_policy::spend::Spending;
-use casemate_policy::{Action, Allowed, Approvals, Bundle, Client, Denied, Request, SessionFacts, Verdict};
+use casemate_policy::{Action, Allowed, Approvals, Client, Denied, Request, SessionFacts, Signing, Verdict};
 use casemate_wire::{Code, Digest32, Problem};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -131,25 +130,25 @@ fn judge(
     let asked = understood.authenticated().ask().approvals();
     let counted = approval::count(asked, &expected, &node.config.approvers, |statement| used.contains(statement));
     request.approvals = counted.approvals.clone();
-    let reserved = spending(bundle.bundle(), understood, now).map(|spending| till.reserve(bundle.bundle(), spending));
-    let (reservation, totals) = reserved.unzip();
-    request.spent = totals.as_ref();
+    let reserved = signing(understood).map(|signing| till.reserve(bundle.bundle(), &signing, now));
+    // Without its totals a request to sign is denied, so a reservation that fails cannot be overlooked.
+    let reservation = reserved.and_then(Result::ok);
+    request.spent = reservation.as_ref().map(Reservation::totals);
     let verdict = bundle.decide(&request);
     Judged { verdict, counted, reservation }
 }
 
-/// What the session would spend at most, if it is to sign.
-fn spending(bundle: &Bundle, understood: &Understood, now: Timestamp) -> Option<Spending> {
+/// What is to be signed, for the windows.
+fn signing(understood: &Understood) -> Option<Signing<'_>> {
     let Act::Sign(act) = understood.act() else { return None };
     let claims = understood.authenticated().token().claims();
-    Some(Spending {
+    Some(Signing {
         session: claims.session_id.clone(),
         key: act.header.key.public_key,
-        label: act.header.label.clone(),
-        // What was not decoded is known by its hash alone.
-        transaction: act.intent.as_ref().map_or(act.digest, casemate_policy::Understood::transaction_id),
-        at: now.as_second(),
-        charges: act.intent.as_ref().map(|intent| bundle.charges(intent)).unwrap_or_default(),
+        label: act.header.label.as_deref(),
+        derivation_path: claims.derivation_path.as_deref(),
+        message_hash: act.digest,
+        understood: act.intent.as_ref(),
     })
 }
 
@@ -205,6 +204,7 @@ fn request(understood: &Understood, now: Timestamp) -> Request<'_> {
         action,
         resource: understood.resource(),
         understood: intent,
+        spent: None,
         approvals: Approvals::none(),
         spent: None,
         time: now,
