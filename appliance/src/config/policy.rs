@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use casemate_policy::bundle::TrustAnchors;
-use casemate_policy::signers::{AllowedSigners, Quorum};
+use casemate_policy::{AllowedSigners, Quorum, TrustAnchors};
 use serde::Deserialize;
 
 /// The largest file of allowed signers, in bytes.

@@ -46,7 +46,7 @@ impl<'a> PolicyView<'a> {
     }
 
     fn with_files(self, signed: &'a SignedBundle) -> Self {
-        let files = signed.bundle().files().map(|(path, bytes)| (path, String::from_utf8_lossy(bytes).into()));
+        let files = signed.files().map(|(path, bytes)| (path, String::from_utf8_lossy(bytes).into()));
         Self { files: files.collect(), ..self }
     }
 }

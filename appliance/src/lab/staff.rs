@@ -8,6 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
+use casemate_policy::signers::Namespace;
 use rand::rngs::OsRng;
 use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey};
 
@@ -68,7 +69,7 @@ impl Staff {
         let manifest = dir.join("manifest.toml");
         let bytes = std::fs::read(&manifest).map_err(file("read", &manifest))?;
         for person in people {
-            let signature = self.sign(person, casemate_policy::bundle::NAMESPACE, &bytes)?;
+            let signature = self.sign(person, Namespace::Policy.as_str(), &bytes)?;
             let path = dir.join(format!("manifest.toml.sig-{}", person.replace('@', "-")));
             files::public(&path, &signature)?;
         }

@@ -204,7 +204,6 @@ fn request(understood: &Understood, now: Timestamp) -> Request<'_> {
         action,
         resource: understood.resource(),
         understood: intent,
-        spent: None,
         approvals: Approvals::none(),
         spent: None,
         time: now,

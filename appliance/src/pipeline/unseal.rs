@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use casemate_mpc::{Cggmp21, Scheme};
-use casemate_wire::{Code, KeyStatement};
 use casemate_wire::envelope::SessionView;
+use casemate_wire::{Code, KeyStatement};
 
 use super::join::{Case, Joined, Reach};
 use super::run::{End, Finished};

@@ -6,13 +6,13 @@
 //! daemon can start twice. A host that never loaded one takes any version and any `previous`: it has nothing to compare
 //! with, and the quorum alone vouches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use casemate_wire::Digest32;
 use jiff::Timestamp;
 
-use super::files::Files;
+use super::files::{Files, MANIFEST};
 use super::manifest::{Manifest, sha256};
 use super::{Bundle, BundleError};
 use crate::request::{Client, Request};
@@ -99,6 +99,8 @@ pub struct SignedBundle {
     bundle: Bundle,
     signers: BTreeSet<Principal>,
     ignored: Vec<IgnoredSignature>,
+    /// Path inside the bundle and bytes, as they were judged.
+    files: BTreeMap<String, Vec<u8>>,
 }
 
 impl SignedBundle {
@@ -115,6 +117,11 @@ impl SignedBundle {
     /// The signatures beside it that did not count.
     pub fn ignored(&self) -> &[IgnoredSignature] {
         &self.ignored
+    }
+
+    /// The files that were judged, the manifest among them: path inside the bundle and bytes.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
     }
 
     /// What is to be kept as the newest bundle once this one is active.
@@ -162,7 +169,9 @@ impl Bundle {
             return Err(TrustError::NotYetInForce(manifest.not_before).into());
         }
         let bundle = Self::assemble(&files, clients)?;
-        Ok(SignedBundle { bundle, signers: signed, ignored })
+        let mut judged = files.listed().clone();
+        judged.insert(MANIFEST.to_owned(), manifest_bytes.to_vec());
+        Ok(SignedBundle { bundle, signers: signed, ignored, files: judged })
     }
 }
 

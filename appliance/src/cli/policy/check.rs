@@ -35,7 +35,7 @@ struct Valid {
 
 pub(super) fn run(arguments: &CheckArguments) -> CommandResult {
     let Known { clients, config } = arguments.clients.known()?;
-    let configured = config.as_ref().map(|config| config.policy_dir.clone());
+    let configured = config.as_ref().map(|config| config.policy.dir.clone());
     let dir = arguments.bundle.clone().or(configured).ok_or("give the bundle's folder")?;
     existing(&dir)?;
     let sealed = arguments.sealed || config.is_some();

@@ -51,7 +51,10 @@ pub(super) fn check(logs: &[(&Party, PathBuf)], story: Story<'_>) -> Result<Vec<
             }
         }
         if log.acted_without(&large.transfer.hash(), approvers) {
-            return Err(wrong(doing, &format!("{name} set out to sign without approvals what its policy then refuses")));
+            return Err(wrong(
+                doing,
+                &format!("{name} set out to sign without approvals what its policy then refuses"),
+            ));
         }
         if log.shows_refusal(key, &large.transfer.hash()) {
             sees.push("the refusal");
