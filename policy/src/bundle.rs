@@ -11,15 +11,14 @@
 //! it cannot know (whether the version rises, whether `not_before` has come) the caller checks by the accessors; a request
 //! from before `not_before` is denied in any case.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use casemate_wire::Digest32;
-use cedar_policy::{Entity, EntityUid, PolicySet, Schema};
+use cedar_policy::{ActionConstraint, Entity, EntityUid, PolicySet, Schema};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::counters::Counters;
 use crate::evaluate::{Facts, Subject, evaluate};
 use crate::request::{Action, Client, Request};
 use crate::tx::Tx;
@@ -28,6 +27,7 @@ use crate::verdict::{Denied, PolicyNote, Verdict};
 mod bounds;
 mod case_request;
 mod cases;
+pub(crate) mod conditions;
 mod difference;
 mod draft;
 mod error;
@@ -77,7 +77,23 @@ impl Rules {
             id: id.to_owned(),
             reason: None,
             limits: Vec::new(),
+            alternatives: Vec::new(),
         })
+    }
+
+    /// The permits whose scope names this action, or every action; sorted.
+    pub(crate) fn permits_for(&self, action: Action) -> BTreeSet<String> {
+        let named = |uid: &EntityUid| uid.id().unescaped() == action.as_str();
+        self.policies
+            .policies()
+            .filter(|policy| policy.effect() == cedar_policy::Effect::Permit)
+            .filter(|policy| match policy.action_constraint() {
+                ActionConstraint::Any => true,
+                ActionConstraint::In(actions) => actions.iter().any(named),
+                ActionConstraint::Eq(action) => named(&action),
+            })
+            .map(|policy| policy.id().to_string())
+            .collect()
     }
 }
 
@@ -99,17 +115,9 @@ impl Bundle {
             let why = format!("the policy bundle is not in force before {}", self.manifest.not_before);
             return Verdict::Deny(Denied::because(why, self.rules.digest));
         }
-        let subject = match (request.action, request.understood) {
-            (Action::Sign, Some(understood)) => {
-                let effects = Tx::all_of(understood, &self.rules.tables.assets);
-                Subject::Effects(effects.into_iter().map(|tx| (tx, Counters::BLIND)).collect())
-            }
-            (Action::Sign, None) => Subject::Blind(Counters::BLIND),
-            (_, None) => Subject::NoMessage,
-            (_, Some(_)) => {
-                let why = "only a request to sign carries an intent";
-                return Verdict::Deny(Denied::because(why, self.rules.digest));
-            }
+        let subject = match self.subject(request) {
+            Ok(subject) => subject,
+            Err(why) => return Verdict::Deny(Denied::because(why, self.rules.digest)),
         };
         let facts = Facts {
             principal: &request.principal,
@@ -122,6 +130,33 @@ impl Bundle {
             peers_attested: request.peers_attested,
         };
         evaluate(&self.rules, &facts, &subject)
+    }
+
+    fn subject(&self, request: &Request<'_>) -> Result<Subject, &'static str> {
+        match (request.action, request.understood, request.spent) {
+            (Action::Sign, understood, Some(totals)) => {
+                let counters = totals
+                    .of_request(&self.rules, &request.resource, understood, request.derivation_path.as_deref())
+                    .ok_or("what was entered into the ledger is another request, or the policy has changed since; ask again")?;
+                match (understood, counters) {
+                    (Some(understood), _) => {
+                        let effects = Tx::all_of(understood, &self.rules.tables.assets);
+                        Ok(Subject::Effects(effects.into_iter().zip(counters.iter().copied()).collect()))
+                    }
+                    (None, [counters, ..]) => Ok(Subject::Blind(*counters)),
+                    (None, []) => Err("the ledger has no totals for this request"),
+                }
+            }
+            (Action::Sign, _, None) => Err("the request is not entered into the ledger of what keys have spent"),
+            (_, Some(_), _) => Err("only a request to sign carries an intent"),
+            (_, None, Some(_)) => Err("only a request to sign is entered into the ledger"),
+            (_, None, None) => Ok(Subject::NoMessage),
+        }
+    }
+
+    /// What the evaluator needs.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// SHA-256 of the manifest's bytes, which hold the hashes of all other files.

@@ -13,13 +13,12 @@ pub(crate) struct Windows<T> {
 }
 
 impl<T: Copy> Windows<T> {
-    /// The same value in every window.
-    pub(crate) fn all(value: T) -> Self {
-        Self { hour: value, day: value, week: value }
-    }
-
     pub(crate) fn map<U>(self, convert: impl Fn(T) -> U) -> Windows<U> {
         Windows { hour: convert(self.hour), day: convert(self.day), week: convert(self.week) }
+    }
+
+    pub(crate) fn zip(self, other: Self, join: impl Fn(T, T) -> T) -> Self {
+        Self { hour: join(self.hour, other.hour), day: join(self.day, other.day), week: join(self.week, other.week) }
     }
 }
 

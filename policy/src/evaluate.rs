@@ -7,15 +7,16 @@ use cedar_policy::{
     Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression,
 };
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::amount::Decimal;
 use crate::bundle::Rules;
 use crate::counters::{Counters, Windows};
+use crate::explain::Observation;
 use crate::request::{Action, Approvals, Client, NewRoster, Resource, SessionFacts, SlotFacts};
 use crate::stack::on_large_stack;
 use crate::tx::Tx;
-use crate::verdict::{Allowed, Denied, PolicyNote, Verdict};
+use crate::verdict::{Allowed, Denied, PolicyNote, Refusal, Verdict};
 
 /// Everything about a request but its effects.
 pub(crate) struct Facts<'a> {
@@ -79,16 +80,60 @@ pub(crate) fn evaluate(rules: &Rules, facts: &Facts<'_>, subject: &Subject) -> V
     if opinions.iter().all(|opinion| opinion.allowed) {
         return Verdict::Allow(Allowed { policies: notes(rules, &opinions), bundle: rules.digest });
     }
-    let refusals = || opinions.iter().zip(&effects).filter(|(opinion, _)| !opinion.allowed);
-    let observed = refusals().filter_map(|(_, judged)| judged.tx).map(|tx| json!(tx)).collect();
-    let problems: BTreeSet<String> = refusals().flat_map(|(opinion, _)| opinion.problems.clone()).collect();
+    let refused: Vec<Refused<'_>> = opinions
+        .iter()
+        .zip(&effects)
+        .enumerate()
+        .filter(|(_, (opinion, _))| !opinion.allowed)
+        .map(|(index, (opinion, judged))| {
+            let seen = Observation::of(facts, judged.tx, judged.blind, judged.counters, local_time(rules, facts));
+            Refused { index, opinion, tx: judged.tx, seen }
+        })
+        .collect();
+    let policies = notes(rules, refused.iter().map(|refused| refused.opinion));
+    let problems: BTreeSet<String> =
+        refused.iter().flat_map(|refused| refused.opinion.problems.iter().cloned()).collect();
     Verdict::Deny(Denied {
         code: if blind { Code::BlindSigningDenied } else { Code::PolicyDenied },
-        policies: notes(rules, refusals().map(|(opinion, _)| opinion)),
+        refusals: policies.iter().map(|note| refusal(note, &refused)).collect(),
+        policies,
         problems: problems.into_iter().collect(),
-        observed,
+        observed: refused.iter().filter_map(|refused| refused.observed(rules)).collect(),
         bundle: Some(rules.digest),
     })
+}
+
+/// One effect that was refused.
+struct Refused<'a> {
+    index: usize,
+    opinion: &'a Opinion,
+    tx: Option<&'a Tx>,
+    seen: Observation,
+}
+
+impl Refused<'_> {
+    /// `context.tx`, and beside it what else of the context its refusing policies compared. Nothing if that is nothing.
+    fn observed(&self, rules: &Rules) -> Option<Value> {
+        let notes = notes(rules, [self.opinion]);
+        let compared = self.seen.compared(notes.iter().flat_map(|note| &note.alternatives));
+        let mut observed = self.tx.map_or_else(|| json!({}), |tx| json!(tx));
+        if let Value::Object(fields) = &mut observed {
+            for (name, value) in compared {
+                fields.entry(name).or_insert(value);
+            }
+        }
+        let nothing = observed.as_object().is_none_or(serde_json::Map::is_empty);
+        (!nothing).then_some(observed)
+    }
+}
+
+fn refusal(note: &PolicyNote, refused: &[Refused<'_>]) -> Refusal {
+    let by_it = || refused.iter().filter(|refused| refused.opinion.policies.contains(&note.id));
+    Refusal {
+        policy: note.clone(),
+        effects: by_it().map(|refused| refused.index).collect(),
+        any_of: by_it().next().map(|refused| refused.seen.beside(&note.alternatives)).unwrap_or_default(),
+    }
 }
 
 fn notes<'a>(rules: &Rules, opinions: impl IntoIterator<Item = &'a Opinion>) -> Vec<PolicyNote> {
@@ -123,9 +168,29 @@ fn opinion(rules: &Rules, facts: &Facts<'_>, judged: Judged<'_>) -> Opinion {
     }
     match response.decision() {
         Decision::Allow => Opinion { allowed: true, policies: deciding, problems: BTreeSet::new() },
-        Decision::Deny if deciding.is_empty() => Opinion::refusal("no permit matched".into()),
+        Decision::Deny if deciding.is_empty() => Opinion::refusal(no_permit(rules, facts.action)),
         Decision::Deny => Opinion { allowed: false, policies: deciding, problems: BTreeSet::new() },
     }
+}
+
+/// An implicit deny, with the permits that could have matched.
+fn no_permit(rules: &Rules, action: Action) -> String {
+    const SHOWN: usize = 8;
+    let permits: Vec<String> = rules.permits_for(action).into_iter().collect();
+    let action = action.as_str();
+    if permits.is_empty() {
+        return format!("no permit matched: the bundle has none for {action}");
+    }
+    let more = if permits.len() > SHOWN { ", …" } else { "" };
+    let shown: Vec<&str> = permits.iter().take(SHOWN).map(String::as_str).collect();
+    format!("no permit matched: those for {action} are {}{more}", shown.join(", "))
+}
+
+/// Weekday (1 is Monday) and minute of the day, in the manifest's zone.
+fn local_time(rules: &Rules, facts: &Facts<'_>) -> (i8, i64) {
+    let local = facts.time.to_zoned(rules.time_zone.clone());
+    let minute = i64::from(local.hour()) * 60 + i64::from(local.minute());
+    (local.weekday().to_monday_one_offset(), minute)
 }
 
 type Attributes = HashMap<String, RestrictedExpression>;
@@ -138,8 +203,8 @@ fn in_cedar(rules: &Rules, facts: &Facts<'_>, judged: Judged<'_>) -> Result<(ced
     add(client_entity(facts.principal)?);
     let (attributes, groups) = resource_attributes(rules, facts.resource)?;
     add(Entity::new(resource.clone(), attributes, groups).map_err(|e| e.to_string())?);
-    for id in judged.tx.iter().flat_map(|tx| [&tx.to, &tx.contract]).flatten() {
-        add(rules.tables.address_entity(id)?);
+    for id in judged.tx.iter().flat_map(|tx| [tx.to.clone(), tx.contract.clone(), verifying_contract(tx)]).flatten() {
+        add(rules.tables.address_entity(&id)?);
     }
     let entities =
         Entities::from_entities(entities.into_values(), Some(&rules.schema)).map_err(|error| chain(&error))?;
@@ -189,10 +254,10 @@ fn slot_attributes(slot: &SlotFacts) -> Attributes {
 }
 
 fn context(rules: &Rules, facts: &Facts<'_>, judged: Judged<'_>) -> Result<Context, String> {
-    let local = facts.time.to_zoned(rules.time_zone.clone());
+    let (weekday, minute_of_day) = local_time(rules, facts);
     let time = record([
-        ("weekday", long(local.weekday().to_monday_one_offset().into())),
-        ("minute_of_day", long(i64::from(local.hour()) * 60 + i64::from(local.minute()))),
+        ("weekday", long(weekday.into())),
+        ("minute_of_day", long(minute_of_day)),
         ("unix", long(facts.time.as_second())),
     ])?;
     let approvals = record([
@@ -218,6 +283,12 @@ fn context(rules: &Rules, facts: &Facts<'_>, judged: Judged<'_>) -> Result<Conte
     }
     if let Some(tx) = judged.tx {
         fields.push(("tx".into(), tx_record(tx)?));
+        if let Some(message) = &tx.message {
+            fields.push(("message".into(), text(message)));
+        }
+        if let Some(typed_data) = typed_data(tx)? {
+            fields.push(("typed_data".into(), typed_data));
+        }
     }
     Context::from_pairs(fields).map_err(|error| error.to_string())
 }
@@ -271,10 +342,30 @@ fn tx_record(tx: &Tx) -> Result<RestrictedExpression, String> {
             fields.push((name, RestrictedExpression::new_entity_uid(uid("Address", id)?)));
         }
     }
-    if let Some(method) = &tx.method {
-        fields.push(("method", text(method)));
+    for (name, value) in [("method", &tx.method), ("token_id", &tx.token_id)] {
+        if let Some(value) = value {
+            fields.push((name, text(value)));
+        }
     }
     record(fields)
+}
+
+fn typed_data(tx: &Tx) -> Result<Option<RestrictedExpression>, String> {
+    let Some(typed_data) = &tx.typed_data else { return Ok(None) };
+    let mut fields = vec![("primary_type", text(&typed_data.primary_type))];
+    if let Some(name) = &typed_data.domain_name {
+        fields.push(("domain_name", text(name)));
+    }
+    if let Some(id) = verifying_contract(tx) {
+        fields.push(("verifying_contract", RestrictedExpression::new_entity_uid(uid("Address", &id)?)));
+    }
+    record(fields).map(Some)
+}
+
+/// The address id of the contract that checks typed data.
+fn verifying_contract(tx: &Tx) -> Option<String> {
+    let contract = tx.typed_data.as_ref()?.verifying_contract.as_ref()?;
+    Some(format!("eip155:{}:{contract}", tx.chain_id))
 }
 
 /// An entity of the schema's namespace.

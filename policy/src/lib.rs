@@ -9,8 +9,10 @@
 //! | [`intent`] | decoders, one file for each kind of intent; the proof token [`Understood`] |
 //! | [`bundle`] | loading and sealing bundles: manifest, bounds, policies, `entities.json`, test cases |
 //! | [`request`] | what policies see besides the effects |
+//! | [`spend`], [`totals`] | the ledger of what keys have spent, and its sums over rolling windows |
 //! | [`verdict`] | allowed or denied, with reasons |
 //! | `evaluate` | one request in Cedar's terms, on a thread with a large stack |
+//! | `explain` | what a refusing policy compared, beside what it saw |
 //! | `amount` | u256 to Cedar's decimal, rounded up, saturating |
 //!
 //! Pure: no clock, no network; only bundle loading and sealing touch a folder.
@@ -22,17 +24,22 @@
 pub mod bundle;
 pub mod intent;
 pub mod request;
+pub mod spend;
+pub mod totals;
 pub mod verdict;
 
 mod amount;
 mod counters;
 mod evaluate;
+mod explain;
 mod stack;
 mod tx;
 
-pub use bundle::{Bundle, BundleError};
+pub use bundle::{Bundle, BundleError, Draft};
 pub use intent::{IntentError, Understood};
 pub use request::{Action, Approvals, Client, KeyFacts, NewRoster, Request, Resource, SessionFacts, SlotFacts};
+pub use spend::{AlreadyReserved, AssetId, Charge, Ledger, Spending};
+pub use totals::{Reserved, Signing, Totals};
 pub use verdict::{Allowed, Denied, PolicyNote, Verdict};
 
 /// The schema that policies are written against, as Cedar text.

@@ -65,7 +65,7 @@ impl Tx {
             method: effect.method.as_ref().map(Method::to_text),
             asset: assets
                 .find(chain, settled.asset)
-                .map_or_else(|| unknown_asset(chain, settled.asset), |known| known.symbol.clone()),
+                .map_or_else(|| asset_id(chain, settled.asset), |known| known.symbol.clone()),
             amount: settled.whole,
             amount_base: settled.amount.to_string(),
             token_id: settled.token_id.map(|id| id.to_string()),
@@ -79,17 +79,23 @@ impl Tx {
 }
 
 /// An effect after the asset table has said which standard the token's contract follows.
-struct Settled {
-    kind: EffectKind,
+pub(crate) struct Settled {
+    pub(crate) kind: EffectKind,
     to: Option<Account>,
-    asset: AssetRef,
+    pub(crate) asset: AssetRef,
     amount: U256,
     token_id: Option<U256>,
     whole: Decimal,
 }
 
 impl Settled {
-    fn of(effect: &Effect, assets: &Assets) -> Self {
+    /// The amount that spend windows count, in base units: the largest if the asset is known but this amount of it is not.
+    pub(crate) fn charged(&self, chain: Chain, assets: &Assets) -> U256 {
+        let known = assets.find(chain, self.asset).is_some();
+        if known && self.whole == Decimal::MAX { U256::MAX } else { self.amount }
+    }
+
+    pub(crate) fn of(effect: &Effect, assets: &Assets) -> Self {
         let contract = effect.contract.map_or(AssetRef::Nothing, AssetRef::Token);
         let as_it_stands = Self {
             kind: effect.kind,
@@ -153,7 +159,8 @@ pub(crate) fn account_id(chain: Chain, account: &Account) -> String {
     }
 }
 
-fn unknown_asset(chain: Chain, asset: AssetRef) -> String {
+/// An asset's id, whatever the asset table calls it.
+pub(crate) fn asset_id(chain: Chain, asset: AssetRef) -> String {
     let chain = match chain {
         Chain::Ethereum(id) => format!("eip155:{id}"),
         Chain::Bitcoin => "bitcoin".into(),

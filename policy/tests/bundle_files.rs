@@ -272,6 +272,6 @@ fn ten_thousand_addresses_load_and_decide() {
             tx.to = alloy_primitives::Address::left_padding_from(&address.to_be_bytes()).into();
         })
     };
-    assert_eq!(allowed_by(&bundle.decide(&to_sign(Some(&to(9_999))))), ["all"]);
-    assert_eq!(refused_by(&denied(bundle.decide(&to_sign(Some(&to(10_000)))))), ["known"]);
+    assert_eq!(allowed_by(&judge(&bundle, &to_sign(Some(&to(9_999))))), ["all"]);
+    assert_eq!(refused_by(&denied(judge(&bundle, &to_sign(Some(&to(10_000)))))), ["known"]);
 }

@@ -74,6 +74,7 @@ fn request(understood: &Understood) -> Request<'_> {
         action,
         resource: understood.resource(),
         understood: intent,
+        spent: None,
         approvals: Approvals::none(),
         time: Timestamp::now(),
         session: SessionFacts {

@@ -27,7 +27,7 @@ use super::Rules;
 use crate::amount::Decimal;
 use crate::counters::{Counters, Windows};
 use crate::evaluate::{Facts, Subject, evaluate};
-use crate::intent::{AssetRef, EffectKind, IntentError, decode_payload};
+use crate::intent::{AssetRef, Chain, IntentError, Nature, Signer, decode_payload};
 use crate::request::{Action, Approvals, Client, KeyFacts, NewRoster, Resource, SessionFacts, SlotFacts};
 use crate::tx::Tx;
 use crate::verdict::Verdict;
@@ -137,8 +137,8 @@ impl<T: Copy + Ord> CaseWindows<T> {
 impl CaseRequest {
     /// What the policies say to it. Without a time it is asked at `not_before`.
     pub(super) fn judge(&self, rules: &Rules, not_before: Timestamp) -> Result<Verdict, String> {
-        let subject = self.subject(rules)?;
         let resource = self.resource.facts()?;
+        let subject = self.subject(&resource, rules)?;
         let context = &self.context;
         let approvals = Approvals {
             count: context.approvals.count,
@@ -164,7 +164,7 @@ impl CaseRequest {
         Ok(evaluate(rules, &facts, &subject))
     }
 
-    fn subject(&self, rules: &Rules) -> Result<Subject, String> {
+    fn subject(&self, resource: &Resource, rules: &Rules) -> Result<Subject, String> {
         if self.action != Action::Sign {
             return if self.intent.is_none() && self.effects.is_none() {
                 Ok(Subject::NoMessage)
@@ -176,7 +176,7 @@ impl CaseRequest {
             (None, None) => return self.context.counters(Counters::BLIND).map(Subject::Blind),
             (None, Some(effects)) => effects.clone(),
             (Some(_), Some(_)) => return Err("give an intent or effects, not both".into()),
-            (Some(intent), None) => match decode_payload(intent) {
+            (Some(intent), None) => match signer(resource).and_then(|signer| decode_payload(intent, &signer)) {
                 Ok(understood) => Tx::all_of(&understood, &rules.tables.assets),
                 Err(IntentError::Raw) => return self.context.counters(Counters::BLIND).map(Subject::Blind),
                 Err(error) => return Err(error.to_string()),
@@ -210,27 +210,29 @@ fn alone(tx: &Tx, effects: &[Tx], rules: &Rules) -> Counters {
     let on_this_chain = || effects.iter().filter(|other| (&other.chain, other.chain_id) == (&tx.chain, tx.chain_id));
     let fee = on_this_chain().map(|other| other.fee).max().unwrap_or_default();
     let moved = on_this_chain()
-        .filter(|other| other.asset == tx.asset && moves_value(other.kind))
+        .filter(|other| other.asset == tx.asset && other.kind.nature() == Nature::MovesValue)
         .fold(Decimal::ZERO, |sum, other| sum.saturating_add(other.amount));
     let spent = if is_native(tx, rules) { moved.saturating_add(fee) } else { moved };
     Counters::of(spent, fee, 1)
 }
 
-fn moves_value(kind: EffectKind) -> bool {
-    match kind {
-        EffectKind::NativeTransfer
-        | EffectKind::TokenTransfer
-        | EffectKind::ContractCall
-        | EffectKind::ContractCreation => true,
+/// Whether the effect is about the chain's own coin, by the symbol that the asset table gives it.
+fn is_native(tx: &Tx, rules: &Rules) -> bool {
+    let chain = match tx.chain.as_str() {
+        "bitcoin" => Chain::Bitcoin,
+        _ => Chain::Ethereum(u64::try_from(tx.chain_id).unwrap_or_default()),
+    };
+    match rules.tables.assets.find(chain, AssetRef::Native) {
+        Some(native) => native.symbol == tx.asset,
+        None => tx.asset.ends_with("/native"),
     }
 }
 
-/// Whether the effect is about the chain's own coin, by the symbol that the asset table gives it.
-fn is_native(tx: &Tx, rules: &Rules) -> bool {
-    let chain_id = u64::try_from(tx.chain_id).unwrap_or_default();
-    match rules.tables.assets.find(chain_id, AssetRef::Native) {
-        Some(native) => native.symbol == tx.asset,
-        None => tx.asset.ends_with("/native"),
+/// The key of the case signs itself: a case has no chain code to derive children by.
+fn signer(resource: &Resource) -> Result<Signer, IntentError> {
+    match resource {
+        Resource::Key(key) => Signer::alone(&key.public_key),
+        Resource::KeySlot(_) | Resource::Appliance => Err(IntentError::Signer("only a key signs".into())),
     }
 }
 

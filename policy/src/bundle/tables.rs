@@ -132,13 +132,18 @@ impl Tables {
         label: Option<&str>,
         public_key: Option<&str>,
     ) -> Result<HashSet<EntityUid>, String> {
+        self.group_names(label, public_key).into_iter().map(|name| uid("KeyGroup", name)).collect()
+    }
+
+    /// The names of the groups of a key with this label and public key.
+    pub(crate) fn group_names(&self, label: Option<&str>, public_key: Option<&str>) -> BTreeSet<&str> {
         self.groups
             .iter()
             .filter(|(_, group)| {
                 label.is_some_and(|label| group.labels.contains(label))
                     || public_key.is_some_and(|key| group.public_keys.contains(key))
             })
-            .map(|(name, _)| uid("KeyGroup", name))
+            .map(|(name, _)| name.as_str())
             .collect()
     }
 
