@@ -176,7 +176,7 @@ fn an_approval_of_anything_else_does_not_count_and_says_what_differs() {
     }
     assert_eq!(differing(&sign(), |act| *act = keygen()), "the action");
     assert_eq!(differing(&keygen(), |act| *act = backup()), "the action");
-    let edits: [(Act, fn(&mut Act), &str); 9] = [
+    let edits: [Edited; 9] = [
         (sign(), |act| with(act, |p: &mut SignParameters| p.message_hash.0[31] ^= 1), "the message hash"),
         (sign(), |act| with(act, |p: &mut SignParameters| p.derivation_path = None), "the derivation path"),
         (
@@ -207,6 +207,9 @@ fn an_approval_of_anything_else_does_not_count_and_says_what_differs() {
         assert_eq!(differing(&asked, edit), what);
     }
 }
+
+/// An act, how an approval of it is made to differ, and what is said of it.
+type Edited = (Act, fn(&mut Act), &'static str);
 
 /// Changes the part of an act that has this type.
 fn with<T: 'static>(act: &mut Act, edit: impl FnOnce(&mut T)) {

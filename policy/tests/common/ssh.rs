@@ -73,15 +73,15 @@ fn run(command: &mut Command, input: &[u8]) -> Vec<u8> {
 
 /// The provider of FIDO keys in software, built once for each test process.
 pub fn provider() -> &'static Path {
-    static BUILT: OnceLock<TempDir> = OnceLock::new();
-    let dir = BUILT.get_or_init(|| {
+    static BUILT: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = BUILT.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/sk_provider.c");
         let mut gcc = Command::new("gcc");
         gcc.args(["-shared", "-fPIC", "-o"]).arg(dir.path().join("provider.so")).args([source, "-l:libcrypto.so.3"]);
         run(&mut gcc, b"");
-        dir
+        let path = dir.path().join("provider.so");
+        (dir, path)
     });
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| dir.path().join("provider.so"))
+    path
 }
