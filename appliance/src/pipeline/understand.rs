@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use casemate_policy::{Resource, SlotFacts, intent};
+use casemate_policy::intent::{self, Signer};
+use casemate_policy::{IntentError, Resource, SlotFacts};
 use casemate_wire::api::SigningRequest;
 use casemate_wire::token::VerifiedToken;
 use casemate_wire::{Code, KeyCertificate, Problem};
@@ -98,8 +99,12 @@ async fn signing(node: &Node, token: &VerifiedToken, request: SigningRequest) ->
     let adopt = usable(node, &share, &header, request.certificate)?;
     fits(token, &header)?;
     let path = request.derivation_path.as_deref().map(parse_path).transpose()?;
-    let intent = intent::understand(request.intent.as_ref(), &request.message_hash.0)
-        .map_err(|error| Problem::new(error.code(), error.to_string()))?;
+    let unintelligible = |error: IntentError| Problem::new(error.code(), error.to_string());
+    let signer =
+        Signer::derive(&header.key.public_key, share.statement.chain_code, path.as_deref().unwrap_or_default())
+            .map_err(unintelligible)?;
+    let intent =
+        intent::understand(request.intent.as_ref(), &request.message_hash.0, &signer).map_err(unintelligible)?;
     Ok(Act::Sign(Box::new(SignAct { share, header, adopt, path, intent })))
 }
 

@@ -61,4 +61,8 @@ impl BundleError {
     pub(crate) fn file(path: &str, why: impl Into<String>) -> Self {
         Self::File { path: path.to_owned(), why: why.into() }
     }
+
+    pub(crate) fn json(path: &str, error: &serde_json::Error) -> Self {
+        Self::file(path, error.to_string())
+    }
 }
