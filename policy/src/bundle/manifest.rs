@@ -53,11 +53,16 @@ impl Manifest {
     /// The folder's manifest and its digest, checked against the files beside it.
     pub(super) fn of(files: &Files) -> Result<(Self, Digest32), BundleError> {
         let Some(bytes) = files.manifest() else {
-            return Err(BundleError::Manifest("it is missing; `casemate policy seal` writes it".into()));
+            return Err(Self::missing());
         };
         let manifest = Self::parse(bytes)?;
         manifest.check(files)?;
         Ok((manifest, sha256(bytes)))
+    }
+
+    /// There is no manifest.
+    pub(super) fn missing() -> BundleError {
+        BundleError::Manifest("it is missing; `casemate policy seal` writes it".into())
     }
 
     /// The manifest of a folder that is being edited: a missing one is a new one, and the hashes may be out of date.
