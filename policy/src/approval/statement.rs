@@ -147,12 +147,9 @@ impl Act {
 
     /// What is approved, in plain words, one fact a line.
     pub fn summary(&self) -> String {
-        let roster = |participants: &[Participant]| -> String {
-            participants
-                .iter()
-                .map(|p| format!("\n  {} with identity {}", p.party_id, p.identity.fingerprint()))
-                .collect()
-        };
+        let list = |lines: Vec<String>| "\n  ".to_owned() + &lines.join("\n  ");
+        let line = |p: &Participant| format!("{} with identity {}", p.party_id, p.identity.fingerprint());
+        let roster = |participants: &[Participant]| list(participants.iter().map(line).collect());
         match self {
             Self::Sign { key, parameters } => {
                 let path = parameters.derivation_path.as_deref().unwrap_or("none");
@@ -176,7 +173,7 @@ impl Act {
                 format!("destroy the share of {party_id} of key {key}\nreason: {reason:?}")
             }
             Self::Backup { parameters } => {
-                let recipients: String = parameters.recipients.iter().map(|r| format!("\n  {r:?}")).collect();
+                let recipients = list(parameters.recipients.iter().map(|recipient| format!("{recipient:?}")).collect());
                 format!("back up the appliance of {}\nreadable by:{recipients}", parameters.party_id)
             }
         }

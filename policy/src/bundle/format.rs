@@ -61,10 +61,12 @@ pub(super) fn pretty(path: &str, text: &str) -> Result<String, BundleError> {
 
 fn once(path: &str, text: &str) -> Result<String, BundleError> {
     let config = Config { line_width: LINE_WIDTH, indent_width: INDENT };
-    policies_str_to_pretty(text, &config).map_err(|error| {
+    let formatted = policies_str_to_pretty(text, &config).map_err(|error| {
         let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
         BundleError::file(path, causes.join(": "))
-    })
+    })?;
+    // Without any policy it begins with an empty line.
+    Ok(formatted.trim_start_matches('\n').to_owned())
 }
 
 #[cfg(test)]

@@ -60,6 +60,11 @@ impl Manifest {
         Ok((manifest, sha256(bytes)))
     }
 
+    /// There is no manifest.
+    pub(super) fn missing() -> BundleError {
+        BundleError::Manifest("it is missing; `casemate policy seal` writes it".into())
+    }
+
     /// The manifest of a folder that is being edited: a missing one is a new one, and the hashes may be out of date.
     pub(super) fn of_draft(files: &Files) -> Result<(Self, Digest32), BundleError> {
         match files.manifest() {
@@ -79,11 +84,6 @@ impl Manifest {
             time_zone: utc(),
             files,
         }
-    }
-
-    /// There is no manifest.
-    pub(super) fn missing() -> BundleError {
-        BundleError::Manifest("it is missing; `casemate policy seal` writes it".into())
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
@@ -130,7 +130,7 @@ impl Manifest {
     }
 }
 
-/// A bundle's digest, from its manifest's bytes, or a file's.
+/// SHA-256 of these bytes.
 pub(super) fn sha256(bytes: &[u8]) -> Digest32 {
     Digest32(Sha256::digest(bytes).into())
 }

@@ -90,7 +90,7 @@ fn listed(ignored: &[IgnoredSignature]) -> String {
     if ignored.is_empty() {
         return "; `casemate policy sign` adds a signature".into();
     }
-    ignored.iter().map(|signature| format!("; {signature}")).collect()
+    ignored.iter().fold(String::new(), |text, signature| text + "; " + &signature.to_string())
 }
 
 /// A valid bundle that enough people signed, and that follows on the newest one. Only [`Bundle::load_signed`] makes one.

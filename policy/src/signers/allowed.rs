@@ -208,6 +208,9 @@ fn parse_line(line: &str) -> Result<AllowedKey, String> {
     let (principal, rest) = next_field(line)?;
     let principal: Principal = principal.parse().map_err(|error: InvalidPrincipal| error.to_string())?;
     let (field, after) = next_field(rest)?;
+    if field.is_empty() {
+        return Err("no key follows the principal".into());
+    }
     let (options, key) = if is_key_type(field) { (Options::default(), rest) } else { (Options::parse(field)?, after) };
     let key = PublicKey::from_openssh(&without_comment(key))
         .map_err(|error| format!("the key cannot be read ({error}); copy the whole line of the `.pub` file"))?;

@@ -1,5 +1,7 @@
 //! One SSHSIG signature (OpenSSH's PROTOCOL.sshsig, as `ssh-keygen -Y sign` makes it), checked against who may sign.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use ssh_key::public::KeyData;
 use ssh_key::{HashAlg, PublicKey, SshSig};
@@ -116,6 +118,9 @@ fn parse(armored: &[u8], namespace: Namespace) -> Result<SshSig, SignatureError>
         return Err(SignatureError::TooLong);
     }
     let signature = SshSig::from_pem(armored).map_err(|error| SignatureError::Malformed(error.to_string()))?;
+    if !has_exact_lengths(armored) {
+        return Err(SignatureError::Malformed("its lengths do not fit what they are lengths of".into()));
+    }
     // OpenSSH makes version 1 with nothing in the reserved field, and verifies nothing else.
     if signature.version() != SshSig::VERSION || !signature.reserved().is_empty() {
         return Err(SignatureError::Malformed("its version is not known here".into()));
@@ -144,6 +149,39 @@ fn user_present(bytes: &[u8]) -> Result<(), SignatureError> {
         Some(flags) if flags & USER_PRESENT == USER_PRESENT => Ok(()),
         _ => Err(SignatureError::NoUserPresence),
     }
+}
+
+/// Whether every length inside says exactly what follows. The decoder takes longer ones, and then one signature would have
+/// several forms.
+fn has_exact_lengths(armored: &[u8]) -> bool {
+    let exact = || -> Option<bool> {
+        let text = std::str::from_utf8(armored).ok()?;
+        let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+        let bytes = BASE64.decode(body).ok()?;
+        // Preamble and version; then key, namespace, reserved, hash, signature.
+        let (key, rest) = prefixed(bytes.get(10..)?)?;
+        let rest = (0..3).try_fold(rest, |rest, _| Some(prefixed(rest)?.1))?;
+        let (signature, end) = prefixed(rest)?;
+        let (algorithm, rest) = prefixed(signature)?;
+        let flags_and_counter = prefixed(rest)?.1.len();
+        let expected = if algorithm.starts_with(b"sk-") { 5 } else { 0 };
+        Some(end.is_empty() && flags_and_counter == expected && is_all_prefixed(key))
+    };
+    exact().unwrap_or(false)
+}
+
+/// The bytes behind a length of four bytes, and what follows them.
+fn prefixed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+}
+
+fn is_all_prefixed(mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        let Some((_, rest)) = prefixed(bytes) else { return false };
+        bytes = rest;
+    }
+    true
 }
 
 fn fingerprint(key: &KeyData) -> String {

@@ -107,33 +107,28 @@ fn tell(verdict: &Verdict) {
     match verdict {
         Verdict::Allow(allowed) => {
             say("ALLOWED by");
-            allowed.policies().iter().for_each(tell_policy);
+            allowed.policies().iter().for_each(tell_permit);
         }
         Verdict::Deny(denied) => tell_refusal(denied),
     }
 }
 
-fn tell_refusal(denied: &Denied) {
-    if denied.policies().is_empty() {
-        say(format!("REFUSED: {}", denied.reason()));
-    } else {
-        say("REFUSED by");
-        denied.policies().iter().for_each(tell_policy);
+fn tell_permit(note: &PolicyNote) {
+    match &note.reason {
+        Some(reason) => say(format!("  {}: {reason}", note.id)),
+        None => say(format!("  {}", note.id)),
     }
+}
+
+fn tell_refusal(denied: &Denied) {
+    say("REFUSED");
+    denied.explanation().iter().for_each(|line| say(format!("  {line}")));
     for effect in denied.observed() {
         say("observed");
         for (name, value) in effect.as_object().into_iter().flatten() {
             say(format!("  {name}: {}", plain(value)));
         }
     }
-}
-
-fn tell_policy(note: &PolicyNote) {
-    match &note.reason {
-        Some(reason) => say(format!("  {}: {reason}", note.id)),
-        None => say(format!("  {}", note.id)),
-    }
-    note.limits.iter().for_each(|limit| say(format!("      compares {limit}")));
 }
 
 fn plain(value: &Value) -> String {
