@@ -37,7 +37,7 @@ pub(super) async fn fulfil(node: &Node, settled: Option<&SessionId>, problem: Pr
             return problem;
         }
     };
-    let signed = sign(problem.clone(), SignedReceipt { receipt: text, signature });
+    let signed = sign(problem.clone(), &SignedReceipt { receipt: text, signature });
     let Some(session) = settled.cloned() else { return signed };
     let (from, to) = (problem, signed.clone());
     let kept = node.store.write(move |transaction| SessionRow::replace_error(transaction, &session, &from, &to)).await;
@@ -56,7 +56,7 @@ fn promised(problem: &Problem) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn sign(mut problem: Problem, signed: SignedReceipt) -> Problem {
+fn sign(mut problem: Problem, signed: &SignedReceipt) -> Problem {
     problem.more.remove(UNSIGNED);
     problem.with(SIGNED, json!({"receipt": signed.receipt, "signature": hex::encode(signed.signature)}))
 }
@@ -90,7 +90,7 @@ mod tests {
         assert!(promised_one.more.get(SIGNED).is_none());
         let text = promised(&promised_one).unwrap();
         assert!(text.contains(&denied.hash().to_string()));
-        let signed = sign(promised_one, SignedReceipt { receipt: text.clone(), signature: [7; 64] });
+        let signed = sign(promised_one, &SignedReceipt { receipt: text.clone(), signature: [7; 64] });
         assert!(signed.more.get(UNSIGNED).is_none() && promised(&signed).is_none());
         let receipt: SignedReceipt = serde_json::from_value(signed.more[SIGNED].clone()).unwrap();
         assert_eq!(receipt, SignedReceipt { receipt: text, signature: [7; 64] });

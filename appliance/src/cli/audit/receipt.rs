@@ -161,10 +161,10 @@ fn tell(verdict: &Result<Held, Doubt>) {
             say(format!("  {name:<12}  {fact}"));
         }
     }
-    match log {
+    say(match log {
         Some(report) => {
-            say(format!("  the log holds it; it is valid, with {} leaves and the head {}", report.size, report.head))
+            format!("  the log holds it; it is valid, with {} leaves and the head {}", report.size, report.head)
         }
-        None => say("  it was not compared with the appliance's log; give that by --log"),
-    }
+        None => "  it was not compared with the appliance's log; give that by --log".into(),
+    });
 }
