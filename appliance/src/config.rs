@@ -3,6 +3,8 @@
 //! Unknown keys are refused. Relative paths are taken from the folder of the file. `casemated --check-config` runs this
 //! very loader. Every key is documented in the file that [`TEMPLATE`] gives.
 
+mod policy;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,11 +12,15 @@ use std::time::Duration;
 
 use casemate_attest::AuditKey;
 use casemate_hsm::{HsmConfig, PinSource, TokenSelector, WrapMode};
+use casemate_policy::signers::AllowedSigners;
 use casemate_wire::token::{PinnedKey, TokenAlgorithm};
 use casemate_wire::{IdentityKey, PartyId};
 use serde::Deserialize;
 
 use crate::clients::{ClientEntry, Clients};
+
+pub use policy::Policy;
+use policy::{ApprovalsSection, PolicySection};
 
 /// The commented file that a new host starts from.
 pub const TEMPLATE: &str = include_str!("config/casemate.toml");
@@ -74,8 +80,10 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// The HSM.
     pub hsm: HsmConfig,
-    /// The policy bundle's folder.
-    pub policy_dir: PathBuf,
+    /// The policy bundle, and who may sign it.
+    pub policy: Policy,
+    /// Who may approve requests.
+    pub approvers: AllowedSigners,
     /// Bounds.
     pub limits: Limits,
     /// Protocol threads and pools.
@@ -204,6 +212,8 @@ struct File {
     hsm: HsmSection,
     policy: PolicySection,
     #[serde(default)]
+    approvals: ApprovalsSection,
+    #[serde(default)]
     limits: Limits,
     #[serde(default)]
     mpc: Mpc,
@@ -267,12 +277,6 @@ enum WrapSetting {
     Auto,
     HostIv,
     TokenIv,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PolicySection {
-    dir: PathBuf,
 }
 
 impl Config {
@@ -348,7 +352,8 @@ impl Loader<'_> {
             coordinator_keys,
             peers: file.peer,
             hsm: self.hsm(file.hsm)?,
-            policy_dir: self.folder.join(file.policy.dir),
+            policy: file.policy.check(self.folder).map_err(|(key, why)| self.bad(key, why))?,
+            approvers: file.approvals.check(self.folder).map_err(|(key, why)| self.bad(key, why))?,
             limits: file.limits,
             mpc: file.mpc,
             log: file.log,

@@ -9,7 +9,7 @@
 //! | [`http`] | routes, roles, bodies, problems |
 //! | [`tls`], [`clients`] | who may connect, and who is who |
 //! | [`store`], [`sealing`] | the database and audit log; how secrets lie in it |
-//! | [`policy_slot`] | the active policy bundle |
+//! | [`policy_slot`], [`till`] | the active policy bundle; what was spent within its windows |
 //! | [`vault`] | the HSM, measured |
 //! | [`primes`] | the pool of safe primes |
 //! | [`daemon`] | start, supervise, stop |
@@ -33,6 +33,7 @@ pub mod primes;
 pub mod sealing;
 pub mod session;
 pub mod store;
+pub mod till;
 pub mod tls;
 pub mod vault;
 

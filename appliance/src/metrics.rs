@@ -39,6 +39,11 @@ struct OpLabels {
     op: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ResultLabels {
+    result: String,
+}
+
 /// How long HSM calls take.
 #[derive(Clone)]
 pub struct HsmMetrics(Family<OpLabels, Histogram, fn() -> Histogram>);
@@ -69,6 +74,8 @@ pub struct Metrics {
     hsm: HsmMetrics,
     audit_size: Gauge,
     primes: Gauge,
+    policy_loads: Family<ResultLabels, Counter>,
+    policy_version: Gauge,
     ended: std::sync::Mutex<(f64, f64)>,
 }
 
@@ -88,6 +95,8 @@ impl Metrics {
             hsm: HsmMetrics::default(),
             audit_size: Gauge::default(),
             primes: Gauge::default(),
+            policy_loads: Family::default(),
+            policy_version: Gauge::default(),
             ended: std::sync::Mutex::new((0.0, 0.0)),
         };
         let registry = &mut metrics.registry;
@@ -112,6 +121,12 @@ impl Metrics {
         );
         registry.register("mpc_hsm_op_duration_seconds", "Calls to the HSM", metrics.hsm.0.clone());
         registry.register("mpc_audit_size", "Leaves in the audit log", metrics.audit_size.clone());
+        registry.register(
+            "mpc_policy_loads",
+            "Policy bundles that were loaded or refused",
+            metrics.policy_loads.clone(),
+        );
+        registry.register("mpc_policy_version", "Version of the active policy bundle", metrics.policy_version.clone());
         registry.register("mpc_primes_ready", "Pairs of safe primes that lie ready", metrics.primes.clone());
         Arc::new(metrics)
     }
@@ -150,6 +165,15 @@ impl Metrics {
         ended.0 += f64::from(u8::from(completed));
         ended.1 += 1.0;
         self.success_rate.set(ended.0 / ended.1);
+    }
+
+    /// A bundle was loaded, or (without a version) refused.
+    pub(crate) fn policy_loaded(&self, version: Option<u64>) {
+        let result = if version.is_some() { "loaded" } else { "refused" };
+        self.policy_loads.get_or_create(&ResultLabels { result: result.into() }).inc();
+        if let Some(version) = version {
+            self.policy_version.set(i64::try_from(version).unwrap_or(i64::MAX));
+        }
     }
 
     pub(crate) fn primes_ready(&self, count: u32) {

@@ -12,7 +12,7 @@ const PLACES: u8 = 4;
 pub(crate) const MAX_DECIMALS: u8 = 77;
 
 /// A Cedar decimal that is not negative: ten-thousandths of a whole unit. Its serialized form is its text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Decimal(i64);
 
@@ -32,6 +32,11 @@ impl Decimal {
             power_of_ten(decimals - PLACES).map(|divisor| base.div_ceil(divisor))
         };
         ten_thousandths.and_then(|value| i64::try_from(value).ok()).map_or(Self::MAX, Self)
+    }
+
+    /// The sum, or the largest decimal.
+    pub(crate) fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
     }
 }
 

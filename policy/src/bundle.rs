@@ -5,37 +5,53 @@
 //! entities.json    asset table, address books, key groups (see `tables`)
 //! tests/*.json     test cases: a request and the expected verdict (see `cases`)
 //! manifest.toml    version, name, schema, not_before, previous, time_zone, and the SHA-256 of every file above
+//! manifest.toml.sig*  signatures over the manifest, one for each person (see `signatures`)
 //! ```
 //!
-//! [`Bundle::load`] reads all of it and refuses on the first thing that is wrong, so a bundle that exists is valid. What
-//! it cannot know (whether the version rises, whether `not_before` has come) the caller checks by the accessors; a request
-//! from before `not_before` is denied in any case.
+//! [`Bundle::load`] reads all of it and refuses on the first thing that is wrong, so a bundle that exists is valid. It asks
+//! for no signature: it is for tools that work offline. A daemon loads by [`Bundle::load_signed`] alone, which also asks for
+//! the quorum of signers and a version that follows on the newest. A request from before `not_before` is denied in any case.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use casemate_wire::Digest32;
-use cedar_policy::{Entity, EntityUid, PolicySet, Schema};
+use cedar_policy::{ActionConstraint, Entity, EntityUid, PolicySet, Schema};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::evaluate::{Facts, Subject, evaluate};
 use crate::request::{Action, Client, Request};
-use crate::stack::on_large_stack;
 use crate::tx::Tx;
 use crate::verdict::{Denied, PolicyNote, Verdict};
 
 mod bounds;
+mod case_request;
 mod cases;
+pub(crate) mod conditions;
+mod difference;
+mod draft;
 mod error;
 mod files;
+mod format;
 mod limits;
 mod manifest;
+mod outline;
 mod policies;
+mod seal;
+mod signatures;
 pub(crate) mod tables;
 
+pub use cases::{CaseReport, Effect, Outcome};
+pub use difference::{Change, ChangeKind, Section, difference};
+pub use draft::Draft;
 pub use error::BundleError;
-pub use manifest::seal;
+pub use format::format;
+pub use outline::{EntitiesOutline, ManifestOutline, Outline, PolicyOutline};
+pub use seal::{SealFields, Sealed, seal, seal_as};
+pub use signatures::{
+    IgnoredSignature, Newest, SignatureReport, SignedBundle, ToBeSigned, TrustError, signatures, to_be_signed,
+};
 
 use files::Files;
 use manifest::Manifest;
@@ -66,28 +82,40 @@ impl Rules {
             id: id.to_owned(),
             reason: None,
             limits: Vec::new(),
+            alternatives: Vec::new(),
         })
+    }
+
+    /// The permits whose scope names this action, or every action; sorted.
+    pub(crate) fn permits_for(&self, action: Action) -> BTreeSet<String> {
+        let named = |uid: &EntityUid| uid.id().unescaped() == action.as_str();
+        self.policies
+            .policies()
+            .filter(|policy| policy.effect() == cedar_policy::Effect::Permit)
+            .filter(|policy| match policy.action_constraint() {
+                ActionConstraint::Any => true,
+                ActionConstraint::In(actions) => actions.iter().any(named),
+                ActionConstraint::Eq(action) => named(&action),
+            })
+            .map(|policy| policy.id().to_string())
+            .collect()
     }
 }
 
 impl Bundle {
     /// Reads a bundle from its folder and checks all of it: manifest and hashes, bounds, syntax, schema, literals, and its
-    /// own test cases. `clients` are the appliance's configured clients, the only ones that policies may name.
+    /// own test cases. No signature is looked at, so this is for offline tools alone. `clients` are the appliance's configured
+    /// clients, the only ones that policies may name.
     ///
     /// # Errors
     /// [`BundleError`] names the file, the policy or the test case.
     pub fn load(dir: &Path, clients: &[Client]) -> Result<Self, BundleError> {
-        let files = Files::read(dir)?;
-        let (manifest, digest) = Manifest::of(&files)?;
-        let time_zone = manifest.time_zone()?;
-        let tables = Tables::parse(files.entities())?;
-        for (path, text) in files.policies()? {
-            bounds::check(path, text)?;
-        }
-        let rules = on_large_stack(|| policies::compile(&files, tables, clients, time_zone, digest))
-            .map_err(|error| BundleError::Evaluator(error.to_string()))??;
-        cases::run(&files, &rules, manifest.not_before)?;
-        Ok(Self { manifest, rules })
+        Self::assemble(&Files::read(dir)?, clients)
+    }
+
+    fn assemble(files: &Files, clients: &[Client]) -> Result<Self, BundleError> {
+        let (manifest, digest) = Manifest::of(files)?;
+        Draft::compile(files, manifest, digest, clients)?.tested()
     }
 
     /// Decides a request. A request to sign is judged once for each effect of its intent.
@@ -96,14 +124,9 @@ impl Bundle {
             let why = format!("the policy bundle is not in force before {}", self.manifest.not_before);
             return Verdict::Deny(Denied::because(why, self.rules.digest));
         }
-        let subject = match (request.action, request.understood) {
-            (Action::Sign, Some(understood)) => Subject::Effects(Tx::all_of(understood, &self.rules.tables.assets)),
-            (Action::Sign, None) => Subject::Blind,
-            (_, None) => Subject::NoMessage,
-            (_, Some(_)) => {
-                let why = "only a request to sign carries an intent";
-                return Verdict::Deny(Denied::because(why, self.rules.digest));
-            }
+        let subject = match self.subject(request) {
+            Ok(subject) => subject,
+            Err(why) => return Verdict::Deny(Denied::because(why, self.rules.digest)),
         };
         let facts = Facts {
             principal: &request.principal,
@@ -116,6 +139,33 @@ impl Bundle {
             peers_attested: request.peers_attested,
         };
         evaluate(&self.rules, &facts, &subject)
+    }
+
+    fn subject(&self, request: &Request<'_>) -> Result<Subject, &'static str> {
+        match (request.action, request.understood, request.spent) {
+            (Action::Sign, understood, Some(totals)) => {
+                let counters = totals
+                    .of_request(&self.rules, &request.resource, understood, request.derivation_path.as_deref())
+                    .ok_or("what was entered into the ledger is another request, or the policy has changed since; ask again")?;
+                match (understood, counters) {
+                    (Some(understood), _) => {
+                        let effects = Tx::all_of(understood, &self.rules.tables.assets);
+                        Ok(Subject::Effects(effects.into_iter().zip(counters.iter().copied()).collect()))
+                    }
+                    (None, [counters, ..]) => Ok(Subject::Blind(*counters)),
+                    (None, []) => Err("the ledger has no totals for this request"),
+                }
+            }
+            (Action::Sign, _, None) => Err("the request is not entered into the ledger of what keys have spent"),
+            (_, Some(_), _) => Err("only a request to sign carries an intent"),
+            (_, None, Some(_)) => Err("only a request to sign is entered into the ledger"),
+            (_, None, None) => Ok(Subject::NoMessage),
+        }
+    }
+
+    /// What the evaluator needs.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// SHA-256 of the manifest's bytes, which hold the hashes of all other files.

@@ -1,16 +1,30 @@
 //! Intents: what a 32-byte hash means.
 //!
 //! A decoder takes the payload apart strictly, encodes it again, compares the bytes, and computes the hash that would be
-//! signed. Only then is the intent [`Understood`]. One file for each kind of intent; [`decode`] is the list of them.
+//! signed. Only then is the intent [`Understood`].
+//!
+//! | `type` | decoder | payload |
+//! |---|---|---|
+//! | `ethereum_transaction` | `ethereum` | hex of an unsigned legacy (EIP-155), 2930, 1559, 4844 or 7702 transaction |
+//! | `eip191` | `eip191` | hex of a message's bytes |
+//! | `eip712` | `eip712` | JSON text of typed data |
+//! | `bitcoin_psbt` | `bitcoin_psbt` | base64 of a PSBT v0; the input stands in `input_index` |
+//! | `raw` | none | empty: nothing is known, and policy sees a request to sign blindly |
 
-use alloy_primitives::{B256, Selector, U256};
 use casemate_wire::{Code, Digest32, Intent};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-mod erc20;
+mod bitcoin_psbt;
+mod effect;
+mod eip191;
+mod eip712;
 mod ethereum;
+mod signer;
+mod words;
 
-pub use alloy_primitives::Address;
+pub use alloy_primitives::{Address, U256};
+pub use effect::{Account, AssetRef, Chain, Effect, EffectKind, Method, Nature, Reading, Standard, TypedData};
+pub use signer::Signer;
 
 /// The longest payload that is looked at, in characters.
 pub const MAX_PAYLOAD: usize = 128 * 1024;
@@ -37,8 +51,14 @@ pub enum IntentError {
         why: String,
     },
     /// There is no decoder for this type.
-    #[error("intents of type `{0}` are not known here: known are `ethereum_transaction` and `raw`")]
+    #[error(
+        "intents of type `{0}` are not known here: known are `ethereum_transaction`, `eip191`, `eip712`, `bitcoin_psbt` \
+         and `raw`"
+    )]
     UnknownType(String),
+    /// The key that would sign cannot be derived.
+    #[error("the key that would sign cannot be derived: {0}")]
+    Signer(String),
     /// The intent says itself that nothing is to be decoded.
     #[error("a `raw` intent has no meaning that could be decoded")]
     Raw,
@@ -49,104 +69,46 @@ impl IntentError {
     pub fn code(&self) -> Code {
         match self {
             Self::Mismatch { .. } => Code::IntentMismatch,
-            Self::Malformed { .. } | Self::UnknownType(_) => Code::BadRequest,
+            Self::Malformed { .. } | Self::UnknownType(_) | Self::Signer(_) => Code::BadRequest,
             Self::Raw => Code::BlindSigningDenied,
         }
     }
-}
-
-/// What kind of thing an effect is, as policies see it in `context.tx.kind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EffectKind {
-    /// The chain's own coin goes to an address.
-    NativeTransfer,
-    /// A fungible token goes to an address.
-    TokenTransfer,
-    /// A contract is called in a way that is not decoded further.
-    ContractCall,
-    /// A contract is created.
-    ContractCreation,
-}
-
-impl EffectKind {
-    /// The kind as policies and logs spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NativeTransfer => "native_transfer",
-            Self::TokenTransfer => "token_transfer",
-            Self::ContractCall => "contract_call",
-            Self::ContractCreation => "contract_creation",
-        }
-    }
-}
-
-/// The method of a contract that a call names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Method {
-    /// One whose arguments were decoded.
-    Known(&'static str),
-    /// Any other, by its four bytes.
-    Selector(Selector),
-    /// Call data too short to hold a selector.
-    Fallback,
-}
-
-impl Method {
-    /// The name, `0x` and the selector, or `fallback`.
-    pub fn to_text(&self) -> String {
-        match self {
-            Self::Known(name) => (*name).to_owned(),
-            Self::Selector(selector) => selector.to_string(),
-            Self::Fallback => "fallback".to_owned(),
-        }
-    }
-}
-
-/// What an amount is an amount of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum AssetRef {
-    /// The chain's own coin.
-    Native,
-    /// A token, by its contract.
-    Token(Address),
-}
-
-/// One effect of a transaction, in base units and without names: those come from the bundle's asset table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effect {
-    /// What it is.
-    pub kind: EffectKind,
-    /// The EIP-155 chain id; positive and at most `i64::MAX`.
-    pub chain_id: u64,
-    /// Who receives.
-    pub to: Option<Address>,
-    /// The contract that is called.
-    pub contract: Option<Address>,
-    /// Its method.
-    pub method: Option<Method>,
-    /// What leaves.
-    pub asset: AssetRef,
-    /// How much of it leaves, in base units.
-    pub amount: U256,
-    /// The most that the whole transaction can cost in fees, in base units of the native coin.
-    pub fee: U256,
 }
 
 /// An intent that was decoded, and hashes to what would be signed. Only the decoders make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Understood {
     digest: Digest32,
+    transaction_id: Digest32,
+    outputs_external: usize,
     first: Effect,
     rest: Vec<Effect>,
     description: Value,
-    summary: String,
+    preamble: String,
 }
 
 impl Understood {
+    /// What a decoder found: the hash, the effects, the decoded fields for the audit log (a JSON object), and a phrase
+    /// for people that says where this takes place.
+    fn new(digest: Digest32, (first, rest): (Effect, Vec<Effect>), description: Value, preamble: String) -> Self {
+        let outputs_external = rest.len().saturating_add(1);
+        Self { digest, transaction_id: digest, outputs_external, first, rest, description, preamble }
+    }
+
     /// The 32 bytes that would be signed.
     pub fn digest(&self) -> Digest32 {
         self.digest
+    }
+
+    /// What makes this one unsigned transaction, however many of its inputs are asked for and how often: the hash itself,
+    /// or for a PSBT the unsigned transaction's id, in the byte order in which people write it.
+    pub fn transaction_id(&self) -> Digest32 {
+        self.transaction_id
+    }
+
+    /// How many effects are on others. 0 for a Bitcoin transaction that pays to the signer alone; it still has one effect.
+    pub fn outputs_external(&self) -> usize {
+        self.outputs_external
     }
 
     /// What leaves and who is empowered; never empty.
@@ -157,24 +119,31 @@ impl Understood {
     /// The decoded fields, for the audit log. Hashes and addresses are lower-case hex; amounts and other numbers that
     /// canonical JSON could not hold exactly are decimal strings.
     pub fn describe(&self) -> Value {
-        self.description.clone()
+        let mut description = self.description.clone();
+        if let Value::Object(fields) = &mut description {
+            fields.insert("effects".into(), self.effects().map(words::describe).collect());
+            if self.transaction_id != self.digest {
+                fields.insert("transaction_id".into(), json!(self.transaction_id));
+            }
+        }
+        description
     }
 
     /// What it does, in plain words, in base units.
     pub fn summary(&self) -> String {
-        self.summary.clone()
+        words::summarize(&self.preamble, self.effects())
     }
 }
 
-/// Decodes an intent and ties it to the hash that would be signed.
+/// Decodes an intent and ties it to the hash that would be signed by this key.
 ///
 /// # Errors
 /// [`IntentError`]; its `code()` is the stable code for the answer.
 ///
 /// # Security
 /// The hash is recomputed from the bytes that were decoded, so policy judges exactly what would be signed.
-pub fn decode(intent: &Intent, message_hash: &[u8; 32]) -> Result<Understood, IntentError> {
-    let understood = decode_payload(intent)?;
+pub fn decode(intent: &Intent, message_hash: &[u8; 32], signer: &Signer) -> Result<Understood, IntentError> {
+    let understood = decode_payload(intent, signer)?;
     let asked = Digest32(*message_hash);
     if understood.digest != asked {
         return Err(IntentError::Mismatch { computed: understood.digest, asked });
@@ -186,8 +155,12 @@ pub fn decode(intent: &Intent, message_hash: &[u8; 32]) -> Result<Understood, In
 ///
 /// # Errors
 /// As [`decode`].
-pub fn understand(intent: Option<&Intent>, message_hash: &[u8; 32]) -> Result<Option<Understood>, IntentError> {
-    match intent.map(|intent| decode(intent, message_hash)) {
+pub fn understand(
+    intent: Option<&Intent>,
+    message_hash: &[u8; 32],
+    signer: &Signer,
+) -> Result<Option<Understood>, IntentError> {
+    match intent.map(|intent| decode(intent, message_hash, signer)) {
         None | Some(Err(IntentError::Raw)) => Ok(None),
         Some(Ok(understood)) => Ok(Some(understood)),
         Some(Err(error)) => Err(error),
@@ -195,32 +168,30 @@ pub fn understand(intent: Option<&Intent>, message_hash: &[u8; 32]) -> Result<Op
 }
 
 /// Decodes without a hash to compare with: for a bundle's own test cases.
-pub(crate) fn decode_payload(intent: &Intent) -> Result<Understood, IntentError> {
+pub(crate) fn decode_payload(intent: &Intent, signer: &Signer) -> Result<Understood, IntentError> {
     let malformed = |why: String| IntentError::Malformed { kind: intent.kind.clone(), why };
-    if !matches!(intent.kind.as_str(), "ethereum_transaction" | "raw") {
-        return Err(IntentError::UnknownType(intent.kind.chars().take(64).collect()));
+    let payload = &intent.payload;
+    if payload.len() > MAX_PAYLOAD {
+        let length = payload.len();
+        let why = format!("the payload has {length} bytes; at most {MAX_PAYLOAD} are looked at");
+        return Err(IntentError::Malformed { kind: intent.kind.chars().take(64).collect(), why });
     }
-    if intent.input_index.is_some() {
-        return Err(malformed("`input_index` belongs to Bitcoin intents".into()));
+    if intent.input_index.is_some() && intent.kind != "bitcoin_psbt" {
+        return Err(malformed("`input_index` belongs to `bitcoin_psbt` intents".into()));
     }
-    if intent.kind == "raw" {
-        return Err(if intent.payload.is_empty() {
-            IntentError::Raw
-        } else {
-            malformed("it must have an empty payload".into())
-        });
+    match intent.kind.as_str() {
+        "ethereum_transaction" => from_hex(payload).and_then(|bytes| ethereum::decode(&bytes)),
+        "eip191" => from_hex(payload).map(|bytes| eip191::decode(&bytes)),
+        "eip712" => eip712::decode(payload),
+        "bitcoin_psbt" => bitcoin_psbt::decode(payload, intent.input_index, signer),
+        "raw" if payload.is_empty() => return Err(IntentError::Raw),
+        "raw" => Err("it must have an empty payload".into()),
+        _ => return Err(IntentError::UnknownType(intent.kind.chars().take(64).collect())),
     }
-    ethereum::decode(&hex_payload(&intent.payload).map_err(malformed)?).map_err(malformed)
+    .map_err(malformed)
 }
 
-fn hex_payload(payload: &str) -> Result<Vec<u8>, String> {
-    if payload.len() > MAX_PAYLOAD {
-        return Err(format!("the payload has {} characters; at most {MAX_PAYLOAD} are looked at", payload.len()));
-    }
+fn from_hex(payload: &str) -> Result<Vec<u8>, String> {
     let digits = payload.strip_prefix("0x").unwrap_or(payload);
     hex::decode(digits).map_err(|error| format!("the payload is not hex: {error}"))
-}
-
-fn digest(hash: B256) -> Digest32 {
-    Digest32(hash.0)
 }

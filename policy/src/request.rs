@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::intent::Understood;
+use crate::totals::Totals;
 
 /// One request for a decision.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// Who asks.
     pub principal: Client,
@@ -19,6 +20,11 @@ pub struct Request<'a> {
     pub resource: Resource,
     /// The decoded intent. `None` with [`Action::Sign`] is a request to sign blindly.
     pub understood: Option<&'a Understood>,
+    /// What the ledger says of this request, which must be entered before it is judged: [`Bundle::reserve`]. A request to
+    /// sign without it is denied; others have none.
+    ///
+    /// [`Bundle::reserve`]: crate::Bundle::reserve
+    pub spent: Option<&'a Totals>,
     /// Verified approvals.
     pub approvals: Approvals,
     /// The appliance's wall clock.
@@ -122,10 +128,23 @@ pub struct SessionFacts {
     pub threshold_t: u16,
     /// Those participants that are users' devices.
     pub devices: BTreeSet<String>,
+    /// The committee that a rotation would make.
+    pub new_roster: Option<NewRoster>,
 }
 
-/// Approvals that were verified. There is none until people's signatures can be checked, so [`Approvals::none`] is the
-/// only one that other crates can make.
+/// The committee after a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRoster {
+    /// Its parties.
+    pub parties: BTreeSet<String>,
+    /// Parties needed to sign.
+    pub threshold_t: u16,
+    /// Parties in all.
+    pub threshold_n: u16,
+}
+
+/// Approvals that were verified. Other crates get them from [`crate::approval::count`], or have [`Approvals::none`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Approvals {
     pub(crate) count: u16,

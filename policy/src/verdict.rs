@@ -3,7 +3,10 @@
 use casemate_wire::{Code, Digest32};
 use serde::Serialize;
 use serde::ser::SerializeMap;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::bundle::conditions::Alternative;
+use crate::explain::Observed;
 
 /// What policy says to a request.
 #[must_use = "a verdict that nobody reads refuses nothing"]
@@ -16,7 +19,7 @@ pub enum Verdict {
 }
 
 /// A policy that decided.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyNote {
     /// Its `@id`.
     pub id: String,
@@ -26,6 +29,19 @@ pub struct PolicyNote {
     /// What it compares with literals, as `context.tx.amount <= 1.0`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<String>,
+    /// What it would permit.
+    #[serde(skip)]
+    pub(crate) alternatives: Vec<Alternative>,
+}
+
+/// A policy that refused, with what it saw.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Refusal {
+    pub(crate) policy: PolicyNote,
+    /// Which effects of the request it refused, counted from 0.
+    pub(crate) effects: Vec<usize>,
+    /// What it would permit, beside what it saw of the first of them.
+    pub(crate) any_of: Vec<Vec<Observed>>,
 }
 
 /// An allowed request. Only the evaluator makes one. Serializes as the `decision` of an audit leaf.
@@ -52,6 +68,7 @@ impl Allowed {
 pub struct Denied {
     pub(crate) code: Code,
     pub(crate) policies: Vec<PolicyNote>,
+    pub(crate) refusals: Vec<Refusal>,
     pub(crate) problems: Vec<String>,
     pub(crate) observed: Vec<Value>,
     pub(crate) bundle: Option<Digest32>,
@@ -62,6 +79,7 @@ impl Denied {
         Self {
             code: Code::PolicyDenied,
             policies: Vec::new(),
+            refusals: Vec::new(),
             problems: vec!["no valid policy bundle is loaded".into()],
             observed: Vec::new(),
             bundle: None,
@@ -82,17 +100,27 @@ impl Denied {
         &self.policies
     }
 
-    /// The effects that were refused, as policies saw them.
+    /// The effects that were refused, as policies saw them: `context.tx`, and beside it what else of the context the
+    /// refusing policies compared, such as `spent.day`.
     pub fn observed(&self) -> &[Value] {
         &self.observed
     }
 
-    /// What the refusing policies would permit: their reasons, and the literals that they compare with.
+    /// What the refusing policies would permit: for each its id, its reason, and in `any_of` the alternatives. All
+    /// conditions of one alternative must hold, and each stands beside what was observed. `limits` is the flat list of
+    /// what the policy compares with literals; `effects` says which effects it refused, where there are several.
     pub fn permitted(&self) -> Value {
-        self.policies
-            .iter()
-            .map(|note| serde_json::json!({"policy": note.id, "reason": note.reason, "limits": note.limits}))
-            .collect()
+        self.refusals.iter().map(Refusal::to_json).collect()
+    }
+
+    /// The refusal for people, one line each: every refusing policy with its reason, and under it the conditions that
+    /// failed in the alternative that came closest.
+    pub fn explanation(&self) -> Vec<String> {
+        let policies = self.refusals.iter().flat_map(|refusal| {
+            let failed = refusal.closest().into_iter().filter(|condition| !condition.held());
+            std::iter::once(refusal.policy.line()).chain(failed.map(|condition| format!("  {}", condition.to_line())))
+        });
+        policies.chain(self.problems.iter().cloned()).collect()
     }
 
     /// The digest of the bundle that decided, if there was one.
@@ -102,11 +130,40 @@ impl Denied {
 
     /// Why, in one line for the requester: the reasons of all refusing policies, and what else went wrong.
     pub fn reason(&self) -> String {
-        let notes = self.policies.iter().map(|note| match &note.reason {
-            Some(reason) => format!("{}: {reason}", note.id),
-            None => format!("{} forbids it", note.id),
-        });
-        notes.chain(self.problems.iter().cloned()).collect::<Vec<_>>().join("; ")
+        self.policies.iter().map(PolicyNote::line).chain(self.problems.iter().cloned()).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl PolicyNote {
+    fn line(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{}: {reason}", self.id),
+            None => format!("{} forbids it", self.id),
+        }
+    }
+}
+
+impl Refusal {
+    fn to_json(&self) -> Value {
+        let PolicyNote { id, reason, limits, .. } = &self.policy;
+        let any_of: Vec<Vec<Value>> =
+            self.any_of.iter().map(|all| all.iter().map(Observed::to_json).collect()).collect();
+        let mut refusal = json!({ "policy": id, "reason": reason, "limits": limits });
+        if let Value::Object(fields) = &mut refusal {
+            if !any_of.is_empty() {
+                fields.insert("any_of".into(), json!(any_of));
+            }
+            if self.effects != [0] {
+                fields.insert("effects".into(), json!(self.effects));
+            }
+        }
+        refusal
+    }
+
+    /// The alternative of which the fewest conditions failed.
+    fn closest(&self) -> Vec<&Observed> {
+        let failed = |all: &&Vec<Observed>| all.iter().filter(|condition| !condition.held()).count();
+        self.any_of.iter().min_by_key(failed).into_iter().flatten().collect()
     }
 }
 

@@ -23,7 +23,7 @@ fn token_transfer(contract: &str, to: Address, amount: u64) -> (TxKind, Bytes) {
 fn a_transfer_within_limits_is_allowed_and_names_its_permit() {
     let bundle = starter();
     let understood = transaction(|tx| tx.value = milliether(1000));
-    let verdict = bundle.decide(&to_sign(Some(&understood)));
+    let verdict = judge(&bundle, &to_sign(Some(&understood)));
     assert_eq!(allowed_by(&verdict), ["sign-transfers"]);
     let Verdict::Allow(allowed) = verdict else { unreachable!() };
     assert_eq!(
@@ -36,7 +36,7 @@ fn a_transfer_within_limits_is_allowed_and_names_its_permit() {
 fn a_transfer_above_the_limit_is_refused_by_the_rule_that_it_broke() {
     let bundle = starter();
     let understood = transaction(|tx| tx.value = milliether(1000) + U256::from(1));
-    let denied = denied(bundle.decide(&to_sign(Some(&understood))));
+    let denied = denied(judge(&bundle, &to_sign(Some(&understood))));
     assert_eq!(denied.code(), Code::PolicyDenied);
     assert_eq!(refused_by(&denied), ["per-transfer-limit"]);
     assert_eq!(denied.reason(), "per-transfer-limit: at most 1 ETH or 1,000 USDC in one transfer");
@@ -46,6 +46,24 @@ fn a_transfer_above_the_limit_is_refused_by_the_rule_that_it_broke() {
     assert_eq!(observed["amount_base"], "1000000000000000001");
     assert_eq!(observed["fee"], "0.0005");
     let permitted = denied.permitted();
+    let condition = |attribute: &str, op: &str, permitted: &str, observed: &str| serde_json::json!({"attribute": attribute, "op": op, "permitted": permitted, "observed": observed});
+    assert_eq!(
+        permitted[0]["any_of"],
+        serde_json::json!([
+            [condition("context.tx.asset", "==", "ETH", "ETH"), condition("context.tx.amount", "<=", "1.0", "1.0001"),],
+            [
+                condition("context.tx.asset", "==", "USDC", "ETH"),
+                condition("context.tx.amount", "<=", "1000.0", "1.0001"),
+            ],
+        ])
+    );
+    assert_eq!(
+        denied.explanation(),
+        [
+            "per-transfer-limit: at most 1 ETH or 1,000 USDC in one transfer",
+            "  context.tx.amount is 1.0001, permitted is <= 1.0"
+        ]
+    );
     let limits: Vec<&str> = permitted[0]["limits"].as_array().unwrap().iter().map(|l| l.as_str().unwrap()).collect();
     assert!(limits.contains(&"context.tx.amount <= 1.0"), "{limits:?}");
     let decision = serde_json::to_value(&denied).unwrap();
@@ -61,7 +79,7 @@ fn the_reasons_of_all_refused_effects_are_joined_and_sorted() {
         (tx.to, tx.input) = token_transfer(USDC, Address::repeat_byte(0x11), 5_000_000_000);
         tx.max_fee_per_gas = 10_000_000_000_000;
     });
-    let denied = denied(starter().decide(&to_sign(Some(&understood))));
+    let denied = denied(judge(&starter(), &to_sign(Some(&understood))));
     assert_eq!(refused_by(&denied), ["fee-cap", "known-receivers", "per-transfer-limit"]);
     assert_eq!(denied.observed().len(), 2);
 }
@@ -82,7 +100,7 @@ fn a_refused_token_is_not_hidden_by_the_ether_beside_it() {
         tx.value = U256::from(1);
         (tx.to, tx.input) = token_transfer(USDC, Address::repeat_byte(0x35), 1);
     });
-    let denied = denied(everyone.decide(&to_sign(Some(&understood))));
+    let denied = denied(judge(&everyone, &to_sign(Some(&understood))));
     assert_eq!(refused_by(&denied), ["no-tokens"]);
     assert_eq!(denied.observed().len(), 1);
 }
@@ -93,13 +111,13 @@ fn an_unknown_token_or_chain_counts_as_the_largest_amount() {
     let token = transaction(|tx| {
         (tx.to, tx.input) = token_transfer(unknown, Address::repeat_byte(0x35), 1);
     });
-    let denied_token = denied(starter().decide(&to_sign(Some(&token))));
+    let denied_token = denied(judge(&starter(), &to_sign(Some(&token))));
     assert_eq!(refused_by(&denied_token), ["per-transfer-limit"]);
     assert_eq!(denied_token.observed()[0]["amount"], "922337203685477.5807");
     assert_eq!(denied_token.observed()[0]["asset"], format!("eip155:1/{unknown}"));
 
     let chain = transaction(|tx| tx.chain_id = 56);
-    let denied_chain = denied(starter().decide(&to_sign(Some(&chain))));
+    let denied_chain = denied(judge(&starter(), &to_sign(Some(&chain))));
     assert_eq!(refused_by(&denied_chain), ["fee-cap", "known-receivers", "per-transfer-limit"]);
     assert_eq!(denied_chain.observed()[0]["asset"], "eip155:56/native");
 }
@@ -107,22 +125,22 @@ fn an_unknown_token_or_chain_counts_as_the_largest_amount() {
 #[test]
 fn amounts_beyond_cedars_decimal_are_refused_by_limits() {
     let understood = transaction(|tx| tx.value = U256::MAX);
-    assert_eq!(refused_by(&denied(starter().decide(&to_sign(Some(&understood))))), ["per-transfer-limit"]);
+    assert_eq!(refused_by(&denied(judge(&starter(), &to_sign(Some(&understood))))), ["per-transfer-limit"]);
 }
 
 #[test]
 fn an_address_counts_only_on_its_own_chain() {
     let sepolia = transaction(|tx| tx.chain_id = 11_155_111);
-    assert_eq!(allowed_by(&starter().decide(&to_sign(Some(&sepolia)))), ["sign-transfers"]);
+    assert_eq!(allowed_by(&judge(&starter(), &to_sign(Some(&sepolia)))), ["sign-transfers"]);
     let stranger = transaction(|tx| tx.to = Address::repeat_byte(0x36).into());
-    assert_eq!(refused_by(&denied(starter().decide(&to_sign(Some(&stranger))))), ["known-receivers"]);
+    assert_eq!(refused_by(&denied(judge(&starter(), &to_sign(Some(&stranger))))), ["known-receivers"]);
     let creation = transaction(|tx| tx.to = TxKind::Create);
-    assert_eq!(refused_by(&denied(starter().decide(&to_sign(Some(&creation))))), ["known-receivers"]);
+    assert_eq!(refused_by(&denied(judge(&starter(), &to_sign(Some(&creation))))), ["known-receivers"]);
 }
 
 #[test]
 fn blind_signing_is_refused_with_its_own_code() {
-    let denied = denied(starter().decide(&to_sign(None)));
+    let denied = denied(judge(&starter(), &to_sign(None)));
     assert_eq!(denied.code(), Code::BlindSigningDenied);
     assert_eq!(refused_by(&denied), ["no-blind-signing"]);
 }
@@ -135,7 +153,9 @@ fn without_a_bundle_everything_is_denied() {
         assert_eq!(denied.reason(), "no valid policy bundle is loaded");
         assert_eq!(serde_json::to_value(&denied).unwrap()["bundle"], serde_json::Value::Null);
     }
-    assert!(matches!(decide(Some(&starter()), &to_sign(Some(&understood))), Verdict::Allow(_)));
+    let keygen =
+        casemate_policy::Request { action: Action::Keygen, resource: Resource::KeySlot(wallet()), ..to_sign(None) };
+    assert!(matches!(decide(Some(&starter()), &keygen), Verdict::Allow(_)));
 }
 
 #[test]
@@ -145,35 +165,40 @@ fn what_no_permit_matches_is_denied_and_says_so() {
         resource: key(SlotFacts { kind: ShareType::Admin, ..wallet() }),
         ..to_sign(Some(&understood))
     };
-    let denied = denied(starter().decide(&admin));
+    let denied = denied(judge(&starter(), &admin));
     assert!(denied.policies().is_empty());
-    assert_eq!(denied.reason(), "no permit matched");
+    assert_eq!(denied.reason(), "no permit matched: those for Sign are sign-transfers");
+    let backup = casemate_policy::Request { action: Action::Backup, resource: Resource::Appliance, ..to_sign(None) };
+    let reason = common::denied(judge(&starter(), &backup)).reason();
+    assert_eq!(reason, "no permit matched: the bundle has none for Backup");
 }
 
 #[test]
 fn an_action_on_the_wrong_kind_of_resource_is_denied_even_where_everything_is_permitted() {
     let bundle = load_with("", "[]").unwrap();
     let understood = transaction(|_| {});
-    assert_eq!(allowed_by(&bundle.decide(&to_sign(Some(&understood)))), ["all"]);
+    assert_eq!(allowed_by(&judge(&bundle, &to_sign(Some(&understood)))), ["all"]);
     for resource in [Resource::KeySlot(wallet()), Resource::Appliance] {
-        let request = casemate_policy::Request { resource, ..to_sign(Some(&understood)) };
-        assert!(denied(bundle.decide(&request)).reason().contains("does not fit the policy schema"));
+        let sign = casemate_policy::Request { resource: resource.clone(), ..to_sign(Some(&understood)) };
+        denied(judge(&bundle, &sign));
+        let presign = casemate_policy::Request { action: Action::Presign, resource, ..to_sign(None) };
+        assert!(denied(judge(&bundle, &presign)).reason().contains("does not fit the policy schema"));
     }
     let keygen = casemate_policy::Request {
         action: Action::Keygen,
         resource: Resource::KeySlot(wallet()),
         ..to_sign(Some(&understood))
     };
-    assert!(denied(bundle.decide(&keygen)).reason().contains("intent"));
+    assert!(denied(judge(&bundle, &keygen)).reason().contains("intent"));
 }
 
 #[test]
 fn keygen_follows_its_own_rules() {
     let keygen =
         |slot| casemate_policy::Request { action: Action::Keygen, resource: Resource::KeySlot(slot), ..to_sign(None) };
-    assert_eq!(allowed_by(&starter().decide(&keygen(wallet()))), ["make-wallet-keys"]);
+    assert_eq!(allowed_by(&judge(&starter(), &keygen(wallet()))), ["make-wallet-keys"]);
     let all_needed = SlotFacts { threshold_t: 3, ..wallet() };
-    assert_eq!(refused_by(&denied(starter().decide(&keygen(all_needed)))), ["keygen-quorum"]);
+    assert_eq!(refused_by(&denied(judge(&starter(), &keygen(all_needed)))), ["keygen-quorum"]);
 }
 
 #[test]
@@ -181,7 +206,7 @@ fn a_bundle_is_not_in_force_before_its_time() {
     let understood = transaction(|_| {});
     let early =
         casemate_policy::Request { time: "2024-12-31T23:59:59Z".parse().unwrap(), ..to_sign(Some(&understood)) };
-    assert!(denied(starter().decide(&early)).reason().contains("not in force before 2025-01-01T00:00:00Z"));
+    assert!(denied(judge(&starter(), &early)).reason().contains("not in force before 2025-01-01T00:00:00Z"));
 }
 
 #[test]
@@ -207,13 +232,13 @@ fn key_groups_hold_keys_by_label_or_public_key() {
         ]))
         .unwrap()
     };
-    assert_eq!(refused_by(&denied(rule("frozen").decide(&to_sign(None)))), ["group"]);
-    assert_eq!(allowed_by(&rule("labelled").decide(&to_sign(None))), ["all"]);
+    assert_eq!(refused_by(&denied(judge(&rule("frozen"), &to_sign(None)))), ["group"]);
+    assert_eq!(allowed_by(&judge(&rule("labelled"), &to_sign(None))), ["all"]);
     let labelled = casemate_policy::Request {
         resource: key(SlotFacts { label: Some("old".into()), ..wallet() }),
         ..to_sign(None)
     };
-    assert_eq!(refused_by(&denied(rule("labelled").decide(&labelled))), ["group"]);
+    assert_eq!(refused_by(&denied(judge(&rule("labelled"), &labelled))), ["group"]);
 }
 
 #[test]
@@ -242,5 +267,5 @@ fn time_is_seen_in_the_manifests_zone() {
     let text = std::fs::read_to_string(&manifest).unwrap();
     std::fs::write(&manifest, text.replace("\"UTC\"", "\"Europe/Berlin\"")).unwrap();
     let bundle: Bundle = load(&dir).unwrap();
-    assert_eq!(allowed_by(&bundle.decide(&to_sign(None))), ["all"]);
+    assert_eq!(allowed_by(&judge(&bundle, &to_sign(None))), ["all"]);
 }

@@ -69,6 +69,8 @@ codes! {
     ShareNotActive = "share_not_active", 409, "The share is not active";
     /// Policy refuses.
     PolicyDenied = "policy_denied", 403, "Refused by policy";
+    /// A policy bundle that was to be loaded is not valid, or not signed as it must be.
+    PolicyRefused = "policy_refused", 422, "The policy bundle is refused";
     /// The intent does not hash to the message hash.
     IntentMismatch = "intent_mismatch", 422, "The intent is not what would be signed";
     /// There is no intent that could be decoded.

@@ -236,7 +236,7 @@ fn how_to_stop(lab: &Lab) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::lab::demo::{Refused, SignatureParts};
+    use crate::lab::demo::{Approved, Refused, SignatureParts};
     use casemate_wire::{Code, Digest32};
 
     #[test]
@@ -259,6 +259,11 @@ mod tests {
             message_hash: Digest32([1; 32]),
             signature: parts,
             refused,
+            approved: Approved {
+                approvers: vec!["approver-1@treasury".into()],
+                message_hash: Digest32([2; 32]),
+                signed_transaction: "0x02".into(),
+            },
             audit_logs: vec!["a.jsonl".into()],
         };
         let appliance = AppliancePlace {
@@ -289,6 +294,8 @@ mod tests {
             "/signature/v",
             "/refused/code",
             "/refused/policies/0",
+            "/approved/approvers/0",
+            "/approved/signed_transaction",
             "/audit_logs/0",
             "/coordinator_url",
             "/api_key_file",

@@ -4,7 +4,7 @@ mod audit;
 mod hsm;
 mod init;
 pub mod lab;
-mod policy;
+pub(crate) mod policy;
 
 use std::process::ExitCode;
 
@@ -25,7 +25,7 @@ enum Command {
     /// The HSM: make its keys, show its state.
     #[command(subcommand)]
     Hsm(hsm::HsmCommand),
-    /// The signing policy, offline: seal and check a bundle.
+    /// The signing policy, offline: write, check, test, explain, compare and seal bundles.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// The audit log, offline: verify, export.

@@ -7,22 +7,20 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use casemate_attest::{AuditKey, Entry, Guard, GuardChange, LogId, Op, Text};
+use casemate_attest::{AuditKey, Entry, LogId, Op};
 use casemate_hsm::{Hsm, HsmError, KeyPurpose};
 use casemate_mpc::{Engine, MpcError};
-use casemate_policy::Client;
 use casemate_wire::IdentityKey;
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::metrics::Metrics;
-use crate::pipeline::policy_client;
-use crate::policy_slot::PolicySlot;
+use crate::policy_slot::{self, PolicySlot, ReloadError};
 use crate::primes::{self, Pool};
 use crate::session::Registry;
 use crate::store::{Store, StoreError};
+use crate::till::Till;
 use crate::tls::{self, TlsError};
 use crate::vault::Vault;
 use crate::{VERSION, http};
@@ -81,6 +79,8 @@ pub struct Node {
     pub engine: Engine,
     /// The active policy.
     pub policy: PolicySlot,
+    /// What was spent within the windows that policies limit.
+    pub till: Till,
     /// Live sessions.
     pub sessions: Registry,
     /// The prime pool.
@@ -116,21 +116,17 @@ pub fn check_config(path: &Path) -> Result<Config, DaemonError> {
 /// As [`check_config`], or that the policy bundle is refused.
 pub fn report_config(path: &Path) -> Result<(), DaemonError> {
     let config = check_config(path)?;
-    let policy = PolicySlot::load(&config.policy_dir, &policy_clients(&config), Timestamp::now());
-    match policy.problem() {
-        None => {
+    // Whether its version rises is known to the store alone, which a running daemon holds.
+    match policy_slot::load(&config, None) {
+        Ok(_) => {
             crate::cli::say(format!("{} is valid, and so is its policy bundle", path.display()));
             Ok(())
         }
-        Some(why) => Err(DaemonError::Other(format!(
+        Err(why) => Err(DaemonError::Other(format!(
             "{} is valid, but its policy bundle is refused, so every request would be denied: {why}",
             path.display()
         ))),
     }
-}
-
-fn policy_clients(config: &Config) -> Vec<Client> {
-    config.clients.all().map(|client| policy_client(&client)).collect()
 }
 
 /// Runs the daemon until it is told to stop.
@@ -160,6 +156,7 @@ pub fn exit_code(result: Result<(), DaemonError>) -> ExitCode {
 
 async fn serve(config: Config) -> Result<(), DaemonError> {
     let stop = supervise::stop_signals()?;
+    let reloads = supervise::reload_signals()?;
     let tls = tls::server_config(&config.tls)?;
     let node = Arc::new(start(config).await?);
     recover::recover(&node).await?;
@@ -169,6 +166,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint());
     node.spawn("prime pool", primes::keep_full(node.clone()));
     node.spawn("clock", watch_clock(node.clone()));
+    node.spawn("policy reload", reload_policy(node.clone(), reloads));
     let accepting = http::serve(node.clone(), listener, tls);
     let ended = tokio::select! {
         () = stop => Ok(()),
@@ -202,7 +200,6 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         .parse()
         .map_err(|e| DaemonError::Other(format!("the party id cannot name an audit log: {e}")))?;
     let store = Store::open(&config.data_dir, &log)?;
-    let policy = PolicySlot::load(&config.policy_dir, &policy_clients(&config), Timestamp::now());
     let metrics = Metrics::new();
     let threads = (config.mpc.threads > 0).then_some(config.mpc.threads);
     Ok(Node {
@@ -213,7 +210,8 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         metrics,
         primes: Pool::default(),
         supervisor: Supervisor::new(),
-        policy,
+        policy: PolicySlot::default(),
+        till: Till::default(),
         store,
         identity,
         config,
@@ -253,13 +251,13 @@ async fn close(node: &Arc<Node>) {
     tracing::info!(event = "stopped");
 }
 
-/// Which bundle is active, or why none is, for the leaf of the start.
-fn bundle_guard(node: &Node) -> GuardChange {
-    let (name, state) = match node.policy.active() {
-        Some(bundle) => (bundle.name().to_owned(), format!("version {} {}", bundle.version(), bundle.digest())),
-        None => ("none".into(), format!("refused: {}", node.policy.problem().unwrap_or_default())),
-    };
-    GuardChange { guard: Guard::Bundle, id: Text::fitted(&name), to: Some(Text::fitted(&state)) }
+/// Loads the policy bundle anew at each SIGHUP; the slot keeps, logs and shows what came of it.
+async fn reload_policy(node: Arc<Node>, mut reloads: tokio::signal::unix::Signal) {
+    while reloads.recv().await.is_some() {
+        if let Err(ReloadError::Store(error)) = policy_slot::reload(&node, None).await {
+            tracing::error!(event = "policy_reload_not_recorded", %error, "the policy bundle was not looked at");
+        }
+    }
 }
 
 fn init_logging(config: &Config) {

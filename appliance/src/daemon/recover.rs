@@ -2,27 +2,33 @@
 
 use std::sync::Arc;
 
-use casemate_attest::{Entry, IntentRef, Line, Op, Outcome, Text, Verifier};
+use casemate_attest::{Entry, IntentRef, Line, Outcome, Text, Verifier};
 use casemate_wire::api::SessionStatus;
 use casemate_wire::{Code, Problem};
 use rusqlite::Connection;
 
-use super::{DaemonError, Node, bundle_guard};
-use crate::store::{SessionRow, Store, StoreError, audit_lines};
+use super::{DaemonError, Node};
+use crate::policy_slot::{self, ReloadError};
+use crate::store::{SessionRow, Store, StoreError, audit_lines, load_spending};
 
 /// Lines that are read at a time.
 const CHUNK: u64 = 1000;
 
-/// Verifies the whole audit log, records the boot and the active policy, and ends sessions that a crash cut off.
+/// Verifies the whole audit log, records the boot, ends sessions that a crash cut off, counts what was spent, and loads the
+/// policy.
 pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
     node.store.read(verify).await?;
     let cut_off = interrupt_sessions(&node.store, Entry::boot()).await?;
     if cut_off > 0 {
         tracing::warn!(event = "sessions_interrupted", count = cut_off, "sessions in flight were failed");
     }
-    let entry = Entry::admin(Op::Policy).guarding(vec![bundle_guard(node)]);
-    node.store.write(move |transaction| transaction.append(entry)).await?;
-    Ok(())
+    let spent = node.store.read(load_spending).await?;
+    node.till.fill(spent).map_err(|error| StoreError::corrupt("what was spent")(error.to_string()))?;
+    match policy_slot::reload(node, None).await {
+        // Without a bundle the daemon serves and denies; health says why.
+        Ok(_) | Err(ReloadError::Refused { .. }) => Ok(()),
+        Err(ReloadError::Store(error)) => Err(error.into()),
+    }
 }
 
 /// Appends `first`, then an `interrupted` outcome for every session without an end; says how many there were.

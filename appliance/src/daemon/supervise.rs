@@ -82,3 +82,8 @@ pub(super) fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
         }
     })
 }
+
+/// Completes at each SIGHUP.
+pub(super) fn reload_signals() -> std::io::Result<tokio::signal::unix::Signal> {
+    signal(SignalKind::hangup())
+}

@@ -10,6 +10,7 @@
 //! | `reply.rs` | JSON in and out, problems, request ids |
 
 mod participate;
+mod policy;
 mod reads;
 mod reply;
 mod routes;

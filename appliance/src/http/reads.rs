@@ -153,7 +153,7 @@ pub(super) async fn health(State(node): State<Arc<Node>>) -> Response {
         hsm: Check::of(hsm_problem(&node.hsm.state())),
         store: Check::of(primes.as_ref().err().map(ToString::to_string)),
         audit: Check::of(node.store.problem()),
-        policy: Check::of(node.policy.problem().map(str::to_owned)),
+        policy: Check::of(node.policy.problem()),
         clock: Check::of(node.clock.check().err()),
     };
     let status = match &checks {

@@ -11,12 +11,14 @@ use casemate_wire::api::{BASE_PATH, MAX_BODY};
 use casemate_wire::{Code, Problem};
 
 use super::reply::{Failed, stamp};
-use super::{Connected, participate, reads, stream};
+use super::{Connected, participate, policy, reads, stream};
 use crate::clients::Role;
 use crate::daemon::Node;
 
 const COORDINATOR: &[Role] = &[Role::Coordinator];
 const READERS: &[Role] = &[Role::Coordinator, Role::Operator, Role::Auditor];
+const OPERATOR: &[Role] = &[Role::Operator];
+const POLICY_READERS: &[Role] = &[Role::Operator, Role::Auditor];
 const EVERYONE: &[Role] = &[Role::Coordinator, Role::Operator, Role::Auditor, Role::Monitor];
 const METRICS: &[Role] = &[Role::Monitor, Role::Operator];
 
@@ -32,6 +34,8 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/shares", only(READERS, get(reads::shares), &node))
         .route("/shares/{id}", only(READERS, get(reads::share), &node))
         .route("/shares/{id}/certificate", only(READERS, get(reads::certificate), &node))
+        .route("/policy", only(POLICY_READERS, get(policy::active), &node))
+        .route("/policy/reload", only(OPERATOR, post(policy::reload), &node))
         .route("/health", only(EVERYONE, get(reads::health), &node))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         // A message stream has no end; its frames are bounded one by one.

@@ -13,7 +13,9 @@ use serde::Deserialize;
 
 use super::authority::{Authority, Usage};
 use super::error::{LabError, file};
+use super::policy::LabPolicy;
 use super::settings::{self, Appliance, client_san};
+use super::staff::Staff;
 use super::{Lab, LabOptions, MANIFEST, Manifest, Party, PartyEntry, files, policy, process};
 
 /// Where Debian, Ubuntu, Fedora and Arch put SoftHSM.
@@ -47,7 +49,9 @@ pub(super) fn create(root: &Path, options: &LabOptions) -> Result<Lab, LabError>
         authority.issue(&root.join("clients"), name, &[&client_san(name)], Usage::Client)?;
     }
     token_key(&root.join("coordinator"))?;
-    let maker = Maker { root: &root, options, module, authority };
+    let staff = Staff::of(&root);
+    staff.create()?;
+    let maker = Maker { root: &root, options, module, authority, staff };
     let mut ports = free_ports(usize::from(options.parties) + 1)?;
     let coordinator_port = ports.pop().unwrap_or_default();
     let entries: Vec<PartyEntry> =
@@ -66,6 +70,7 @@ struct Maker<'a> {
     options: &'a LabOptions,
     module: PathBuf,
     authority: Authority,
+    staff: Staff,
 }
 
 impl Maker<'_> {
@@ -80,7 +85,11 @@ impl Maker<'_> {
         files::secret(&folder.join("pin"), &random_pin())?;
         files::secret(&folder.join("so-pin"), &random_pin())?;
         files::public(&folder.join("softhsm2.conf"), &settings::softhsm(&folder.join("tokens")))?;
-        policy::install(&self.options.policy, &folder.join("policy"))?;
+        let policy = folder.join("policy");
+        policy::install(&self.options.policy, &policy)?;
+        if self.options.policy != LabPolicy::None {
+            self.staff.sign_bundle(&policy)?;
+        }
         let party_id: PartyId = name.parse().map_err(|e| self.broken(format!("{name}: {e}")))?;
         let config = folder.join("casemate.toml");
         files::public(&config, &self.appliance(&party_id, port, &[]).to_toml())?;

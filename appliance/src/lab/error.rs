@@ -42,6 +42,14 @@ pub enum LabError {
         /// Why not.
         source: rcgen::Error,
     },
+    /// A key of the lab's people cannot be made, read or used.
+    #[error("cannot use the SSH key {}: {source}", path.display())]
+    Key {
+        /// The key's file.
+        path: PathBuf,
+        /// Why not.
+        source: ssh_key::Error,
+    },
     /// SoftHSM is not installed.
     #[error("the SoftHSM module is at none of {0}; install it (Debian, Ubuntu: apt-get install softhsm2)")]
     NoModule(String),

@@ -5,6 +5,7 @@
 //! lab.json                what is where
 //! ca/                     the lab's certificate authority
 //! clients/<name>.pem,.key coordinator, operator, auditor, monitor
+//! staff/                  SSH keys of those who sign the policy and approve requests
 //! <party>/                casemate.toml, data/, policy/, tls/, pin, so-pin, softhsm2.conf, tokens/
 //! coordinator/            coordinator.toml, data/, token.key, token.pub.pem, api.key
 //! logs/  run/             what the processes say; their process ids
@@ -17,6 +18,7 @@
 //! | `settings.rs` | the configuration files |
 //! | `authority.rs` | the certificate authority |
 //! | `policy.rs` | the starter policy |
+//! | `staff.rs` | who signs the policy and approves requests |
 //! | `process.rs` | starting processes, and ending those and no others |
 //! | `client.rs` | calling the coordinator and the appliances |
 //! | `demo/` | the product's main job, end to end |
@@ -36,6 +38,7 @@ mod policy;
 mod process;
 mod progress;
 mod settings;
+pub mod staff;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -53,6 +56,7 @@ pub use policy::LabPolicy;
 pub use process::{Running, stop_all};
 pub use progress::{Output, Progress};
 pub use settings::LabLimits;
+pub use staff::Staff;
 
 use error::file;
 use process::Daemon;
@@ -360,6 +364,11 @@ impl Lab {
     /// It is missing, or it failed: with what it said.
     pub fn casemate(&self, party: &Party, arguments: &[&std::ffi::OsStr]) -> Result<String, LabError> {
         process::run(&self.bin_dir.join("casemate"), arguments, Some(&party.softhsm_conf))
+    }
+
+    /// Who signs its policy and approves requests.
+    pub fn staff(&self) -> Staff {
+        Staff::of(&self.root)
     }
 
     fn daemons(&self) -> Vec<Daemon> {

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use casemate_wire::{IdentityKey, PartyId};
 
+use super::staff::QUORUM;
+
 /// Overrides of the daemons' bounds; what is absent keeps the daemon's default.
 #[derive(Debug, Clone, Default)]
 pub struct LabLimits {
@@ -71,6 +73,11 @@ pin_file = "pin"
 
 [policy]
 dir = "policy"
+allowed_signers = "../staff/allowed_signers"
+quorum = "{QUORUM}"
+
+[approvals]
+allowed_approvers = "../staff/allowed_approvers"
 
 [mpc]
 prime_pool = {prime_pool}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casemate_attest::{Op, Origin, Text};
-use casemate_wire::api::{KeygenRequest, SessionView, SigningRequest};
+use casemate_wire::api::{Approval, KeygenRequest, SessionView, SigningRequest};
 use casemate_wire::{Code, Digest32, PartyId, Problem, SessionId, SessionType};
 
 use super::receipt;
@@ -62,10 +62,10 @@ impl Ask {
         }
     }
 
-    pub(super) fn carries_approvals(&self) -> bool {
+    pub(super) fn approvals(&self) -> &[Approval] {
         match self {
-            Self::Keygen(request) => !request.approvals.is_empty(),
-            Self::Sign(request) => !request.approvals.is_empty(),
+            Self::Keygen(request) => &request.approvals,
+            Self::Sign(request) => &request.approvals,
         }
     }
 

@@ -3,18 +3,23 @@
 use std::sync::Arc;
 
 use casemate_attest::{Act as LoggedAct, Decision, Effect, Entry, Guard, IntentRef, Text};
-use casemate_policy::Allowed;
+use casemate_policy::approval::MAX_LIFE;
+use casemate_policy::spend::Spending;
 use casemate_wire::api::{SessionStatus, SessionView};
-use casemate_wire::token::VerifiedToken;
-use casemate_wire::{Code, Problem};
+use casemate_wire::token::{Claims, VerifiedToken};
+use casemate_wire::{Code, Digest32, KeyCertificate, Problem};
+use jiff::Timestamp;
 
 use super::ask::unavailable;
-use super::decide::{Authorized, tx};
+use super::decide::{Authorized, Grant, tx};
 use super::refused::{Refused, guard};
 use super::understand::{Act, Understood};
 use crate::daemon::Node;
 use crate::session::Place;
-use crate::store::{SessionResult, SessionRow, ShareRow, ShareStatus, StoreError, TokenUse, use_token};
+use crate::store::{
+    OneUse, PolicyRow, SessionResult, SessionRow, ShareRow, ShareStatus, StoreError, Transaction, approval_used,
+    reserve_spending, spending_digest, use_approval, use_token,
+};
 
 /// A session whose intent is durable. Only [`commit`] makes one; only with it can a share be opened.
 pub(super) struct Committed {
@@ -48,74 +53,156 @@ impl Committed {
 
 enum Written {
     New(IntentRef, u64),
+    Stopped(Stopped),
+}
+
+/// Why nothing was written, although the request had been allowed.
+enum Stopped {
     Replayed,
     /// The share has changed since policy judged it.
     NotActive,
+    /// Another bundle is active than the one that judged.
+    PolicyChanged,
+    /// An approval that counts once was used meanwhile.
+    ApprovalUsed,
 }
 
-/// Makes the intent durable.
+/// Makes the intent durable, with everything that it uses up.
 pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<Committed, Refused> {
-    let (understood, allowed) = authorized.into_parts();
-    let row = row(&understood);
-    let entry = entry(&understood, &allowed);
-    let adopt = match understood.act() {
-        Act::Sign(act) => act.adopt.clone().map(|certificate| (act.share.id.clone(), certificate)),
-        Act::Keygen { .. } => None,
-    };
-    let share = match understood.act() {
-        Act::Sign(act) => Some(act.share.id.clone()),
-        Act::Keygen { .. } => None,
-    };
-    let judged = if adopt.is_some() { ShareStatus::Pending } else { ShareStatus::Active };
-    let claims = understood.authenticated().token().claims().clone();
-    let written = node.store.write({
-        let mut row = row.clone();
-        move |transaction| {
-            if let Some(share) = &share
-                && !ShareRow::find(transaction.sql(), share)?.is_some_and(|row| row.status == judged)
-            {
-                return Ok(Written::NotActive);
-            }
-            if use_token(transaction, &claims, jiff::Timestamp::now().as_second())? == TokenUse::Replayed {
-                return Ok(Written::Replayed);
-            }
-            let mut guards = vec![
-                guard(Guard::Token, &claims.jti, "used"),
-                guard(Guard::Session, row.session_id.as_str(), "accepted"),
-            ];
-            if let Some((share, certificate)) = &adopt {
-                ShareRow::activate(transaction, share, certificate)?;
-                guards.push(guard(Guard::Share, share, "active"));
-            }
-            let line = transaction.append(entry.guarding(guards))?;
-            row.intent = Some(line.leaf().seq);
-            row.insert(transaction)?;
-            let recorded = line.intent().map(|intent| Written::New(intent, line.leaf().seq));
-            recorded.ok_or_else(|| StoreError::Audit("an intent was not recorded as one".into()))
-        }
-    });
-    let written = written.await;
+    let (understood, grant) = authorized.into_parts();
+    let writes = Writes::of(&understood, &grant);
+    let row = writes.row.clone();
+    let written = node.store.write(move |transaction| writes.write(transaction)).await;
     let (authenticated, act) = understood.into_parts();
     match written {
         Ok(Written::New(intent, seq)) => {
+            if let Some(reservation) = grant.reservation {
+                reservation.keep();
+            }
             tracing::info!(event = "session_accepted", session = %row.session_id, kind = %row.session_type, client = row.actor);
             let (token, place) = authenticated.into_session();
             Ok(Committed { token, act, row: SessionRow { intent: Some(seq), ..row }, _intent: intent, place })
         }
-        Ok(Written::Replayed) => {
-            node.metrics.auth_failed("token_replayed");
-            let detail = "this join token has been used; the coordinator must issue a new one";
-            Err(authenticated.refuse(Problem::new(Code::TokenReplayed, detail)))
-        }
-        Ok(Written::NotActive) => {
-            let detail = "the share was withdrawn while the request was being judged";
-            Err(authenticated.refuse(Problem::new(Code::ShareNotActive, detail)))
+        Ok(Written::Stopped(stopped)) => {
+            if matches!(stopped, Stopped::Replayed) {
+                node.metrics.auth_failed("token_replayed");
+            }
+            Err(authenticated.refuse(stopped.problem()))
         }
         Err(error) => Err(authenticated.refuse(unavailable(&error))),
     }
 }
 
-fn entry(understood: &Understood, allowed: &Allowed) -> Entry {
+impl Stopped {
+    fn problem(&self) -> Problem {
+        let (code, detail) = match self {
+            Self::Replayed => {
+                (Code::TokenReplayed, "this join token has been used; the coordinator must issue a new one")
+            }
+            Self::NotActive => (Code::ShareNotActive, "the share was withdrawn while the request was being judged"),
+            Self::PolicyChanged => {
+                (Code::Overloaded, "another policy became active while the request was being judged; ask again")
+            }
+            Self::ApprovalUsed => (
+                Code::PolicyDenied,
+                "an approval was used by another request meanwhile; ask the approver for a new one",
+            ),
+        };
+        Problem::new(code, detail)
+    }
+}
+
+/// Everything that becomes durable together.
+struct Writes {
+    row: SessionRow,
+    entry: Entry,
+    claims: Claims,
+    /// The share that will sign, and the state in which policy judged it.
+    share: Option<(String, ShareStatus)>,
+    /// By which a pending share becomes active.
+    adopt: Option<KeyCertificate>,
+    bundle: Digest32,
+    spending: Option<Spending>,
+    /// The statements of approvals that count once.
+    used_up: Vec<Digest32>,
+}
+
+impl Writes {
+    fn of(understood: &Understood, grant: &Grant) -> Self {
+        let (share, adopt) = match understood.act() {
+            Act::Keygen { .. } => (None, None),
+            Act::Sign(act) => {
+                let judged = if act.adopt.is_some() { ShareStatus::Pending } else { ShareStatus::Active };
+                (Some((act.share.id.clone(), judged)), act.adopt.clone())
+            }
+        };
+        let counts_once = matches!(understood.act(), Act::Keygen { .. });
+        let used_up = grant.approvals.iter().filter(|_| counts_once).map(|given| given.statement);
+        Self {
+            row: row(understood),
+            entry: entry(understood, grant),
+            claims: understood.authenticated().token().claims().clone(),
+            share,
+            adopt,
+            bundle: grant.allowed.bundle_digest(),
+            spending: grant.reservation.as_ref().map(|reservation| reservation.spending().clone()),
+            used_up: used_up.collect(),
+        }
+    }
+
+    fn write(mut self, transaction: &mut Transaction<'_>) -> Result<Written, StoreError> {
+        if let Some(stopped) = self.stopped(transaction)? {
+            return Ok(Written::Stopped(stopped));
+        }
+        let session = self.row.session_id.clone();
+        let mut guards =
+            vec![guard(Guard::Token, &self.claims.jti, "used"), guard(Guard::Session, session.as_str(), "accepted")];
+        if let (Some((share, _)), Some(certificate)) = (&self.share, &self.adopt) {
+            ShareRow::activate(transaction, share, certificate)?;
+            guards.push(guard(Guard::Share, share, "active"));
+        }
+        if let Some(spending) = &self.spending {
+            reserve_spending(transaction, spending)?;
+            guards.push(guard(Guard::Spend, session.as_str(), &format!("reserved {}", spending_digest(spending))));
+        }
+        guards.extend(self.used_up.iter().map(|statement| guard(Guard::Approval, &statement.to_string(), "used")));
+        let line = transaction.append(self.entry.guarding(guards))?;
+        self.row.intent = Some(line.leaf().seq);
+        self.row.insert(transaction)?;
+        let recorded = line.intent().map(|intent| Written::New(intent, line.leaf().seq));
+        recorded.ok_or_else(|| StoreError::Audit("an intent was not recorded as one".into()))
+    }
+
+    /// What has changed since policy judged. Uses up token and approvals, so whatever stops it must be looked at first.
+    fn stopped(&self, transaction: &Transaction<'_>) -> Result<Option<Stopped>, StoreError> {
+        if let Some((share, judged)) = &self.share
+            && !ShareRow::find(transaction.sql(), share)?.is_some_and(|row| row.status == *judged)
+        {
+            return Ok(Some(Stopped::NotActive));
+        }
+        if PolicyRow::newest(transaction.sql())?.is_none_or(|newest| newest.digest != self.bundle) {
+            return Ok(Some(Stopped::PolicyChanged));
+        }
+        for statement in &self.used_up {
+            if approval_used(transaction.sql(), statement)? {
+                return Ok(Some(Stopped::ApprovalUsed));
+            }
+        }
+        let now = Timestamp::now().as_second();
+        if use_token(transaction, &self.claims, now)? == OneUse::Replayed {
+            return Ok(Some(Stopped::Replayed));
+        }
+        for statement in &self.used_up {
+            if use_approval(transaction, statement, now.saturating_add(MAX_LIFE.as_secs()), now)? == OneUse::Replayed {
+                return Err(StoreError::Audit("an approval stands twice in one request".into()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn entry(understood: &Understood, grant: &Grant) -> Entry {
+    let allowed = &grant.allowed;
     let authenticated = understood.authenticated();
     let act = match (authenticated.token().claims().public_key, tx(understood)) {
         (Some(key), Some(tx)) => LoggedAct::Sign { key, tx },
@@ -126,7 +213,8 @@ fn entry(understood: &Understood, allowed: &Allowed) -> Entry {
         policies: allowed.policies().iter().map(|note| Text::fitted(&note.id)).collect(),
         bundle: Some(allowed.bundle_digest()),
     };
-    Entry::intent(act, authenticated.ask().origin(authenticated.caller()), decision)
+    let approvals = grant.approvals.iter().map(super::decide::logged_approval).collect();
+    Entry::intent(act, authenticated.ask().origin(authenticated.caller()), decision).approved(approvals)
 }
 
 fn row(understood: &Understood) -> SessionRow {

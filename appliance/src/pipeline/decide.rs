@@ -3,65 +3,195 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use casemate_attest::Tx;
+use casemate_attest::{Approval as LoggedApproval, Text, Tx};
 use casemate_hsm::HsmState;
-use casemate_policy::{Action, Allowed, Approvals, Client, Denied, Request, SessionFacts, Verdict};
+use casemate_policy::approval::{
+    self, Counted, CountedApproval, Expected, KeygenParameters, Participant, SignParameters, Slot,
+};
+use casemate_policy::bundle::SignedBundle;
+use casemate_policy::{Action, Allowed, Approvals, Client, Denied, Request, SessionFacts, Signing, Verdict};
 use casemate_wire::{Code, Digest32, Problem};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::ask::Caller;
+use super::ask::{Caller, unavailable};
 use super::refused::Refused;
 use super::understand::{Act, Understood};
 use crate::daemon::Node;
+use crate::store::{StoreError, approval_used};
+use crate::till::{Reservation, Till};
 
 /// A request that policy allows. Only [`decide`] makes one.
 pub(super) struct Authorized {
     understood: Understood,
-    allowed: Allowed,
+    grant: Grant,
+}
+
+/// What a request was allowed by, and what it uses up.
+pub(super) struct Grant {
+    pub(super) allowed: Allowed,
+    /// The approvals that counted.
+    pub(super) approvals: Vec<CountedApproval>,
+    /// What a signature spends at most.
+    pub(super) reservation: Option<Reservation>,
 }
 
 impl Authorized {
-    pub(super) fn into_parts(self) -> (Understood, Allowed) {
-        (self.understood, self.allowed)
+    pub(super) fn into_parts(self) -> (Understood, Grant) {
+        (self.understood, self.grant)
     }
 }
 
 /// Asks the active bundle. Without a bundle, an HSM or a clock to trust, or on any error, the answer is no.
 pub(super) async fn decide(node: &Arc<Node>, understood: Understood) -> Result<Authorized, Refused> {
-    if let Err(why) = node.clock.check() {
-        let problem = Problem::new(Code::ClockUntrusted, why);
+    if let Err(problem) = ready(node) {
         return Err(understood.into_parts().0.refuse(problem));
     }
-    if node.hsm.state() != HsmState::Ready {
-        let detail = "the HSM is not available; health says since when and why";
-        return Err(understood.into_parts().0.refuse(Problem::new(Code::HsmUnavailable, detail)));
-    }
+    let used = match used_approvals(node, &understood).await {
+        Ok(used) => used,
+        Err(error) => return Err(understood.into_parts().0.refuse(unavailable(&error))),
+    };
     let bundle = node.policy.active();
+    let (asked, till) = (node.clone(), node.till.clone());
     // The evaluator works on a thread with a large stack and is waited for off the network threads.
     let judged = tokio::task::spawn_blocking(move || {
-        let verdict = casemate_policy::decide(bundle.as_deref(), &request(&understood));
-        (understood, verdict)
+        let judged = judge(&asked, bundle.as_deref(), &till, &understood, &used);
+        (understood, judged)
     });
-    let (understood, verdict) = match judged.await {
+    let (understood, Judged { verdict, counted, reservation }) = match judged.await {
         Ok(judged) => judged,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     };
     match verdict {
         Verdict::Allow(allowed) => {
             node.metrics.decided("allow", allowed.policies());
-            Ok(Authorized { understood, allowed })
+            Ok(Authorized { understood, grant: Grant { allowed, approvals: counted.counted, reservation } })
         }
         Verdict::Deny(denied) => {
             node.metrics.decided("deny", denied.policies());
             let tx = tx(&understood);
             let (authenticated, _) = understood.into_parts();
-            Err(authenticated.refuse(problem(&denied)).about(tx).decided(&denied))
+            let approvals = counted.counted.iter().map(logged_approval).collect();
+            Err(authenticated.refuse(problem(&denied, &counted)).about(tx).decided(&denied).approved(approvals))
         }
     }
 }
 
-fn request(understood: &Understood) -> Request<'_> {
+fn ready(node: &Node) -> Result<(), Problem> {
+    node.clock.check().map_err(|why| Problem::new(Code::ClockUntrusted, why))?;
+    if node.hsm.state() == HsmState::Ready {
+        return Ok(());
+    }
+    Err(Problem::new(Code::HsmUnavailable, "the HSM is not available; health says since when and why"))
+}
+
+/// Which of the request's statements were used up before.
+async fn used_approvals(node: &Node, understood: &Understood) -> Result<BTreeSet<Digest32>, StoreError> {
+    let approvals = understood.authenticated().ask().approvals();
+    let statements: Vec<Digest32> = approvals.iter().map(|one| crate::digest(one.statement().as_bytes())).collect();
+    if statements.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    node.store
+        .read(move |store| {
+            let mut used = BTreeSet::new();
+            for statement in statements {
+                if approval_used(store, &statement)? {
+                    used.insert(statement);
+                }
+            }
+            Ok(used)
+        })
+        .await
+}
+
+struct Judged {
+    verdict: Verdict,
+    counted: Counted,
+    reservation: Option<Reservation>,
+}
+
+/// Counts the approvals, reserves what a signature would spend, and asks policy about both.
+fn judge(
+    node: &Node,
+    bundle: Option<&SignedBundle>,
+    till: &Till,
+    understood: &Understood,
+    used: &BTreeSet<Digest32>,
+) -> Judged {
+    let now = Timestamp::now();
+    let mut request = request(understood, now);
+    let Some(bundle) = bundle else {
+        let verdict = casemate_policy::decide(None, &request);
+        return Judged { verdict, counted: Counted::default(), reservation: None };
+    };
+    let act = approvable(understood);
+    let expected = Expected { act: &act, bundle: bundle.bundle().digest(), now };
+    let asked = understood.authenticated().ask().approvals();
+    let counted = approval::count(asked, &expected, &node.config.approvers, |statement| used.contains(statement));
+    request.approvals = counted.approvals.clone();
+    let reserved = signing(understood).map(|signing| till.reserve(bundle.bundle(), &signing, now));
+    // Without its totals a request to sign is denied, so a reservation that fails cannot be overlooked.
+    let reservation = reserved.and_then(Result::ok);
+    request.spent = reservation.as_ref().map(Reservation::totals);
+    let verdict = bundle.decide(&request);
+    Judged { verdict, counted, reservation }
+}
+
+/// What is to be signed, for the windows.
+fn signing(understood: &Understood) -> Option<Signing<'_>> {
+    let Act::Sign(act) = understood.act() else { return None };
+    let claims = understood.authenticated().token().claims();
+    Some(Signing {
+        session: claims.session_id.clone(),
+        key: act.header.key.public_key,
+        label: act.header.label.as_deref(),
+        derivation_path: claims.derivation_path.as_deref(),
+        message_hash: act.digest,
+        understood: act.intent.as_ref(),
+    })
+}
+
+/// What people must have approved, to the last field.
+fn approvable(understood: &Understood) -> approval::Act {
+    let token = understood.authenticated().token();
+    match understood.act() {
+        Act::Sign(act) => approval::Act::Sign {
+            key: act.header.key.public_key,
+            parameters: SignParameters {
+                message_hash: act.digest,
+                derivation_path: token.claims().derivation_path.clone(),
+            },
+        },
+        Act::Keygen { slot } => approval::Act::Keygen {
+            slot: Slot {
+                share_type: slot.kind,
+                threshold_t: slot.threshold_t,
+                threshold_n: slot.threshold_n,
+                label: slot.label.clone(),
+            },
+            parameters: KeygenParameters {
+                participants: token
+                    .roster()
+                    .members()
+                    .iter()
+                    .map(|member| Participant { party_id: member.party_id.clone(), identity: member.identity.clone() })
+                    .collect(),
+            },
+        },
+    }
+}
+
+/// A counted approval as the audit log has it.
+pub(super) fn logged_approval(counted: &CountedApproval) -> LoggedApproval {
+    LoggedApproval {
+        name: Text::fitted(counted.approver.as_str()),
+        org: Text::fitted(counted.approver.org()),
+        statement: counted.statement,
+    }
+}
+
+fn request(understood: &Understood, now: Timestamp) -> Request<'_> {
     let authenticated = understood.authenticated();
     let token = authenticated.token();
     let (action, intent, derivation_path) = match understood.act() {
@@ -75,11 +205,13 @@ fn request(understood: &Understood) -> Request<'_> {
         resource: understood.resource(),
         understood: intent,
         approvals: Approvals::none(),
-        time: Timestamp::now(),
+        spent: None,
+        time: now,
         session: SessionFacts {
             participants: names.collect(),
             threshold_t: token.threshold().t(),
             devices: BTreeSet::new(),
+            new_roster: None,
         },
         derivation_path,
         peers_attested: false,
@@ -111,11 +243,14 @@ pub(super) fn tx(understood: &Understood) -> Option<Tx> {
     Some(Tx { digest, decoded: Some(decoded) })
 }
 
-fn problem(denied: &Denied) -> Problem {
+fn problem(denied: &Denied, counted: &Counted) -> Problem {
     let ids: Vec<&str> = denied.policies().iter().map(|note| note.id.as_str()).collect();
+    let names: Vec<&str> = counted.counted.iter().map(|one| one.approver.as_str()).collect();
+    let ignored: Vec<String> = counted.ignored.iter().map(ToString::to_string).collect();
     Problem::new(denied.code(), denied.reason())
         .with("policies", ids)
         .with("observed", denied.observed().to_vec())
         .with("permitted", denied.permitted())
+        .with("approvals", json!({"counted": names, "ignored": ignored}))
         .with("bundle", denied.bundle_digest().map(|digest| digest.to_string()))
 }

@@ -22,7 +22,18 @@ pub(super) struct Case {
     pub(super) peers: Vec<PeerCheckpoint>,
     /// When it was accepted.
     pub(super) begun: Instant,
+    /// Whether anything that makes a signature can have left.
+    pub(super) reach: Reach,
     place: Place,
+}
+
+/// How far a session came: what was reserved for it can be released only while nothing can have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The share was not opened: no message of the signing protocol was made.
+    Unopened,
+    /// The protocol ran; a signature share may have left.
+    Opened,
 }
 
 impl Case {
@@ -44,7 +55,7 @@ pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joine
     let Parts { token, act, row, mut place } = committed.into_parts();
     let begun = Instant::now();
     let attached = timeout(node.config.limits.attach(), &mut place.stream).await;
-    let mut case = Case { row, peers: Vec::new(), begun, place };
+    let mut case = Case { row, peers: Vec::new(), begun, reach: Reach::Unopened, place };
     let Ok(Ok(stream)) = attached else {
         let detail = format!("no message stream was attached within {} s", node.config.limits.attach);
         return Err(case.end(None, End::Expired(Failure::new(Code::SessionExpired, detail))));

@@ -9,12 +9,12 @@ use casemate_wire::api::SessionStatus;
 use casemate_wire::frame::{Frame, Outcome};
 use casemate_wire::{Code, Problem};
 
-use super::join::Case;
+use super::join::{Case, Reach};
 use super::refused::guard;
 use super::run::{End, Finished, KeyMade};
 use crate::daemon::{Node, intent_of};
 use crate::session::Stream;
-use crate::store::{SessionRow, ShareRow, StoreError, Transaction};
+use crate::store::{SessionRow, ShareRow, StoreError, Transaction, release_spending};
 
 /// A session whose outcome is durable, or that ends without one because it could not be recorded. Only [`record`] makes
 /// one, and only it can be answered.
@@ -63,7 +63,10 @@ pub(super) async fn record(node: &Arc<Node>, finished: Finished) -> Recorded {
 
 async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<(), StoreError> {
     let (row, end, peers) = (row.clone(), end.clone(), case.peers.clone());
-    node.store
+    let session = row.session_id.clone();
+    let reach = case.reach;
+    let released = node
+        .store
         .write(move |transaction| {
             let intent = intent_of(transaction.sql(), &row)?;
             let mut guards = vec![guard(Guard::Session, row.session_id.as_str(), row.status.as_str())];
@@ -80,9 +83,19 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
                 End::Failed(failure) | End::Expired(failure) => Entry::outcome(intent, failure.to_outcome()),
             };
             row.update(transaction)?;
-            transaction.append(entry.guarding(guards).witnessing(peers)).map(|_| ())
+            // Until the share is opened nothing can have left that makes a signature.
+            let released = reach == Reach::Unopened && release_spending(transaction, &row.session_id)?;
+            if released {
+                guards.push(guard(Guard::Spend, row.session_id.as_str(), "released"));
+            }
+            transaction.append(entry.guarding(guards).witnessing(peers))?;
+            Ok(released)
         })
-        .await
+        .await?;
+    if released {
+        node.till.release(&session);
+    }
+    Ok(())
 }
 
 fn to_outcome(end: &End) -> Outcome {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use casemate_attest::{Decision, Effect, Entry, Guard, GuardChange, Text, Tx};
+use casemate_attest::{Approval, Decision, Effect, Entry, Guard, GuardChange, Text, Tx};
 use casemate_policy::Denied;
 use casemate_wire::api::SessionStatus;
 use casemate_wire::token::{Claims, VerifiedToken};
@@ -12,7 +12,7 @@ use super::ask::{Ask, Caller, unavailable};
 use super::receipt;
 use crate::daemon::Node;
 use crate::session::Place;
-use crate::store::{SessionResult, SessionRow, TokenUse, use_token};
+use crate::store::{OneUse, SessionResult, SessionRow, use_token};
 
 /// A refusal that is still to be recorded; [`Refused::record`] gives the answer.
 #[must_use = "a refusal must be recorded before it is answered"]
@@ -27,6 +27,7 @@ struct Inner {
     key: Option<PublicKey>,
     tx: Option<Tx>,
     decision: Option<Decision>,
+    approvals: Vec<Approval>,
     /// Held until the refusal is settled, so that an equal call finds it.
     place: Place,
 }
@@ -37,7 +38,17 @@ impl Refused {
             Ask::Sign(request) => Some(request.key),
             Ask::Keygen(_) => None,
         };
-        Self(Box::new(Inner { caller, ask, problem, token: None, key, tx: None, decision: None, place }))
+        Self(Box::new(Inner {
+            caller,
+            ask,
+            problem,
+            token: None,
+            key,
+            tx: None,
+            decision: None,
+            approvals: Vec::new(),
+            place,
+        }))
     }
 
     /// The token was good: this refusal uses it up and settles the session.
@@ -57,9 +68,15 @@ impl Refused {
         self
     }
 
+    /// The approvals that counted, and did not suffice.
+    pub(super) fn approved(mut self, approvals: Vec<Approval>) -> Self {
+        self.0.approvals = approvals;
+        self
+    }
+
     /// Records the refusal; the answer is its problem, with its receipt if policy refused, or that it could not be recorded.
     pub(super) async fn record(self, node: &Arc<Node>) -> Problem {
-        let Inner { caller, ask, problem, token, key, tx, decision, place } = *self.0;
+        let Inner { caller, ask, problem, token, key, tx, decision, approvals, place } = *self.0;
         node.metrics.refused(ask.session_type(), problem.code);
         tracing::info!(
             event = "request_refused", session = %ask.session_id(), client = caller.client.name(),
@@ -74,7 +91,8 @@ impl Refused {
             Text::fitted(problem.code.as_str()),
             Text::fitted(&problem.detail),
         )
-        .about(key, tx);
+        .about(key, tx)
+        .approved(approvals);
         if let Some(decision) = decision {
             entry = entry.decided(decision);
         }
@@ -89,7 +107,7 @@ impl Refused {
                     Some(claims) => {
                         claims.session_id == row.session_id
                             && SessionRow::find(transaction.sql(), &row.session_id)?.is_none()
-                            && use_token(transaction, claims, jiff::Timestamp::now().as_second())? == TokenUse::First
+                            && use_token(transaction, claims, jiff::Timestamp::now().as_second())? == OneUse::First
                     }
                     None => false,
                 };

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use casemate_policy::{Resource, SlotFacts, intent};
+use casemate_policy::intent::{self, Signer};
+use casemate_policy::{IntentError, Resource, SlotFacts};
 use casemate_wire::api::SigningRequest;
 use casemate_wire::token::VerifiedToken;
-use casemate_wire::{Code, KeyCertificate, Problem};
+use casemate_wire::{Code, Digest32, KeyCertificate, Problem};
 use jiff::Timestamp;
 
 use super::ask::{Ask, unavailable};
@@ -36,6 +37,8 @@ pub(super) struct SignAct {
     pub(super) adopt: Option<KeyCertificate>,
     /// Non-hardened child indices.
     pub(super) path: Option<Vec<u32>>,
+    /// The 32 bytes that would be signed.
+    pub(super) digest: Digest32,
     /// `None` is a request to sign blindly.
     pub(super) intent: Option<intent::Understood>,
 }
@@ -98,9 +101,14 @@ async fn signing(node: &Node, token: &VerifiedToken, request: SigningRequest) ->
     let adopt = usable(node, &share, &header, request.certificate)?;
     fits(token, &header)?;
     let path = request.derivation_path.as_deref().map(parse_path).transpose()?;
-    let intent = intent::understand(request.intent.as_ref(), &request.message_hash.0)
-        .map_err(|error| Problem::new(error.code(), error.to_string()))?;
-    Ok(Act::Sign(Box::new(SignAct { share, header, adopt, path, intent })))
+    let unintelligible = |error: IntentError| Problem::new(error.code(), error.to_string());
+    let signer =
+        Signer::derive(&header.key.public_key, share.statement.chain_code, path.as_deref().unwrap_or_default())
+            .map_err(unintelligible)?;
+    let intent =
+        intent::understand(request.intent.as_ref(), &request.message_hash.0, &signer).map_err(unintelligible)?;
+    let digest = request.message_hash;
+    Ok(Act::Sign(Box::new(SignAct { share, header, adopt, path, digest, intent })))
 }
 
 /// An active share may sign; a pending one too, with the certificate that all parties signed.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use casemate_mpc::{Cggmp21, Scheme};
-use casemate_wire::Code;
 use casemate_wire::envelope::SessionView;
+use casemate_wire::{Code, KeyStatement};
 
-use super::join::{Case, Joined};
+use super::join::{Case, Joined, Reach};
 use super::run::{End, Finished};
 use super::share::ShareHeader;
 use super::understand::{Act, SignAct};
@@ -32,13 +32,16 @@ pub(super) enum Work {
 
 /// Opens the share for a signature; keygen has none yet.
 pub(super) async fn unseal(node: &Arc<Node>, joined: Joined) -> Result<Opened, Finished> {
-    let Joined { case, act, link } = joined;
+    let Joined { mut case, act, link } = joined;
     let work = match act {
         Act::Keygen { .. } => Ok(Work::Keygen),
         Act::Sign(act) => open_share(node, *act, link.channel().view()).await,
     };
     match work {
-        Ok(work) => Ok(Opened { case, link, work }),
+        Ok(work) => {
+            case.reach = Reach::Opened;
+            Ok(Opened { case, link, work })
+        }
         Err(failure) => Err(case.end(Some(link.into_stream()), End::Failed(failure))),
     }
 }
@@ -47,15 +50,22 @@ async fn open_share(node: &Node, act: SignAct, view: &SessionView) -> Result<Wor
     let plain = sealing::open(&node.hsm, "share", &act.share.sealed).await?;
     let loaded = node.engine.compute().run(move || KeyShare::from_bytes(&plain)).await;
     let share = loaded.and_then(|share| share).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
-    check_binding(&share, &act.header, view)?;
+    check_binding(&share, &act.header, &act.share.statement, view)?;
     Ok(Work::Sign { share: Arc::new(share), share_id: act.share.id, path: act.path })
 }
 
 /// The opened share must be the one that policy judged and the peers agreed on: the header is proven by now.
-fn check_binding(share: &KeyShare, header: &ShareHeader, view: &SessionView) -> Result<(), Failure> {
+fn check_binding(
+    share: &KeyShare,
+    header: &ShareHeader,
+    statement: &KeyStatement,
+    view: &SessionView,
+) -> Result<(), Failure> {
     let key = &header.key;
     let own = key.roster.members().get(usize::from(share.index()));
     let holds = &share.public_key() == key.public_key.as_bytes()
+        // Policy took the key's children for its own by this chain code.
+        && share.chain_code() == statement.chain_code
         && view.key == Some(key.public_key)
         && view.epoch == key.epoch
         && share.t() == key.threshold.t()

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE leaves (
@@ -67,6 +67,26 @@ CREATE TABLE committees (
     deks       BLOB NOT NULL,
     nonce      BLOB NOT NULL,
     body       BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// What version 2 adds: spending, used approvals, the newest policy bundle.
+const SINCE_2: &str = "
+CREATE TABLE spend (
+    session_id TEXT PRIMARY KEY,
+    at         INTEGER NOT NULL,
+    state      TEXT NOT NULL CHECK (state IN ('reserved', 'released')),
+    spending   TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX spend_by_time ON spend (at);
+CREATE TABLE approvals (
+    statement TEXT PRIMARY KEY,
+    expires   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE policy (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    version  INTEGER NOT NULL,
+    digest   TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 
@@ -134,14 +154,49 @@ fn check_intact(connection: &Connection) -> Result<(), StoreError> {
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let failed = StoreError::sqlite("set its tables up");
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
-    match version {
-        0 => connection
-            .execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))
-            .map_err(&failed),
-        VERSION => Ok(()),
-        other => Err(StoreError::Corrupt {
-            what: "tables",
-            why: format!("they are of version {other}; this release knows {VERSION}"),
-        }),
+    let missing = match version {
+        0 => format!("{TABLES} {SINCE_2}"),
+        1 => SINCE_2.to_owned(),
+        VERSION => return Ok(()),
+        other => {
+            return Err(StoreError::Corrupt {
+                what: "tables",
+                why: format!("they are of version {other}; this release knows {VERSION}"),
+            });
+        }
+    };
+    let change = format!("BEGIN IMMEDIATE; {missing} PRAGMA user_version = {VERSION}; COMMIT;");
+    connection.execute_batch(&change).map_err(&failed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn tables(connection: &Connection) -> Vec<String> {
+        let mut statement =
+            connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_store_of_version_1_gets_what_it_lacks_and_keeps_what_it_holds() {
+        let old = Connection::open_in_memory().unwrap();
+        old.execute_batch(&format!("{TABLES} PRAGMA user_version = 1;")).unwrap();
+        old.execute("INSERT INTO tokens (issuer, jti, exp) VALUES ('i', 'kept', 0)", []).unwrap();
+        migrate(&old).unwrap();
+        let new = Connection::open_in_memory().unwrap();
+        migrate(&new).unwrap();
+        assert_eq!(tables(&old), tables(&new));
+        assert_eq!(old.query_row("SELECT jti FROM tokens", [], |row| row.get::<_, String>(0)).unwrap(), "kept");
+        migrate(&old).unwrap();
+    }
+
+    #[test]
+    fn a_store_of_a_later_release_is_refused() {
+        let later = Connection::open_in_memory().unwrap();
+        later.execute_batch("PRAGMA user_version = 99").unwrap();
+        assert!(matches!(migrate(&later), Err(StoreError::Corrupt { what: "tables", .. })));
     }
 }

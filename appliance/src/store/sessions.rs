@@ -180,10 +180,10 @@ impl SessionRow {
     }
 }
 
-/// Whether a token had been used before.
+/// Whether something that counts once had been used before: a token, an approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum TokenUse {
+pub(crate) enum OneUse {
     /// It is used now, for the first time.
     First,
     /// It was used before.
@@ -191,7 +191,7 @@ pub(crate) enum TokenUse {
 }
 
 /// Marks a token as used; forgets tokens that expired long ago.
-pub(crate) fn use_token(transaction: &Transaction<'_>, claims: &Claims, now: i64) -> Result<TokenUse, StoreError> {
+pub(crate) fn use_token(transaction: &Transaction<'_>, claims: &Claims, now: i64) -> Result<OneUse, StoreError> {
     /// Expired tokens are kept for as long as any clock skew could revive them, and more.
     const KEPT_AFTER_EXPIRY: i64 = 24 * 3600;
     let failed = StoreError::sqlite("record a join token");
@@ -203,7 +203,7 @@ pub(crate) fn use_token(transaction: &Transaction<'_>, claims: &Claims, now: i64
         .prepare_cached("INSERT OR IGNORE INTO tokens (issuer, jti, exp) VALUES (?1, ?2, ?3)")
         .and_then(|mut statement| statement.execute((&claims.iss, &claims.jti, claims.exp)))
         .map_err(&failed)?;
-    Ok(if inserted == 1 { TokenUse::First } else { TokenUse::Replayed })
+    Ok(if inserted == 1 { OneUse::First } else { OneUse::Replayed })
 }
 
 const SELECT: &str = "SELECT session_id, session_type, body_digest, status, refused, actor, request, error, result,

@@ -1,273 +1,172 @@
-//! A bundle's own test cases, run each time that it loads.
+//! A bundle's own test cases, run each time that it loads: `tests/*.json`, each a list.
 //!
 //! ```json
 //! [ { "name": "a transfer above the limit is refused",
-//!     "request": {
-//!       "principal": { "name": "coordinator", "roles": ["coordinator"] },
-//!       "action": "Sign",
-//!       "resource": { "key": { "kind": "wallet", "threshold_t": 2, "threshold_n": 3, "label": "hot-1" } },
-//!       "effects": [ { "kind": "native_transfer", "chain_id": 1, "to": "eip155:1:0x35…", "asset": "ETH", "amount": "2.5" } ],
-//!       "context": { "time": "2025-06-02T09:30:00Z" } },
+//!     "request": { "principal": …, "action": "Sign", "resource": …, "effects": […], "context": {…} },
 //!     "expect": { "verdict": "deny", "policies": ["per-transfer-limit"] } } ]
 //! ```
 //!
-//! `resource` is `key`, `key_slot` or `appliance`. A request to sign gives its `effects`, or an `intent` as clients send it,
-//! or neither, which is blind signing. `context` may set `time`, `approvals`, `session`, `derivation_path` and
-//! `peers_attested`. `policies` are the deciding ones: all permits that matched, or all forbids that refused.
+//! The form of `request` stands in [`case_request`](super::case_request). `policies` are the deciding ones: all permits that
+//! matched, or all forbids that refused. There must be one case that is allowed, and one that is refused by each forbid.
 
 use std::collections::BTreeSet;
 
-use casemate_wire::{Intent, ShareType};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Rules;
+use super::case_request::CaseRequest;
 use super::error::BundleError;
 use super::files::Files;
-use crate::evaluate::{Facts, Subject, evaluate};
-use crate::intent::{IntentError, decode_payload};
-use crate::request::{Action, Approvals, Client, KeyFacts, Resource, SessionFacts, SlotFacts};
-use crate::tx::Tx;
 use crate::verdict::{PolicyNote, Verdict};
 
-/// The public key of a test case that names none: the generator of secp256k1, whose secret everyone knows.
-const TEST_KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+/// One test case, with what the policies said to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CaseReport {
+    /// The path inside the bundle.
+    pub file: String,
+    /// The case's name.
+    pub name: String,
+    /// What it expects.
+    pub expected: Outcome,
+    /// What the policies said; nothing if the request could not be judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub got: Option<Outcome>,
+    /// Why the request was refused, or why it could not be judged. Empty for an allowed one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
 
-/// Runs every case. There must be one that is allowed, and one that is refused by each forbid.
-pub(super) fn run(files: &Files, rules: &Rules, not_before: Timestamp) -> Result<(), BundleError> {
-    let mut untested: BTreeSet<String> = rules
-        .policies
-        .policies()
-        .filter(|policy| policy.effect() == cedar_policy::Effect::Forbid)
-        .map(|policy| policy.id().to_string())
-        .collect();
-    let mut allowed = false;
-    for (path, bytes) in files.tests() {
-        let cases: Vec<Case> =
-            serde_json::from_slice(bytes).map_err(|error| BundleError::file(path, error.to_string()))?;
-        for case in cases {
-            let name = case.name.clone();
-            let expect = case.check(rules, not_before).map_err(|why| BundleError::Case {
-                path: path.to_owned(),
-                case: name,
-                why,
-            })?;
-            match expect.verdict {
-                Effect::Allow => allowed = true,
-                Effect::Deny => untested.retain(|id| !expect.policies.contains(id)),
-            }
+/// A verdict and the policies that decided it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// Allowed or denied.
+    pub verdict: Effect,
+    /// The ids of the permits that matched, or of the forbids that refused.
+    #[serde(default)]
+    pub policies: BTreeSet<String>,
+}
+
+/// Allowed or denied, as test cases spell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Every effect is permitted and none is forbidden.
+    Allow,
+    /// Anything else.
+    Deny,
+}
+
+impl CaseReport {
+    /// Whether the verdict and the deciding policies are the expected ones.
+    pub fn passed(&self) -> bool {
+        self.got.as_ref() == Some(&self.expected)
+    }
+
+    /// What was expected and what came instead, in one line.
+    pub fn difference(&self) -> String {
+        let Self { expected, got, reason, .. } = self;
+        match got {
+            None => reason.clone(),
+            Some(got) => format!("expected {expected}, got {got} {reason}").trim_end().to_owned(),
         }
     }
-    if !allowed {
-        return Err(BundleError::Untested("no test expects a request to be allowed".into()));
-    }
-    match untested.first() {
-        None => Ok(()),
-        Some(id) => Err(BundleError::Untested(format!("no test expects a refusal by `{id}`"))),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} by {:?}", self.verdict, self.policies)
     }
 }
+
+impl From<&Verdict> for Outcome {
+    fn from(verdict: &Verdict) -> Self {
+        let ids = |policies: &[PolicyNote]| policies.iter().map(|note| note.id.clone()).collect();
+        match verdict {
+            Verdict::Allow(allowed) => Self { verdict: Effect::Allow, policies: ids(allowed.policies()) },
+            Verdict::Deny(denied) => Self { verdict: Effect::Deny, policies: ids(denied.policies()) },
+        }
+    }
+}
+
+/// All test cases of a bundle.
+pub(super) struct Cases(Vec<(String, Case)>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
     request: CaseRequest,
-    expect: Expect,
+    expect: Outcome,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CaseRequest {
-    principal: Client,
-    action: Action,
-    resource: CaseResource,
-    intent: Option<Intent>,
-    effects: Option<Vec<Tx>>,
-    #[serde(default)]
-    context: CaseContext,
-}
+impl Cases {
+    /// Reads every test file.
+    pub(super) fn parse(files: &Files) -> Result<Self, BundleError> {
+        let mut cases = Vec::new();
+        for (path, bytes) in files.tests() {
+            let found: Vec<Case> = serde_json::from_slice(bytes).map_err(|error| BundleError::json(path, &error))?;
+            cases.extend(found.into_iter().map(|case| (path.to_owned(), case)));
+        }
+        Ok(Self(cases))
+    }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expect {
-    verdict: Effect,
-    #[serde(default)]
-    policies: BTreeSet<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Effect {
-    Allow,
-    Deny,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum CaseResource {
-    Key(CaseKey),
-    KeySlot(CaseSlot),
-    Appliance {},
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CaseKey {
-    #[serde(default = "test_key")]
-    public_key: String,
-    kind: ShareType,
-    threshold_t: u16,
-    threshold_n: u16,
-    label: Option<String>,
-    #[serde(default)]
-    age_days: u32,
-    #[serde(default)]
-    restored: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CaseSlot {
-    kind: ShareType,
-    threshold_t: u16,
-    threshold_n: u16,
-    label: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct CaseContext {
-    time: Option<Timestamp>,
-    approvals: CaseApprovals,
-    session: CaseSession,
-    derivation_path: Option<String>,
-    peers_attested: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct CaseApprovals {
-    count: u16,
-    distinct_orgs: u16,
-    names: BTreeSet<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct CaseSession {
-    participants: BTreeSet<String>,
-    threshold_t: Option<u16>,
-    devices: BTreeSet<String>,
+    /// Runs every case.
+    pub(super) fn run(&self, rules: &Rules, not_before: Timestamp) -> Vec<CaseReport> {
+        self.0.iter().map(|(file, case)| case.run(file, rules, not_before)).collect()
+    }
 }
 
 impl Case {
-    fn check(self, rules: &Rules, not_before: Timestamp) -> Result<Expect, String> {
-        let verdict = self.request.evaluate(rules, not_before)?;
-        let (effect, policies, reason) = match &verdict {
-            Verdict::Allow(allowed) => (Effect::Allow, ids(allowed.policies()), String::new()),
-            Verdict::Deny(denied) => (Effect::Deny, ids(denied.policies()), denied.reason()),
+    fn run(&self, file: &str, rules: &Rules, not_before: Timestamp) -> CaseReport {
+        let (got, reason) = match self.request.judge(rules, not_before) {
+            Ok(verdict) => {
+                let outcome = Outcome::from(&verdict);
+                let reason = match verdict {
+                    Verdict::Allow(_) => String::new(),
+                    Verdict::Deny(denied) => denied.reason(),
+                };
+                (Some(outcome), reason)
+            }
+            Err(why) => (None, why),
         };
-        if effect == self.expect.verdict && policies == self.expect.policies {
-            return Ok(self.expect);
+        CaseReport { file: file.to_owned(), name: self.name.clone(), expected: self.expect.clone(), got, reason }
+    }
+}
+
+/// Refuses a failed case, and cases that leave something untested.
+pub(super) fn check(reports: &[CaseReport], rules: &Rules) -> Result<(), BundleError> {
+    if let Some(failed) = reports.iter().find(|report| !report.passed()) {
+        return Err(BundleError::Case {
+            path: failed.file.clone(),
+            case: failed.name.clone(),
+            why: failed.difference(),
+        });
+    }
+    match untested(reports, rules).into_iter().next() {
+        None => Ok(()),
+        Some(why) => Err(BundleError::Untested(why)),
+    }
+}
+
+/// What no case tests: whether anything is allowed, and each forbid.
+pub(super) fn untested(reports: &[CaseReport], rules: &Rules) -> Vec<String> {
+    let expects = |verdict| reports.iter().map(|r| &r.expected).filter(move |expected| expected.verdict == verdict);
+    let mut missing = Vec::new();
+    if expects(Effect::Allow).next().is_none() {
+        missing.push("no test expects a request to be allowed".to_owned());
+    }
+    let forbids: BTreeSet<String> = rules
+        .policies
+        .policies()
+        .filter(|policy| policy.effect() == cedar_policy::Effect::Forbid)
+        .map(|policy| policy.id().to_string())
+        .collect();
+    for id in forbids {
+        if !expects(Effect::Deny).any(|expected| expected.policies.contains(&id)) {
+            missing.push(format!("no test expects a refusal by `{id}`"));
         }
-        Err(format!(
-            "expected {:?} by {:?}, got {effect:?} by {policies:?} {reason}",
-            self.expect.verdict, self.expect.policies
-        )
-        .trim_end()
-        .to_owned())
     }
-}
-
-fn ids(policies: &[PolicyNote]) -> BTreeSet<String> {
-    policies.iter().map(|note| note.id.clone()).collect()
-}
-
-impl CaseRequest {
-    fn evaluate(self, rules: &Rules, not_before: Timestamp) -> Result<Verdict, String> {
-        let subject = subject(self.action, self.intent.as_ref(), self.effects, rules)?;
-        let resource = self.resource.facts()?;
-        let context = self.context;
-        let facts = Facts {
-            principal: &self.principal,
-            action: self.action,
-            approvals: &Approvals {
-                count: context.approvals.count,
-                distinct_orgs: context.approvals.distinct_orgs,
-                names: context.approvals.names,
-            },
-            time: context.time.unwrap_or(not_before),
-            session: &SessionFacts {
-                participants: context.session.participants,
-                threshold_t: context.session.threshold_t.unwrap_or_else(|| threshold(&resource)),
-                devices: context.session.devices,
-            },
-            derivation_path: context.derivation_path.as_deref(),
-            peers_attested: context.peers_attested,
-            resource: &resource,
-        };
-        Ok(evaluate(rules, &facts, &subject))
-    }
-}
-
-fn subject(
-    action: Action,
-    intent: Option<&Intent>,
-    effects: Option<Vec<Tx>>,
-    rules: &Rules,
-) -> Result<Subject, String> {
-    if action != Action::Sign {
-        return if intent.is_none() && effects.is_none() {
-            Ok(Subject::NoMessage)
-        } else {
-            Err("only a request to sign has an intent or effects".into())
-        };
-    }
-    match (intent, effects) {
-        (None, None) => Ok(Subject::Blind),
-        (None, Some(effects)) => Ok(Subject::Effects(effects)),
-        (Some(_), Some(_)) => Err("give an intent or effects, not both".into()),
-        (Some(intent), None) => match decode_payload(intent) {
-            Ok(understood) => Ok(Subject::Effects(Tx::all_of(&understood, &rules.tables.assets))),
-            Err(IntentError::Raw) => Ok(Subject::Blind),
-            Err(error) => Err(error.to_string()),
-        },
-    }
-}
-
-fn threshold(resource: &Resource) -> u16 {
-    match resource {
-        Resource::Key(key) => key.slot.threshold_t,
-        Resource::KeySlot(slot) => slot.threshold_t,
-        Resource::Appliance => 0,
-    }
-}
-
-impl CaseResource {
-    fn facts(self) -> Result<Resource, String> {
-        Ok(match self {
-            Self::Appliance {} => Resource::Appliance,
-            Self::KeySlot(slot) => Resource::KeySlot(SlotFacts {
-                kind: slot.kind,
-                threshold_t: slot.threshold_t,
-                threshold_n: slot.threshold_n,
-                label: slot.label,
-            }),
-            Self::Key(key) => Resource::Key(KeyFacts {
-                public_key: key.public_key.parse().map_err(|error| format!("{error}"))?,
-                slot: SlotFacts {
-                    kind: key.kind,
-                    threshold_t: key.threshold_t,
-                    threshold_n: key.threshold_n,
-                    label: key.label,
-                },
-                age_days: key.age_days,
-                restored: key.restored,
-            }),
-        })
-    }
-}
-
-fn test_key() -> String {
-    TEST_KEY.into()
+    missing
 }

@@ -26,6 +26,9 @@ pub enum BundleError {
     /// The manifest is wrong, or does not fit the files.
     #[error("manifest.toml: {0}")]
     Manifest(String),
+    /// It is not signed by enough people, or does not follow on the newest bundle.
+    #[error("the bundle is not trusted: {0}")]
+    Trust(#[from] super::signatures::TrustError),
     /// A policy is refused.
     #[error("{path}: policy `{policy}`: {why}")]
     Policy {
@@ -57,5 +60,9 @@ pub enum BundleError {
 impl BundleError {
     pub(crate) fn file(path: &str, why: impl Into<String>) -> Self {
         Self::File { path: path.to_owned(), why: why.into() }
+    }
+
+    pub(crate) fn json(path: &str, error: &serde_json::Error) -> Self {
+        Self::file(path, error.to_string())
     }
 }

@@ -56,7 +56,7 @@ fn comparison(fields: &serde_json::Map<String, Value>) -> Option<String> {
 }
 
 /// `context.tx.amount` and the like.
-fn attribute(expression: &Value) -> Option<String> {
+pub(super) fn attribute(expression: &Value) -> Option<String> {
     if let Some(variable) = expression.get("Var") {
         return variable.as_str().map(str::to_owned);
     }
@@ -65,7 +65,7 @@ fn attribute(expression: &Value) -> Option<String> {
     Some(format!("{of}.{}", access.get("attr")?.as_str()?))
 }
 
-fn literal(expression: &Value) -> Option<String> {
+pub(super) fn literal(expression: &Value) -> Option<String> {
     let constructed = |name: &str| {
         let argument = expression.get(name)?.get(0)?.get("Value")?;
         argument.as_str().map(str::to_owned)

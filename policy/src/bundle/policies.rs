@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use super::error::BundleError;
 use super::files::Files;
 use super::tables::Tables;
-use super::{Rules, limits};
+use super::{Rules, conditions, limits};
 use crate::evaluate::{chain, client_entity};
 use crate::request::Client;
 use crate::verdict::PolicyNote;
@@ -55,7 +55,8 @@ pub(super) fn compile(
     Ok(rules)
 }
 
-fn parse(path: &str, text: &str) -> Result<Vec<Policy>, BundleError> {
+/// The policies of one file, as they stand there. Runs on the large stack.
+pub(super) fn parse(path: &str, text: &str) -> Result<Vec<Policy>, BundleError> {
     let parsed = PolicySet::from_str(text).map_err(|errors| {
         BundleError::file(path, errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))
     })?;
@@ -92,6 +93,7 @@ fn add(
         id: id.to_owned(),
         reason: policy.annotation("reason").map(str::to_owned),
         limits: policy.to_json().as_ref().map_or_else(|_| Vec::new(), limits::of),
+        alternatives: conditions::of(policy),
     };
     rules.notes.insert(id.to_owned(), note);
     rules.policies.add(policy.new_id(PolicyId::new(id))).map_err(|error| refuse(&chain(&error)))

@@ -4,7 +4,9 @@
 //! {
 //!   "assets": [
 //!     { "chain": "eip155:1", "symbol": "ETH", "decimals": 18 },
-//!     { "chain": "eip155:1", "contract": "0xa0b8…eb48", "symbol": "USDC", "decimals": 6 }
+//!     { "chain": "eip155:1", "contract": "0xa0b8…eb48", "symbol": "USDC", "decimals": 6 },
+//!     { "chain": "eip155:1", "contract": "0xbc4c…f13d", "symbol": "BAYC", "decimals": 0, "standard": "erc721" },
+//!     { "chain": "bitcoin", "symbol": "BTC", "decimals": 8 }
 //!   ],
 //!   "address_books": [
 //!     { "name": "treasury", "addresses": [ { "address": "eip155:1:0x3535…3535", "note": "cold storage" } ] }
@@ -16,8 +18,9 @@
 //! ```
 //!
 //! Address books become `Mpc::AddressBook` with its `Mpc::Address`es, key groups `Mpc::KeyGroup` with the keys that have one
-//! of the labels or are named by public key. An asset without `contract` is the chain's own coin. All parts may be left
-//! out, `note`s are for readers, and every name is ASCII, so that no two look alike.
+//! of the labels or are named by public key. An asset without `contract` is the chain's own coin; a token follows the
+//! `standard` `erc20` unless its row says `erc721` or `erc1155`. A Bitcoin address is `bitcoin:` and an address of the main
+//! network, or the script in hex, which serves every network. All parts may be left out, `note`s are for readers, and every name is ASCII, so that no two look alike.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -29,7 +32,7 @@ use super::error::BundleError;
 use super::files::ENTITIES;
 use crate::amount::MAX_DECIMALS;
 use crate::evaluate::uid;
-use crate::intent::{Address, AssetRef};
+use crate::intent::{Account, Address, AssetRef, Chain, Standard};
 use crate::tx::account_id;
 
 /// The tables of a bundle.
@@ -42,15 +45,16 @@ pub(crate) struct Tables {
     groups: BTreeMap<String, Group>,
 }
 
-/// Which assets are known, by chain id and contract.
+/// Which assets are known, by chain and contract.
 #[derive(Debug, Default)]
-pub(crate) struct Assets(BTreeMap<(u64, AssetRef), Asset>);
+pub(crate) struct Assets(BTreeMap<(Chain, AssetRef), Asset>);
 
 /// A known asset.
 #[derive(Debug)]
 pub(crate) struct Asset {
     pub(crate) symbol: String,
     pub(crate) decimals: u8,
+    pub(crate) standard: Standard,
 }
 
 #[derive(Debug)]
@@ -60,8 +64,8 @@ struct Group {
 }
 
 impl Assets {
-    pub(crate) fn find(&self, chain_id: u64, asset: AssetRef) -> Option<&Asset> {
-        self.0.get(&(chain_id, asset))
+    pub(crate) fn find(&self, chain: Chain, asset: AssetRef) -> Option<&Asset> {
+        self.0.get(&(chain, asset))
     }
 }
 
@@ -86,7 +90,7 @@ impl Tables {
         for row in file.assets {
             let (key, asset) = row.check()?;
             if !symbols.insert((key.0, asset.symbol.clone())) {
-                return Err(format!("asset `{}` stands twice on chain {}", asset.symbol, key.0));
+                return Err(format!("asset `{}` stands twice on one chain", asset.symbol));
             }
             if let Some(other) = tables.assets.0.insert(key, asset) {
                 return Err(format!("the contract of asset `{}` stands twice", other.symbol));
@@ -128,13 +132,18 @@ impl Tables {
         label: Option<&str>,
         public_key: Option<&str>,
     ) -> Result<HashSet<EntityUid>, String> {
+        self.group_names(label, public_key).into_iter().map(|name| uid("KeyGroup", name)).collect()
+    }
+
+    /// The names of the groups of a key with this label and public key.
+    pub(crate) fn group_names(&self, label: Option<&str>, public_key: Option<&str>) -> BTreeSet<&str> {
         self.groups
             .iter()
             .filter(|(_, group)| {
                 label.is_some_and(|label| group.labels.contains(label))
                     || public_key.is_some_and(|key| group.public_keys.contains(key))
             })
-            .map(|(name, _)| uid("KeyGroup", name))
+            .map(|(name, _)| name.as_str())
             .collect()
     }
 
@@ -171,21 +180,35 @@ struct AssetRow {
     contract: Option<String>,
     symbol: String,
     decimals: u8,
+    #[serde(default)]
+    standard: Option<Standard>,
 }
 
 impl AssetRow {
-    fn check(self) -> Result<((u64, AssetRef), Asset), String> {
+    fn check(self) -> Result<((Chain, AssetRef), Asset), String> {
         check_name("asset symbol", &self.symbol)?;
         if self.decimals > MAX_DECIMALS {
             return Err(format!("asset `{}` has more than {MAX_DECIMALS} decimals", self.symbol));
         }
-        let chain_id = chain_id(&self.chain)?;
-        let asset = match &self.contract {
-            None => AssetRef::Native,
-            Some(contract) => AssetRef::Token(address(contract)?),
+        let chain = chain(&self.chain)?;
+        let asset = match (&self.contract, chain) {
+            (None, _) if self.standard.is_some() => {
+                return Err(format!("asset `{}` has a `standard` but no `contract`", self.symbol));
+            }
+            (None, _) => AssetRef::Native,
+            (Some(_), Chain::Bitcoin) => {
+                return Err(format!("asset `{}` has a `contract`, but Bitcoin has none", self.symbol));
+            }
+            (Some(contract), Chain::Ethereum(_)) => AssetRef::Token(address(contract)?),
         };
-        let named = Asset { symbol: self.symbol, decimals: self.decimals };
-        Ok(((chain_id, asset), named))
+        let standard = self.standard.unwrap_or_default();
+        if standard == Standard::Erc721 && self.decimals != 0 {
+            return Err(format!(
+                "asset `{}` is erc721, whose tokens cannot be divided: give it 0 decimals",
+                self.symbol
+            ));
+        }
+        Ok(((chain, asset), Asset { symbol: self.symbol, decimals: self.decimals, standard }))
     }
 }
 
@@ -224,12 +247,17 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn chain_id(chain: &str) -> Result<u64, String> {
-    chain
-        .strip_prefix("eip155:")
+fn chain(text: &str) -> Result<Chain, String> {
+    if text == "bitcoin" {
+        return Ok(Chain::Bitcoin);
+    }
+    text.strip_prefix("eip155:")
         .and_then(|id| id.parse::<u64>().ok().filter(|parsed| parsed.to_string() == id))
         .filter(|id| *id != 0 && i64::try_from(*id).is_ok())
-        .ok_or_else(|| format!("chain {chain:?} is not known: write eip155:<chain id>, for example eip155:1"))
+        .map(Chain::Ethereum)
+        .ok_or_else(|| {
+            format!("chain {text:?} is not known: write eip155:<chain id>, for example eip155:1, or bitcoin")
+        })
 }
 
 fn address(text: &str) -> Result<Address, String> {
@@ -243,6 +271,28 @@ fn address(text: &str) -> Result<Address, String> {
 }
 
 fn canonical_address(text: &str) -> Result<String, String> {
-    let (chain, account) = text.rsplit_once(':').unwrap_or_default();
-    Ok(account_id(chain_id(chain)?, address(account)?))
+    let (chain_text, account) = text.rsplit_once(':').unwrap_or_default();
+    let chain = chain(chain_text)?;
+    let account = match chain {
+        Chain::Ethereum(_) => Account::Ethereum(address(account)?),
+        Chain::Bitcoin => Account::Script(script(account)?),
+    };
+    Ok(account_id(chain, &account))
+}
+
+/// A script in lower-case hex, or an address of Bitcoin's main network. No address is hex: all have other letters.
+fn script(text: &str) -> Result<Vec<u8>, String> {
+    if let Ok(script) = hex::decode(text)
+        && !script.is_empty()
+        && !text.bytes().any(|byte| byte.is_ascii_uppercase())
+    {
+        return Ok(script);
+    }
+    let address: bitcoin::Address<_> = text
+        .parse()
+        .map_err(|error| format!("{text:?} is neither a Bitcoin address nor a script in lower-case hex: {error}"))?;
+    let address = address.require_network(bitcoin::Network::Bitcoin).map_err(|_| {
+        format!("{text:?} is not an address of Bitcoin's main network: for test networks give the script in hex")
+    })?;
+    Ok(address.script_pubkey().into_bytes())
 }

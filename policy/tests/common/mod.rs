@@ -2,14 +2,16 @@
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+pub mod ssh;
+
 use std::fs;
 use std::path::Path;
 
 use casemate_policy::{
-    Action, Approvals, Bundle, BundleError, Client, Denied, KeyFacts, Request, Resource, SessionFacts, SlotFacts,
-    Understood, Verdict, bundle, intent,
+    Action, Approvals, Bundle, BundleError, Client, Denied, KeyFacts, Ledger, Request, Resource, SessionFacts, Signing,
+    SlotFacts, Understood, Verdict, bundle, intent,
 };
-use casemate_wire::{Intent, ShareType};
+use casemate_wire::{Digest32, Intent, ShareType};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
@@ -93,16 +95,36 @@ pub fn to_sign(understood: Option<&Understood>) -> Request<'_> {
         action: Action::Sign,
         resource: key(wallet()),
         understood,
+        spent: None,
         approvals: Approvals::none(),
         time: noon(),
         session: SessionFacts {
             participants: ["party-1".to_owned(), "party-2".to_owned()].into(),
             threshold_t: 2,
             devices: [].into(),
+            new_roster: None,
         },
         derivation_path: None,
         peers_attested: false,
     }
+}
+
+/// What a bundle says to a request before which nothing was signed.
+pub fn judge(bundle: &Bundle, request: &Request<'_>) -> Verdict {
+    let Resource::Key(key) = &request.resource else { return bundle.decide(request) };
+    if request.action != Action::Sign {
+        return bundle.decide(request);
+    }
+    let signing = Signing {
+        session: "session-1".parse().unwrap(),
+        key: key.public_key,
+        label: key.slot.label.as_deref(),
+        derivation_path: request.derivation_path.as_deref(),
+        message_hash: request.understood.map_or(Digest32([7; 32]), Understood::digest),
+        understood: request.understood,
+    };
+    let reserved = bundle.reserve(&mut Ledger::default(), &signing, request.time).unwrap();
+    bundle.decide(&Request { spent: Some(reserved.totals()), ..request.clone() })
 }
 
 /// An unsigned EIP-1559 transaction, decoded.
@@ -121,7 +143,8 @@ pub fn transaction(edit: impl FnOnce(&mut alloy_consensus::TxEip1559)) -> Unders
         payload: hex::encode(tx.encoded_for_signing()),
         input_index: None,
     };
-    intent::decode(&intent, &tx.signature_hash().0).unwrap()
+    let generator = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap();
+    intent::decode(&intent, &tx.signature_hash().0, &intent::Signer::alone(&generator).unwrap()).unwrap()
 }
 
 /// The ids of the policies that allowed.

@@ -10,14 +10,29 @@ use super::ethereum::Transfer;
 use super::{BROKEN_RULE, DemoError, wrong};
 use crate::lab::Party;
 
+/// What the main job did with one transaction.
+#[derive(Clone, Copy)]
+pub(super) struct Deed<'a> {
+    pub(super) transfer: &'a Transfer,
+    pub(super) signature: &'a EcdsaSignature,
+}
+
+/// Everything that the logs must show.
+#[derive(Clone, Copy)]
+pub(super) struct Story<'a> {
+    pub(super) key: &'a PublicKey,
+    pub(super) signers: &'a [&'a Party],
+    /// Signed at once.
+    pub(super) small: Deed<'a>,
+    /// Refused first, then signed because these people approved it.
+    pub(super) large: Deed<'a>,
+    pub(super) approvers: &'a [&'a str],
+}
+
 /// Says what each log shows, once it is clear that it shows all that happened.
-pub(super) fn check(
-    logs: &[(&Party, PathBuf)],
-    key: &PublicKey,
-    (signed, signature): (&Transfer, &EcdsaSignature),
-    (refused, signers): (&Transfer, &[&Party]),
-) -> Result<Vec<String>, DemoError> {
+pub(super) fn check(logs: &[(&Party, PathBuf)], story: Story<'_>) -> Result<Vec<String>, DemoError> {
     let doing = "checking the audit logs";
+    let Story { key, signers, small, large, approvers } = story;
     let mut shown = Vec::new();
     let mut refusals = 0;
     for (party, path) in logs {
@@ -28,15 +43,20 @@ pub(super) fn check(
             return Err(wrong(doing, &format!("the log of {name} does not show that the key was made")));
         }
         if signers.iter().any(|signer| &signer.party_id == name) {
-            sees.push("the signature");
-            if !log.shows_signature(key, &signed.hash(), signature) {
-                return Err(wrong(doing, &format!("the log of {name} does not show the signature")));
+            sees.push("both signatures");
+            for deed in [small, large] {
+                if !log.shows_signature(key, &deed.transfer.hash(), deed.signature) {
+                    return Err(wrong(doing, &format!("the log of {name} does not show a signature")));
+                }
             }
         }
-        if log.shows_intent(&refused.hash()) {
-            return Err(wrong(doing, &format!("{name} set out to sign what its policy refuses")));
+        if log.acted_without(&large.transfer.hash(), approvers) {
+            return Err(wrong(
+                doing,
+                &format!("{name} set out to sign without approvals what its policy then refuses"),
+            ));
         }
-        if log.shows_refusal(key, &refused.hash()) {
+        if log.shows_refusal(key, &large.transfer.hash()) {
             sees.push("the refusal");
             refusals += 1;
         }
@@ -95,9 +115,12 @@ impl Log {
         })
     }
 
-    /// Whether this party ever set out to sign this hash.
-    fn shows_intent(&self, hash: &Digest32) -> bool {
-        self.leaves.iter().any(|leaf| leaf.phase == Phase::Intent && is_about(leaf, hash))
+    /// Whether this party ever set out to sign this hash although one of these people had not approved it.
+    fn acted_without(&self, hash: &Digest32, approvers: &[&str]) -> bool {
+        let approved =
+            |leaf: &Leaf, person: &&str| leaf.approvals.iter().any(|approval| approval.name.as_str() == *person);
+        let mut intents = self.leaves.iter().filter(|leaf| leaf.phase == Phase::Intent && is_about(leaf, hash));
+        intents.any(|leaf| !approvers.iter().all(|person| approved(leaf, person)))
     }
 
     fn completed(&self, wanted: impl Fn(&Leaf) -> bool) -> bool {
@@ -171,7 +194,8 @@ mod tests {
         assert!(!log.shows_signature(&key(), &ASKED, &EcdsaSignature { v: 1, ..SIGNATURE }));
         assert!(log.shows_refusal(&key(), &DENIED));
         assert!(!log.shows_refusal(&key(), &ASKED) && !log.shows_refusal(&other_key(), &DENIED));
-        assert!(log.shows_intent(&ASKED) && !log.shows_intent(&DENIED));
+        assert!(log.acted_without(&ASKED, &["approver-1@treasury"]) && !log.acted_without(&ASKED, &[]));
+        assert!(!log.acted_without(&DENIED, &["approver-1@treasury"]));
         assert!(!log.shows_key(&key()));
     }
 

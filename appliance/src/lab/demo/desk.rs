@@ -5,7 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use casemate_wire::{Code, EcdsaSignature, KeyCertificate, PartyId, Problem, PublicKey};
+use casemate_policy::approval::{Act, Nonce, SignParameters, Statement};
+use casemate_policy::signers::Namespace;
+use casemate_wire::api::Approval;
+use casemate_wire::{Code, Digest32, EcdsaSignature, KeyCertificate, PartyId, Problem, PublicKey};
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -122,9 +126,11 @@ impl<'a> Desk<'a> {
         key: &NewKey,
         transfer: &Transfer,
         by: &[&Party],
+        approvals: &[Approval],
     ) -> Result<EcdsaSignature, DemoError> {
         let doing = "signing";
-        let answer = self.order(doing, "/api/v1/mpc/sign", &sign_order(key, transfer, by)).await?;
+        let order = sign_order(key, transfer, by, approvals);
+        let answer = self.order(doing, "/api/v1/mpc/sign", &order).await?;
         let signed: Signed = parsed(doing, answer, "completed")?;
         if signed.public_key != key.public_key || !signed.parts.verifies(&key.public_key, &transfer.hash()) {
             return Err(wrong(doing, "the signature does not verify under the key"));
@@ -142,7 +148,7 @@ impl<'a> Desk<'a> {
         by: &[&Party],
     ) -> Result<Refused, DemoError> {
         let doing = "asking for what policy refuses";
-        let answer = self.order(doing, "/api/v1/mpc/sign", &sign_order(key, transfer, by)).await?;
+        let answer = self.order(doing, "/api/v1/mpc/sign", &sign_order(key, transfer, by, &[])).await?;
         let Failed { error } = parsed(doing, answer, "failed")?;
         let names = error.more.get("policies").and_then(Value::as_array).into_iter().flatten();
         let policies: Vec<String> = names.filter_map(|name| name.as_str().map(str::to_owned)).collect();
@@ -150,6 +156,32 @@ impl<'a> Desk<'a> {
             return Err(wrong(doing, &format!("it failed for another reason: {error}")));
         }
         Ok(Refused { code: error.code, policies, detail: error.detail, message_hash: transfer.hash() })
+    }
+
+    /// What each of these people signs, having looked at the transfer.
+    pub(super) async fn approvals(
+        &self,
+        key: &NewKey,
+        transfer: &Transfer,
+        people: &[&str],
+    ) -> Result<Vec<Approval>, DemoError> {
+        let doing = "approving";
+        let first = self.lab.parties.first().ok_or_else(|| wrong(doing, "the lab has no appliance"))?;
+        // Approvals are given under one policy, which everybody can read.
+        let policy = self.ask(first, Role::Auditor, "/policy").await?;
+        let bundle = policy.get("digest").and_then(|digest| serde_json::from_value(digest.clone()).ok());
+        let bundle: Digest32 = bundle.ok_or_else(|| wrong(doing, "the appliance does not say its policy's digest"))?;
+        let parameters = SignParameters { message_hash: transfer.hash(), derivation_path: None };
+        let act = Act::Sign { key: key.public_key, parameters };
+        let expires = Timestamp::now().saturating_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX);
+        let approve = |person: &&str| {
+            let nonce = Nonce::from_bytes(rand::random());
+            let statement = Statement { act: act.clone(), bundle, expires, nonce };
+            let text = statement.to_text().map_err(|error| wrong(doing, &error.to_string()))?;
+            let signature = self.lab.staff().sign(person, Namespace::Approval.as_str(), text.as_bytes())?;
+            Approval::new(text, signature).map_err(|error| wrong(doing, &error.to_string()))
+        };
+        people.iter().map(approve).collect()
     }
 
     /// Exports each party's log beside the lab's other files, with the operator's own command.
@@ -185,13 +217,14 @@ impl<'a> Desk<'a> {
     }
 }
 
-fn sign_order(key: &NewKey, transfer: &Transfer, by: &[&Party]) -> Value {
+fn sign_order(key: &NewKey, transfer: &Transfer, by: &[&Party], approvals: &[Approval]) -> Value {
     let participants: Vec<Value> = by.iter().map(|party| json!({"party_id": party.party_id})).collect();
     json!({
         "account_id": key.account_id,
         "message_hash": transfer.hash(),
         "intent": transfer.intent(),
         "participants": participants,
+        "approvals": approvals,
     })
 }
 

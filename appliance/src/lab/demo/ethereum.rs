@@ -17,11 +17,11 @@ pub(super) const TREASURY: Address = Address::repeat_byte(0x35);
 pub(super) struct Transfer(TxEip1559);
 
 impl Transfer {
-    /// Of so many thousandths of an ether.
-    pub(super) fn of_milliether(amount: u64) -> Self {
+    /// The account's transaction of this number, of so many thousandths of an ether.
+    pub(super) fn of_milliether(nonce: u64, amount: u64) -> Self {
         Self(TxEip1559 {
             chain_id: CHAIN,
-            nonce: 0,
+            nonce,
             gas_limit: 21_000,
             max_fee_per_gas: 30_000_000_000,
             max_priority_fee_per_gas: 1_000_000_000,
@@ -87,7 +87,7 @@ mod tests {
     fn a_signed_transfer_is_what_the_network_decodes_and_its_sender_is_the_keys_address() {
         let key = SigningKey::from_slice(&[1; 32]).unwrap();
         let public = PublicKey::from_bytes(key.verifying_key().to_encoded_point(true).as_bytes()).unwrap();
-        let transfer = Transfer::of_milliether(250);
+        let transfer = Transfer::of_milliether(0, 250);
         let signature = signed_by(&key, &transfer);
         assert_eq!(transfer.sender(&signature), address(&public));
         let (bytes, id) = transfer.signed(&signature);
@@ -101,11 +101,11 @@ mod tests {
     #[test]
     fn another_signature_has_another_sender() {
         let key = SigningKey::from_slice(&[1; 32]).unwrap();
-        let transfer = Transfer::of_milliether(250);
+        let transfer = Transfer::of_milliether(0, 250);
         let good = signed_by(&key, &transfer);
         let flipped = EcdsaSignature { v: 1 - good.v, ..good };
         assert_ne!(transfer.sender(&flipped), transfer.sender(&good));
-        assert_ne!(Transfer::of_milliether(251).sender(&good), transfer.sender(&good));
+        assert_ne!(Transfer::of_milliether(0, 251).sender(&good), transfer.sender(&good));
     }
 
     #[test]

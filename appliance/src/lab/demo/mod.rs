@@ -1,4 +1,4 @@
-//! The product's main job on a lab: a key, a signature, a refusal, and the evidence of all three.
+//! The product's main job on a lab: a key, a signature, a refusal, the same transaction approved, and the evidence of it all.
 //!
 //! It does what a business service does, over the coordinator's front door, and believes nothing that it can check: the
 //! key's certificate against the identities of the lab's tokens, the signature by its recovered sender, the audit logs by
@@ -10,18 +10,21 @@ mod ethereum;
 
 use std::path::PathBuf;
 
+use alloy_primitives::TxHash;
 use casemate_wire::{Code, Digest32, EcdsaSignature, PartyId, PublicKey};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::error::LabError;
 use super::progress::Progress;
+use super::staff::APPROVERS;
 use super::{Lab, Party};
+use audit::{Deed, Story};
 use desk::Desk;
 use ethereum::{TREASURY, Transfer};
 
 /// Steps that [`run`] shows.
-pub const STEPS: usize = 6;
+pub const STEPS: usize = 7;
 
 /// Thousandths of an ether: within the starter policy's limit, and over it.
 const SMALL: u64 = 250;
@@ -78,6 +81,8 @@ pub struct Outcome {
     pub signature: SignatureParts,
     /// The transaction that policy refused.
     pub refused: Refused,
+    /// The same transaction, signed once two people had approved it.
+    pub approved: Approved,
     /// Exported audit logs, JSON lines.
     pub audit_logs: Vec<PathBuf>,
 }
@@ -106,6 +111,17 @@ pub struct Refused {
     pub detail: String,
     /// The hash that was to be signed.
     pub message_hash: Digest32,
+}
+
+/// A signature that needed approvals.
+#[derive(Debug, Clone, Serialize)]
+pub struct Approved {
+    /// Who approved.
+    pub approvers: Vec<String>,
+    /// The hash that was signed.
+    pub message_hash: Digest32,
+    /// The raw signed transaction, `0x…`.
+    pub signed_transaction: String,
 }
 
 /// Does the main job on a lab that runs and is healthy.
@@ -140,28 +156,39 @@ pub async fn run(lab: &Lab, progress: &mut Progress) -> Result<Outcome, DemoErro
 
     let signers: Vec<&Party> = lab.parties.iter().take(t - 1).chain(lab.parties.last()).collect();
     let names: Vec<&str> = signers.iter().map(|party| party.party_id.as_str()).collect();
-    let small = Transfer::of_milliether(SMALL);
+    let small = Transfer::of_milliether(0, SMALL);
     progress.begin(
         "sign",
         &format!("{} sign a transfer of 0.25 ETH on Sepolia to the treasury {TREASURY}", names.join(" and ")),
     );
-    let signature = progress.during(desk.sign(&key, &small, &signers)).await?;
+    let signature = progress.during(desk.sign(&key, &small, &signers, &[])).await?;
     let parts = SignatureParts::of(&signature).ok_or_else(|| wrong("signing", "the signature has no DER form"))?;
-    if small.sender(&signature).map(|sender| sender.to_checksum(None)).as_ref() != Some(&address) {
-        return Err(wrong("signing", "the signature belongs to another sender"));
-    }
-    let (raw, id) = small.signed(&signature);
-    let signed_transaction = format!("0x{}", hex::encode(raw));
+    let (signed_transaction, id) = broadcastable(&small, &signature, &address)?;
     progress.done(&[&format!("signature verified; its sender is {address}"), &signed_transaction]);
 
-    let large = Transfer::of_milliether(LARGE);
-    progress.begin("refuse", "The same for 2.5 ETH, which is over the policy's limit");
+    let large = Transfer::of_milliether(1, LARGE);
+    progress.begin("refuse", "The same for 2.5 ETH, which is more than the policy allows without approvals");
     let refused = progress.during(desk.be_refused(&key, &large, &signers)).await?;
     progress.done(&[&format!("refused with {} by {}", refused.code, refused.policies.join(", ")), &refused.detail]);
 
+    let [first, second, _] = APPROVERS;
+    let approvers = [first, second];
+    progress.begin("approve", &format!("The same 2.5 ETH again, approved by {first} and {second} with their SSH keys"));
+    let approvals = desk.approvals(&key, &large, &approvers).await?;
+    let large_signature = progress.during(desk.sign(&key, &large, &signers, &approvals)).await?;
+    let (large_transaction, _) = broadcastable(&large, &large_signature, &address)?;
+    progress.done(&["allowed and signed", &large_transaction]);
+
     progress.begin("audit", "The audit logs, exported and verified offline");
     let logs = desk.export_logs()?;
-    let shown = audit::check(&logs, &key.public_key, (&small, &signature), (&large, &signers))?;
+    let story = Story {
+        key: &key.public_key,
+        signers: &signers,
+        small: Deed { transfer: &small, signature: &signature },
+        large: Deed { transfer: &large, signature: &large_signature },
+        approvers: &approvers,
+    };
+    let shown = audit::check(&logs, story)?;
     progress.done(&shown.iter().map(String::as_str).collect::<Vec<_>>());
 
     Ok(Outcome {
@@ -175,6 +202,11 @@ pub async fn run(lab: &Lab, progress: &mut Progress) -> Result<Outcome, DemoErro
         message_hash: small.hash(),
         signature: parts,
         refused,
+        approved: Approved {
+            approvers: approvers.map(str::to_owned).to_vec(),
+            message_hash: large.hash(),
+            signed_transaction: large_transaction,
+        },
         audit_logs: logs.into_iter().map(|(_, path)| path).collect(),
     })
 }
@@ -184,6 +216,19 @@ impl SignatureParts {
         let EcdsaSignature { r, s, v } = signature;
         Some(Self { der: hex::encode(signature.to_der()?), r: hex::encode(r), s: hex::encode(s), v: *v })
     }
+}
+
+/// The transaction as it is sent to the network, if its sender is the key's address.
+fn broadcastable(
+    transfer: &Transfer,
+    signature: &EcdsaSignature,
+    address: &str,
+) -> Result<(String, TxHash), DemoError> {
+    if transfer.sender(signature).map(|sender| sender.to_checksum(None)).as_deref() != Some(address) {
+        return Err(wrong("signing", "the signature belongs to another sender"));
+    }
+    let (raw, id) = transfer.signed(signature);
+    Ok((format!("0x{}", hex::encode(raw)), id))
 }
 
 fn wrong(doing: &'static str, why: &str) -> DemoError {

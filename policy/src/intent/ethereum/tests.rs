@@ -5,7 +5,10 @@ use alloy_primitives::{Address, Bytes, TxKind, U256, hex::FromHex, keccak256};
 use casemate_wire::{Code, Intent};
 use proptest::prelude::*;
 
-use crate::intent::{AssetRef, EffectKind, IntentError, Method, Understood, decode, decode_payload, understand};
+use crate::intent::{Account, AssetRef, Chain, EffectKind, IntentError, Method, Understood};
+use crate::intent::{Signer, decode, decode_payload, understand};
+
+use super::calls::KNOWN;
 
 /// Mainnet transaction 0x0ec0b6a2df4d87424e5f6ad2a654e27aaeb7dac20ae9e8385cc09087ad532ee0 without its signature.
 const SET_APPROVAL: &str = "02f86d0142843b9aca008504a817c80082ad62946069a6c32cf691f5982febae4faf8a6f3ab2f0f680b844\
@@ -35,12 +38,22 @@ fn intent(payload: &str) -> Intent {
     Intent { kind: "ethereum_transaction".into(), payload: payload.into(), input_index: None }
 }
 
+fn signer() -> Signer {
+    let generator = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    Signer::alone(&generator.parse().unwrap()).unwrap()
+}
+
+#[allow(clippy::unnecessary_wraps)] // it is compared with options
+fn account(address: Address) -> Option<Account> {
+    Some(Account::Ethereum(address))
+}
+
 fn hash(text: &str) -> [u8; 32] {
     <[u8; 32]>::from_hex(text).unwrap()
 }
 
 fn understood(payload: &str) -> Understood {
-    decode_payload(&intent(payload)).unwrap()
+    decode_payload(&intent(payload), &signer()).unwrap()
 }
 
 fn unsigned(tx: &TxEip1559) -> String {
@@ -57,7 +70,7 @@ fn transfer_call(arguments: &[u8]) -> TxEip1559 {
 }
 
 fn refusal(payload: &str) -> String {
-    let error = decode_payload(&intent(payload)).unwrap_err();
+    let error = decode_payload(&intent(payload), &signer()).unwrap_err();
     assert_eq!(error.code(), Code::BadRequest, "{error}");
     error.to_string()
 }
@@ -89,24 +102,24 @@ fn published_transactions_hash_to_what_their_senders_signed() {
         let point = key.to_encoded_point(false);
         assert_eq!(hex::encode(&keccak256(&point.as_bytes()[1..])[12..]), sender);
     }
-    assert!(decode(&intent(SET_APPROVAL), &hash(SET_APPROVAL_HASH)).is_ok());
+    assert!(decode(&intent(SET_APPROVAL), &hash(SET_APPROVAL_HASH), &signer()).is_ok());
 }
 
 #[test]
 fn a_plain_transfer_is_one_effect() {
-    let understood = decode(&intent(ETHER), &hash(ETHER_HASH)).unwrap();
+    let understood = decode(&intent(ETHER), &hash(ETHER_HASH), &signer()).unwrap();
     let effects: Vec<_> = understood.effects().collect();
     assert_eq!(effects.len(), 1);
     assert_eq!(effects[0].kind, EffectKind::NativeTransfer);
     assert_eq!(effects[0].amount, U256::from(10).pow(U256::from(18)));
     assert_eq!(effects[0].fee, U256::from(21_000u64 * 20_000_000_000));
-    assert_eq!(effects[0].to, Some(Address::repeat_byte(0x35)));
+    assert_eq!(effects[0].to, account(Address::repeat_byte(0x35)));
     assert_eq!((effects[0].contract, &effects[0].method), (None, &None));
 }
 
 #[test]
 fn a_token_transfer_shows_its_recipient_and_contract() {
-    let understood = decode(&intent(TOKEN), &hash(TOKEN_HASH)).unwrap();
+    let understood = decode(&intent(TOKEN), &hash(TOKEN_HASH), &signer()).unwrap();
     let effects: Vec<_> = understood.effects().collect();
     let usdc = Address::from_hex(USDC).unwrap();
     assert_eq!(effects.len(), 1);
@@ -114,7 +127,7 @@ fn a_token_transfer_shows_its_recipient_and_contract() {
     assert_eq!(effects[0].amount, U256::from(1_500_000));
     assert_eq!(effects[0].asset, AssetRef::Token(usdc));
     assert_eq!(effects[0].contract, Some(usdc));
-    assert_eq!(effects[0].to, Some(Address::repeat_byte(0x35)));
+    assert_eq!(effects[0].to, account(Address::repeat_byte(0x35)));
     assert_eq!(effects[0].method, Some(Method::Known("transfer")));
 }
 
@@ -125,22 +138,22 @@ fn a_call_that_moves_ether_and_tokens_has_two_effects() {
     let usdc = Address::from_hex(USDC).unwrap();
     assert_eq!(effects.len(), 2);
     assert_eq!(
-        (effects[0].kind, effects[0].amount, effects[0].to),
-        (EffectKind::NativeTransfer, U256::from(5), Some(usdc))
+        (effects[0].kind, effects[0].amount, effects[0].to.clone()),
+        (EffectKind::NativeTransfer, U256::from(5), account(usdc))
     );
     assert_eq!(
-        (effects[1].kind, effects[1].amount, effects[1].to),
-        (EffectKind::TokenTransfer, U256::from(1_500_000), Some(Address::repeat_byte(0x35)))
+        (effects[1].kind, effects[1].amount, effects[1].to.clone()),
+        (EffectKind::TokenTransfer, U256::from(1_500_000), account(Address::repeat_byte(0x35)))
     );
 }
 
 #[test]
 fn unknown_call_data_is_a_contract_call_with_its_selector_and_value() {
-    let set_approval = understood(SET_APPROVAL);
-    let effect = set_approval.effects().next().unwrap();
+    let call = understood(SELECTOR_ONLY);
+    let effect = call.effects().next().unwrap();
     assert_eq!(effect.kind, EffectKind::ContractCall);
-    assert_eq!(effect.method.as_ref().unwrap().to_text(), "0xa22cb465");
-    assert_eq!(effect.to, effect.contract);
+    assert_eq!(effect.method.as_ref().unwrap().to_text(), "0x1b55ba3a");
+    assert_eq!(effect.to, effect.contract.map(Account::Ethereum));
 
     let short = TxEip1559 { input: Bytes::from(vec![0xa9, 0x05, 0x9c]), value: U256::from(7), ..transfer_call(&[]) };
     let short = understood(&unsigned(&short));
@@ -154,18 +167,18 @@ fn a_contract_creation_is_not_a_transfer_to_the_zero_address() {
     let creation = TxEip1559 { to: TxKind::Create, value: U256::from(3), ..transfer_call(&[0; 64]) };
     let creation = understood(&unsigned(&creation));
     let effect = creation.effects().next().unwrap();
-    assert_eq!((effect.kind, effect.to), (EffectKind::ContractCreation, None));
+    assert_eq!((effect.kind, effect.to.clone()), (EffectKind::ContractCreation, None));
     assert_eq!(effect.amount, U256::from(3));
 
     let burn = TxEip1559 { chain_id: 1, to: TxKind::Call(Address::ZERO), ..TxEip1559::default() };
     let burn = understood(&unsigned(&burn));
     let effect = burn.effects().next().unwrap();
-    assert_eq!((effect.kind, effect.to), (EffectKind::NativeTransfer, Some(Address::ZERO)));
+    assert_eq!((effect.kind, effect.to.clone()), (EffectKind::NativeTransfer, account(Address::ZERO)));
 }
 
 #[test]
 fn an_intent_for_another_hash_is_a_mismatch() {
-    let error = decode(&intent(ETHER), &hash(TOKEN_HASH)).unwrap_err();
+    let error = decode(&intent(ETHER), &hash(TOKEN_HASH), &signer()).unwrap_err();
     assert_eq!(error.code(), Code::IntentMismatch);
     assert!(matches!(error, IntentError::Mismatch { .. }));
 }
@@ -224,7 +237,7 @@ fn misshapen_transfers_are_refused_as_malformed() {
         assert!(refusal(&unsigned(&transfer_call(&dirty))).contains("padded"));
         dirty[position] = 0;
     }
-    assert!(decode_payload(&intent(&unsigned(&transfer_call(&dirty)))).is_ok());
+    assert!(decode_payload(&intent(&unsigned(&transfer_call(&dirty))), &signer()).is_ok());
 }
 
 #[test]
@@ -234,20 +247,20 @@ fn other_transaction_types_and_payloads_are_refused() {
     }
     refusal(&"00".repeat(crate::intent::MAX_PAYLOAD));
     let indexed = Intent { input_index: Some(0), ..intent(ETHER) };
-    assert_eq!(decode_payload(&indexed).unwrap_err().code(), Code::BadRequest);
+    assert_eq!(decode_payload(&indexed, &signer()).unwrap_err().code(), Code::BadRequest);
 }
 
 #[test]
 fn unknown_types_are_refused_and_raw_is_blind() {
     let of = |kind: &str, payload: &str| Intent { kind: kind.into(), ..intent(payload) };
     let hash = hash(ETHER_HASH);
-    let unknown = understand(Some(&of("ethereum", ETHER)), &hash).unwrap_err();
+    let unknown = understand(Some(&of("ethereum", ETHER)), &hash, &signer()).unwrap_err();
     assert_eq!(unknown.code(), Code::BadRequest);
-    assert_eq!(understand(None, &hash), Ok(None));
-    assert_eq!(understand(Some(&of("raw", "")), &hash), Ok(None));
-    assert!(understand(Some(&of("raw", "00")), &hash).is_err());
-    assert_eq!(decode(&of("raw", ""), &hash).unwrap_err().code(), Code::BlindSigningDenied);
-    assert!(understand(Some(&intent(ETHER)), &hash).unwrap().is_some());
+    assert_eq!(understand(None, &hash, &signer()), Ok(None));
+    assert_eq!(understand(Some(&of("raw", "")), &hash, &signer()), Ok(None));
+    assert!(understand(Some(&of("raw", "00")), &hash, &signer()).is_err());
+    assert_eq!(decode(&of("raw", ""), &hash, &signer()).unwrap_err().code(), Code::BlindSigningDenied);
+    assert!(understand(Some(&intent(ETHER)), &hash, &signer()).unwrap().is_some());
 }
 
 #[test]
@@ -278,7 +291,7 @@ proptest! {
     #[test]
     fn random_bytes_never_crash_a_decoder(bytes in prop::collection::vec(any::<u8>(), 0..300), typed: bool) {
         let prefix = if typed { "02" } else { "" };
-        let _ = decode_payload(&intent(&format!("{prefix}{}", hex::encode(bytes))));
+        let _ = decode_payload(&intent(&format!("{prefix}{}", hex::encode(bytes))), &signer());
     }
 
     #[test]
@@ -286,7 +299,7 @@ proptest! {
         let mut bytes = hex::decode(TOKEN).unwrap();
         let position = position % bytes.len();
         bytes[position] ^= flip;
-        prop_assert!(decode(&intent(&hex::encode(bytes)), &hash(TOKEN_HASH)).is_err());
+        prop_assert!(decode(&intent(&hex::encode(bytes)), &hash(TOKEN_HASH), &signer()).is_err());
     }
 
     #[test]
@@ -294,17 +307,17 @@ proptest! {
         chain_id in 1u64..=i64::MAX.unsigned_abs(), nonce: u64, gas_limit: u64, max_fee_per_gas: u128,
         value: [u8; 32], to: [u8; 20], input in prop::collection::vec(any::<u8>(), 0..80),
     ) {
-        prop_assume!(!input.starts_with(&[0xa9, 0x05, 0x9c, 0xbb]));
+        prop_assume!(KNOWN.iter().all(|known| !input.starts_with(&known.selector)));
         let value = U256::from_be_bytes(value);
         let tx = TxEip1559 {
             chain_id, nonce, gas_limit, max_fee_per_gas, value,
             to: TxKind::Call(to.into()), input: input.into(), ..TxEip1559::default()
         };
-        let decoded = decode(&intent(&unsigned(&tx)), &tx.signature_hash().0).unwrap();
+        let decoded = decode(&intent(&unsigned(&tx)), &tx.signature_hash().0, &signer()).unwrap();
         let effect = decoded.effects().next().unwrap();
         prop_assert_eq!(effect.amount, value);
-        prop_assert_eq!(effect.to, Some(to.into()));
-        prop_assert_eq!(effect.chain_id, chain_id);
+        prop_assert_eq!(&effect.to, &account(to.into()));
+        prop_assert_eq!(effect.chain, Chain::Ethereum(chain_id));
         prop_assert_eq!(effect.fee, U256::from(gas_limit) * U256::from(max_fee_per_gas));
     }
 }

@@ -1,0 +1,62 @@
+//! The sections `[policy]` and `[approvals]`: where the policy lies, and whose signatures count.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use casemate_policy::{AllowedSigners, Quorum, TrustAnchors};
+use serde::Deserialize;
+
+/// The largest file of allowed signers, in bytes.
+const MAX_SIGNERS: u64 = 256 * 1024;
+
+/// Where the policy bundle lies, and who may sign it.
+#[derive(Debug)]
+pub struct Policy {
+    /// The bundle's folder.
+    pub dir: PathBuf,
+    /// Whose signatures it needs.
+    pub anchors: TrustAnchors,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicySection {
+    dir: PathBuf,
+    allowed_signers: PathBuf,
+    quorum: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ApprovalsSection {
+    allowed_approvers: Option<PathBuf>,
+}
+
+impl PolicySection {
+    /// Reads the signers' file; an error names the key and what is wrong.
+    pub(super) fn check(self, folder: &Path) -> Result<Policy, (&'static str, String)> {
+        let signers = read(&folder.join(self.allowed_signers)).map_err(|why| ("policy.allowed_signers", why))?;
+        let quorum: Quorum = self.quorum.parse().map_err(|error| ("policy.quorum", format!("{error}")))?;
+        let anchors = TrustAnchors::new(signers, quorum).map_err(|error| ("policy.quorum", error.to_string()))?;
+        Ok(Policy { dir: folder.join(self.dir), anchors })
+    }
+}
+
+impl ApprovalsSection {
+    /// Who may approve; nobody without a file.
+    pub(super) fn check(self, folder: &Path) -> Result<AllowedSigners, (&'static str, String)> {
+        match self.allowed_approvers {
+            None => Ok(AllowedSigners::default()),
+            Some(path) => read(&folder.join(path)).map_err(|why| ("approvals.allowed_approvers", why)),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<AllowedSigners, String> {
+    let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    if fs::metadata(path).map_err(unreadable)?.len() > MAX_SIGNERS {
+        return Err(format!("{} has more than {MAX_SIGNERS} bytes", path.display()));
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    AllowedSigners::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
