@@ -1,5 +1,6 @@
 //! Commit: the audit intent, the used token and the session, durable in one transaction, before anything is done.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use casemate_attest::{Act as LoggedAct, Decision, Effect, Entry, Guard, IntentRef, Text};
@@ -87,7 +88,12 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
             if matches!(stopped, Stopped::Replayed) {
                 node.metrics.auth_failed("token_replayed");
             }
-            Err(authenticated.refuse(stopped.problem()))
+            let refused = authenticated.refuse(stopped.problem());
+            Err(match stopped {
+                // Without that approval policy would not have allowed it.
+                Stopped::ApprovalUsed => refused.denied_under(grant.allowed.bundle_digest()),
+                Stopped::Replayed | Stopped::NotActive | Stopped::PolicyChanged => refused,
+            })
         }
         Err(error) => Err(authenticated.refuse(unavailable(&error))),
     }
@@ -123,8 +129,8 @@ struct Writes {
     adopt: Option<KeyCertificate>,
     bundle: Digest32,
     spending: Option<Spending>,
-    /// The statements of approvals that count once.
-    used_up: Vec<Digest32>,
+    /// The statements of approvals that count once; several people may have signed one.
+    used_up: BTreeSet<Digest32>,
 }
 
 impl Writes {
@@ -194,7 +200,7 @@ impl Writes {
         }
         for statement in &self.used_up {
             if use_approval(transaction, statement, now.saturating_add(MAX_LIFE.as_secs()), now)? == OneUse::Replayed {
-                return Err(StoreError::Audit("an approval stands twice in one request".into()));
+                return Err(StoreError::Audit("an approval was used up in its own transaction".into()));
             }
         }
         Ok(None)

@@ -6,7 +6,7 @@ use casemate_attest::{Approval, Decision, Effect, Entry, Guard, GuardChange, Tex
 use casemate_policy::Denied;
 use casemate_wire::api::SessionStatus;
 use casemate_wire::token::{Claims, VerifiedToken};
-use casemate_wire::{Code, Problem, PublicKey, SessionId};
+use casemate_wire::{Code, Digest32, Problem, PublicKey, SessionId};
 
 use super::ask::{Ask, Caller, unavailable};
 use super::receipt;
@@ -65,6 +65,12 @@ impl Refused {
     pub(super) fn decided(mut self, denied: &Denied) -> Self {
         let policies = denied.policies().iter().map(|note| Text::fitted(&note.id)).collect();
         self.0.decision = Some(Decision { effect: Effect::Deny, policies, bundle: denied.bundle_digest() });
+        self
+    }
+
+    /// Policy's yes stands no more, and no rule of it says why.
+    pub(super) fn denied_under(mut self, bundle: Digest32) -> Self {
+        self.0.decision = Some(Decision { effect: Effect::Deny, policies: Vec::new(), bundle: Some(bundle) });
         self
     }
 

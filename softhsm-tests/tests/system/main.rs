@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod approvals;
 mod attacks_on_keygen;
 mod attacks_on_signing;
 mod audit;
