@@ -13,6 +13,11 @@ pub(crate) struct Windows<T> {
 }
 
 impl<T: Copy> Windows<T> {
+    /// The same value in every window.
+    pub(crate) fn all(value: T) -> Self {
+        Self { hour: value, day: value, week: value }
+    }
+
     pub(crate) fn map<U>(self, convert: impl Fn(T) -> U) -> Windows<U> {
         Windows { hour: convert(self.hour), day: convert(self.day), week: convert(self.week) }
     }

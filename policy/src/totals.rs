@@ -138,6 +138,13 @@ pub(crate) fn reserve(
     Ok(Reserved { spending, totals })
 }
 
+/// What policies see beside each effect if nothing was signed before: for test cases.
+pub(crate) fn alone(rules: &Rules, understood: &Understood) -> Vec<Counters> {
+    let own = Sum { count: Windows::all(1), ..Sum::of_charges(&charges(rules, understood), Windows::all(true)) };
+    let sums = Sums { key: own, groups: Vec::new() };
+    understood.effects().map(|effect| sums.counters(rules, effect)).collect()
+}
+
 /// What makes one unsigned transaction. A PSBT's id fixes its inputs and so who pays. A hash does not: children of one key
 /// may each sign the same hash, and each then spends from an account of its own.
 fn transaction(understood: &Understood, derivation_path: Option<&str>) -> Digest32 {
@@ -269,8 +276,12 @@ impl Sum {
     fn of_entry(entry: &Spending, now: i64) -> Self {
         let within = |seconds: i64| entry.at > now.saturating_sub(seconds);
         let windows = Windows { hour: within(3600), day: within(24 * 3600), week: within(WEEK) };
-        let mut sum = Self { count: windows.map(i64::from), ..Self::default() };
-        for charge in &entry.charges {
+        Self { count: windows.map(i64::from), ..Self::of_charges(&entry.charges, windows) }
+    }
+
+    fn of_charges(charges: &[Charge], windows: Windows<bool>) -> Self {
+        let mut sum = Self::default();
+        for charge in charges {
             let amount = windows.map(|within| if within { charge.amount } else { U256::ZERO });
             add_to(&mut sum.spent, &charge.asset, amount);
             if charge.fee {
@@ -314,3 +325,6 @@ fn whole(sums: &BTreeMap<AssetId, Windows<U256>>, asset: &AssetId, decimals: Opt
         None => Decimal::MAX,
     })
 }
+
+#[cfg(test)]
+mod tests;

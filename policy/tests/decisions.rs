@@ -46,6 +46,24 @@ fn a_transfer_above_the_limit_is_refused_by_the_rule_that_it_broke() {
     assert_eq!(observed["amount_base"], "1000000000000000001");
     assert_eq!(observed["fee"], "0.0005");
     let permitted = denied.permitted();
+    let condition = |attribute: &str, op: &str, permitted: &str, observed: &str| serde_json::json!({"attribute": attribute, "op": op, "permitted": permitted, "observed": observed});
+    assert_eq!(
+        permitted[0]["any_of"],
+        serde_json::json!([
+            [condition("context.tx.asset", "==", "ETH", "ETH"), condition("context.tx.amount", "<=", "1.0", "1.0001"),],
+            [
+                condition("context.tx.asset", "==", "USDC", "ETH"),
+                condition("context.tx.amount", "<=", "1000.0", "1.0001"),
+            ],
+        ])
+    );
+    assert_eq!(
+        denied.explanation(),
+        [
+            "per-transfer-limit: at most 1 ETH or 1,000 USDC in one transfer",
+            "  context.tx.amount is 1.0001, permitted is <= 1.0"
+        ]
+    );
     let limits: Vec<&str> = permitted[0]["limits"].as_array().unwrap().iter().map(|l| l.as_str().unwrap()).collect();
     assert!(limits.contains(&"context.tx.amount <= 1.0"), "{limits:?}");
     let decision = serde_json::to_value(&denied).unwrap();
@@ -135,7 +153,9 @@ fn without_a_bundle_everything_is_denied() {
         assert_eq!(denied.reason(), "no valid policy bundle is loaded");
         assert_eq!(serde_json::to_value(&denied).unwrap()["bundle"], serde_json::Value::Null);
     }
-    assert!(matches!(decide(Some(&starter()), &to_sign(Some(&understood))), Verdict::Allow(_)));
+    let keygen =
+        casemate_policy::Request { action: Action::Keygen, resource: Resource::KeySlot(wallet()), ..to_sign(None) };
+    assert!(matches!(decide(Some(&starter()), &keygen), Verdict::Allow(_)));
 }
 
 #[test]
@@ -147,7 +167,10 @@ fn what_no_permit_matches_is_denied_and_says_so() {
     };
     let denied = denied(judge(&starter(), &admin));
     assert!(denied.policies().is_empty());
-    assert_eq!(denied.reason(), "no permit matched");
+    assert_eq!(denied.reason(), "no permit matched: those for Sign are sign-transfers");
+    let backup = casemate_policy::Request { action: Action::Backup, resource: Resource::Appliance, ..to_sign(None) };
+    let reason = common::denied(judge(&starter(), &backup)).reason();
+    assert_eq!(reason, "no permit matched: the bundle has none for Backup");
 }
 
 #[test]
@@ -156,8 +179,10 @@ fn an_action_on_the_wrong_kind_of_resource_is_denied_even_where_everything_is_pe
     let understood = transaction(|_| {});
     assert_eq!(allowed_by(&judge(&bundle, &to_sign(Some(&understood)))), ["all"]);
     for resource in [Resource::KeySlot(wallet()), Resource::Appliance] {
-        let request = casemate_policy::Request { resource, ..to_sign(Some(&understood)) };
-        assert!(denied(judge(&bundle, &request)).reason().contains("does not fit the policy schema"));
+        let sign = casemate_policy::Request { resource: resource.clone(), ..to_sign(Some(&understood)) };
+        denied(judge(&bundle, &sign));
+        let presign = casemate_policy::Request { action: Action::Presign, resource, ..to_sign(None) };
+        assert!(denied(judge(&bundle, &presign)).reason().contains("does not fit the policy schema"));
     }
     let keygen = casemate_policy::Request {
         action: Action::Keygen,

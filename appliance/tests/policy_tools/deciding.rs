@@ -114,7 +114,7 @@ fn explain_says_who_allowed_who_refused_what_was_seen_and_what_is_permitted() {
     let json = policy(&["explain", &large, "--bundle", &desk.dir(), "--format", "json"]).ends(1).json();
     assert_eq!(json["verdict"], "deny");
     assert_eq!(json["policies"][0]["id"], "per-transfer-limit");
-    assert_eq!(json["observed"][0]["amount"], "2.5");
+    assert_eq!(json["observed"][0]["amount"], "2.5000");
     assert_eq!(json["permitted"][0]["policy"], "per-transfer-limit");
 
     let approved = json!({"approvals": {"count": 2, "distinct_orgs": 2, "names": ["anna@acme", "bert@warden"]}});

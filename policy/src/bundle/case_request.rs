@@ -29,6 +29,7 @@ use crate::counters::{Counters, Windows};
 use crate::evaluate::{Facts, Subject, evaluate};
 use crate::intent::{AssetRef, Chain, IntentError, Nature, Signer, decode_payload};
 use crate::request::{Action, Approvals, Client, KeyFacts, NewRoster, Resource, SessionFacts, SlotFacts};
+use crate::totals;
 use crate::tx::Tx;
 use crate::verdict::Verdict;
 
@@ -172,20 +173,21 @@ impl CaseRequest {
                 Err("only a request to sign has an intent or effects".into())
             };
         }
-        let effects = match (&self.intent, &self.effects) {
-            (None, None) => return self.context.counters(Counters::BLIND).map(Subject::Blind),
-            (None, Some(effects)) => effects.clone(),
+        let blind = || self.context.counters(Counters::BLIND).map(Subject::Blind);
+        let effects: Vec<(Tx, Counters)> = match (&self.intent, &self.effects) {
+            (None, None) => return blind(),
+            (None, Some(effects)) => effects.iter().map(|tx| (tx.clone(), alone(tx, effects, rules))).collect(),
             (Some(_), Some(_)) => return Err("give an intent or effects, not both".into()),
             (Some(intent), None) => match signer(resource).and_then(|signer| decode_payload(intent, &signer)) {
-                Ok(understood) => Tx::all_of(&understood, &rules.tables.assets),
-                Err(IntentError::Raw) => return self.context.counters(Counters::BLIND).map(Subject::Blind),
+                Ok(understood) => {
+                    let effects = Tx::all_of(&understood, &rules.tables.assets);
+                    effects.into_iter().zip(totals::alone(rules, &understood)).collect()
+                }
+                Err(IntentError::Raw) => return blind(),
                 Err(error) => return Err(error.to_string()),
             },
         };
-        let counted = effects.iter().map(|tx| {
-            let counters = self.context.counters(alone(tx, &effects, rules))?;
-            Ok((tx.clone(), counters))
-        });
+        let counted = effects.into_iter().map(|(tx, alone)| Ok((tx, self.context.counters(alone)?)));
         counted.collect::<Result<_, String>>().map(Subject::Effects)
     }
 }
