@@ -25,6 +25,8 @@ pub struct Outline {
     pub files: BTreeMap<String, Digest32>,
     /// Files that were changed, added or removed since the manifest was sealed.
     pub unsealed: BTreeSet<String>,
+    /// The files beside the manifest that hold signatures over it, whoever made them.
+    pub signatures: BTreeSet<String>,
     /// `@id` → policy.
     pub policies: BTreeMap<String, PolicyOutline>,
     /// `entities.json`.
@@ -92,6 +94,7 @@ impl Outline {
         Ok(Self {
             unsealed: unsealed.cloned().collect(),
             manifest: sealed.map(|(manifest, digest)| ManifestOutline::of(&manifest, digest)),
+            signatures: files.signatures().map(|(name, _)| name.to_owned()).collect(),
             policies: policies_of(&files)?,
             entities: entities_of(files.entities())?,
             tests: tests_of(&files)?,

@@ -21,6 +21,7 @@ mod lines;
 mod report;
 mod seal;
 mod show;
+mod signers;
 pub(crate) mod starter;
 mod test;
 
