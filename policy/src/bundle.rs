@@ -38,7 +38,7 @@ pub(crate) mod tables;
 
 pub use cases::{CaseReport, Effect, Outcome};
 pub use draft::Draft;
-pub use error::BundleError;
+pub use error::{BundleError, Diagnostic, Position};
 pub use manifest::seal;
 
 use files::Files;
