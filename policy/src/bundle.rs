@@ -45,7 +45,7 @@ pub(crate) mod tables;
 pub use cases::{CaseReport, Effect, Outcome};
 pub use difference::{Change, ChangeKind, Section, difference};
 pub use draft::Draft;
-pub use error::BundleError;
+pub use error::{BundleError, Diagnostic, Position};
 pub use format::format;
 pub use outline::{EntitiesOutline, ManifestOutline, Outline, PolicyOutline};
 pub use seal::{SealFields, Sealed, seal, seal_as};

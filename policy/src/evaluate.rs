@@ -18,6 +18,11 @@ use crate::stack::on_large_stack;
 use crate::tx::Tx;
 use crate::verdict::{Allowed, Denied, PolicyNote, Refusal, Verdict};
 
+/// The most effects of one request: each is judged by itself.
+const MAX_EFFECTS: usize = 500;
+/// The most refused effects that an answer shows.
+const MAX_OBSERVED: usize = 20;
+
 /// Everything about a request but its effects.
 pub(crate) struct Facts<'a> {
     pub(crate) principal: &'a Client,
@@ -70,6 +75,10 @@ pub(crate) fn evaluate(rules: &Rules, facts: &Facts<'_>, subject: &Subject) -> V
         Subject::Blind(counters) => vec![Judged { tx: None, blind: true, counters }],
         Subject::NoMessage => vec![Judged { tx: None, blind: false, counters: &Counters::NOTHING }],
     };
+    if effects.len() > MAX_EFFECTS {
+        let why = format!("the request has more than {MAX_EFFECTS} effects; split it");
+        return Verdict::Deny(Denied::because(why, rules.digest));
+    }
     let blind = matches!(subject, Subject::Blind(_));
     let judge = || -> Vec<Opinion> { effects.iter().map(|judged| opinion(rules, facts, *judged)).collect() };
     let opinions = match on_large_stack(judge) {
@@ -98,7 +107,7 @@ pub(crate) fn evaluate(rules: &Rules, facts: &Facts<'_>, subject: &Subject) -> V
         refusals: policies.iter().map(|note| refusal(note, &refused)).collect(),
         policies,
         problems: problems.into_iter().collect(),
-        observed: refused.iter().filter_map(|refused| refused.observed(rules)).collect(),
+        observed: refused.iter().take(MAX_OBSERVED).filter_map(|refused| refused.observed(rules)).collect(),
         bundle: Some(rules.digest),
     })
 }

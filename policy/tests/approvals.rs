@@ -113,7 +113,7 @@ fn policies_see(counted: &Counted, people: u16, orgs: u16) -> bool {
     let mut request = to_sign(None);
     (request.action, request.resource) = (casemate_policy::Action::Backup, casemate_policy::Resource::Appliance);
     request.approvals = counted.approvals.clone();
-    matches!(bundle.decide(&request), casemate_policy::Verdict::Allow(_))
+    matches!(judge(&bundle, &request), casemate_policy::Verdict::Allow(_))
 }
 
 #[test]

@@ -42,6 +42,64 @@ fn rule_1_an_error_in_a_permit_denies_although_another_permit_matches() {
 }
 
 #[test]
+fn rule_1_an_overflow_in_a_limit_on_counts_denies() {
+    // Cedar alone would skip the forbid from the second signature on.
+    let forbid = r#"@id("count") forbid (principal, action == Mpc::Action::"Sign", resource)
+        unless { context.count.day * 9223372036854775807 > 0 && resource.kind == "wallet" };"#;
+    let admin = r#"[{ "name": "admin", "request": {
+            "principal": {"name": "coordinator"}, "action": "Sign",
+            "resource": {"key": {"kind": "admin", "threshold_t": 2, "threshold_n": 3}} },
+          "expect": {"verdict": "deny", "policies": ["count"]} }]"#;
+    let bundle = load_with(forbid, admin).unwrap();
+    let mut ledger = casemate_policy::Ledger::default();
+    let understood = [transaction(|_| {}), transaction(|tx| tx.nonce = 1)];
+    let verdicts = [0, 1].map(|n: usize| {
+        let signing = casemate_policy::Signing {
+            session: format!("s{n}").parse().unwrap(),
+            key: KEY.parse().unwrap(),
+            label: None,
+            derivation_path: None,
+            message_hash: understood[n].digest(),
+            understood: Some(&understood[n]),
+        };
+        let reserved = bundle.reserve(&mut ledger, &signing, noon()).unwrap();
+        bundle.decide(&Request { spent: Some(reserved.totals()), ..to_sign(Some(&understood[n])) })
+    });
+    let [first, second] = verdicts;
+    assert_eq!(allowed_by(&first), ["all"]);
+    let denied = denied(second);
+    assert_eq!(refused_by(&denied), ["count"]);
+    assert!(denied.reason().contains("overflow"), "{}", denied.reason());
+}
+
+#[test]
+fn rule_1_no_tool_of_the_staff_calls_an_erroring_forbid_allowed() {
+    let forbid = r#"@id("overflowing") forbid (principal, action == Mpc::Action::"Sign", resource is Mpc::Key)
+        when { resource.age_days * 1000000000000000 < 0 || resource.label == "no" };"#;
+    let bundle = load_with(forbid, &refused_case("overflowing", r#""label": "no""#, "")).unwrap();
+    let aged = r#"{"principal": {"name": "coordinator"}, "action": "Sign",
+        "resource": {"key": {"kind": "wallet", "threshold_t": 2, "threshold_n": 3, "age_days": 10000}}}"#;
+    assert_eq!(refused_by(&denied(bundle.explain(aged).unwrap())), ["overflowing"]);
+}
+
+#[test]
+fn rule_4_a_request_with_too_many_effects_is_denied() {
+    let bundle = load_with("", "[]").unwrap();
+    let effects = |count: usize| {
+        let effect = r#"{"kind": "native_transfer", "chain_id": 1, "asset": "ETH", "amount": "0"}"#;
+        let request = format!(
+            r#"{{"principal": {{"name": "coordinator"}}, "action": "Sign",
+                "resource": {{"key": {{"kind": "wallet", "threshold_t": 2, "threshold_n": 3}}}}, "effects": [{}]}}"#,
+            vec![effect; count].join(",")
+        );
+        bundle.explain(&request).unwrap()
+    };
+    assert_eq!(allowed_by(&effects(20)), ["all"]);
+    assert!(denied(effects(501)).reason().contains("more than 500 effects"));
+    assert!(denied(effects(0)).reason().contains("nothing to judge"));
+}
+
+#[test]
 fn rule_2_impossible_policies_and_type_errors_are_refused() {
     for (policy, why) in [
         (
@@ -106,7 +164,7 @@ fn rule_3_confusable_characters_are_refused() {
         "@id(\"p\") @reason(\"in\u{200b}visible\") forbid (principal, action, resource);",
     ] {
         let why = refusal(text);
-        assert!(why.contains("more.cedar: line 1"), "{text}\n{why}");
+        assert!(why.contains("more.cedar:1:"), "{text}\n{why}");
     }
     let names = |entities: &str| load(&folder(&[("entities.json", entities)])).unwrap_err().to_string();
     assert!(names(r#"{"address_books": [{"name": "trеasury", "addresses": []}]}"#).contains("look alike"));
@@ -148,7 +206,7 @@ fn rule_4_deep_input_is_refused_before_it_is_parsed() {
         format!("@id(\"p\"){} forbid (principal, action, resource);", "(".repeat(10_000)),
     ] {
         let why = refusal(&policy);
-        assert!(why.starts_with("more.cedar: line 1: ") && (why.contains("deep") || why.contains("brackets")), "{why}");
+        assert!(why.starts_with("more.cedar:1:") && (why.contains("deep") || why.contains("brackets")), "{why}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! `diff`, `show`.
 
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -99,4 +100,44 @@ fn show_prints_manifest_policies_with_reasons_books_and_files() {
     policy(&["show", &desk.dir()]).ends(0).says("CHANGED since it was sealed: entities.json");
     std::fs::remove_file(Path::new(&desk.dir()).join("manifest.toml")).unwrap();
     policy(&["show", &desk.dir()]).ends(0).says("was never sealed");
+}
+
+/// A key pair of ssh-keygen's, and its line for allowed_signers.
+fn signer(desk: &Desk, name: &str) -> String {
+    let key = desk.folder.path().join(name);
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
+        .arg(&key)
+        .status()
+        .expect("ssh-keygen is needed: apt install openssh-client");
+    assert!(made.success());
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    format!("{name}@acme namespaces=\"casemate-policy\" {public}")
+}
+
+#[test]
+fn show_says_whether_the_quorum_has_signed() {
+    let desk = Desk::new();
+    let lines = signer(&desk, "anna") + &signer(&desk, "bert");
+    let allowed = desk.beside("allowed_signers", &lines);
+    let manifest = desk.path().join("manifest.toml");
+    let signed = Command::new("ssh-keygen")
+        .args(["-q", "-Y", "sign", "-n", "casemate-policy", "-f"])
+        .arg(desk.folder.path().join("anna"))
+        .arg(&manifest)
+        .status()
+        .unwrap();
+    assert!(signed.success());
+    let show = |quorum| policy(&["show", &desk.dir(), "--allowed-signers", &allowed, "--quorum", quorum]);
+    show("2 of 2").ends(0).says("quorum 2 of 2 NOT reached").says("signed by anna@acme");
+    show("1 of 2").ends(0).says("quorum 1 of 2 reached");
+    let words = ["show", &desk.dir(), "--allowed-signers", &allowed, "--quorum", "2 of 2", "--format", "json"];
+    let json = policy(&words).ends(0).json();
+    assert_eq!(json["signed"]["signers"], json!(["anna@acme"]));
+    assert_eq!((&json["signed"]["reached"], &json["signed"]["quorum"]), (&json!(false), &json!("2 of 2")));
+
+    desk.write("manifest.toml.sig-bert", "no signature");
+    show("2 of 2").ends(0).says("does not count: manifest.toml.sig-bert");
+    show("1 of 3").ends(2);
+    policy(&["show", &desk.dir()]).ends(0).says("not looked at");
 }

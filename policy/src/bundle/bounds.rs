@@ -7,21 +7,27 @@
 //! It also refuses characters that a reviewer cannot tell apart: outside comments and annotations (which decide nothing) a
 //! policy is ASCII, and nowhere may the direction of text change.
 
-use super::error::BundleError;
+use super::error::{BundleError, Position};
 
 /// The most brackets that may be open at once.
 const MAX_BRACKETS: usize = 64;
 /// The deepest tree that an expression may make.
 const MAX_DEPTH: usize = 400;
 
-/// Checks one file.
-pub(super) fn check(path: &str, text: &str) -> Result<(), BundleError> {
-    Scan::new(text).run().map_err(|(line, why)| BundleError::file(path, format!("line {line}: {why}")))
+/// Checks one file; returns where each statement begins, in bytes.
+pub(super) fn check(path: &str, text: &str) -> Result<Vec<usize>, BundleError> {
+    Scan::new(text).run().map_err(|(offset, why)| BundleError::at(path, Position::of(text, offset), why))
 }
 
 struct Scan<'a> {
-    rest: std::iter::Peekable<std::str::Chars<'a>>,
-    line: usize,
+    text: &'a str,
+    rest: std::str::Chars<'a>,
+    /// Where the last character was, in bytes.
+    at: usize,
+    /// Where each statement begins.
+    statements: Vec<usize>,
+    /// Whether the next token begins a statement.
+    between: bool,
     /// Chain links seen so far at each level of brackets; the first is the statement's own level.
     levels: Vec<usize>,
     /// The level at which an annotation's bracket was opened.
@@ -32,18 +38,31 @@ type Refusal = (usize, String);
 
 impl<'a> Scan<'a> {
     fn new(text: &'a str) -> Self {
-        Self { rest: text.chars().peekable(), line: 1, levels: vec![0], annotation: None }
+        Self {
+            text,
+            rest: text.chars(),
+            at: 0,
+            statements: Vec::new(),
+            between: true,
+            levels: vec![0],
+            annotation: None,
+        }
     }
 
-    fn run(mut self) -> Result<(), Refusal> {
+    fn run(mut self) -> Result<Vec<usize>, Refusal> {
         while let Some(character) = self.next()? {
+            let comment = character == '/' && self.peek() == Some('/');
+            if self.between && !comment && !character.is_whitespace() {
+                self.statements.push(self.at);
+                self.between = false;
+            }
             match character {
-                '/' if self.rest.peek() == Some(&'/') => self.comment()?,
+                '/' if comment => self.comment()?,
                 '"' => self.string()?,
                 '@' => self.annotation_name()?,
                 '(' | '[' | '{' => self.open()?,
                 ')' | ']' | '}' => self.close(),
-                ',' | ';' => self.separate(),
+                ',' | ';' => self.separate(character),
                 'a'..='z' | 'A'..='Z' | '_' => self.word(character)?,
                 '.' | ':' | '&' | '|' | '=' | '!' | '<' | '>' | '+' | '-' | '*' | '/' | '%' => {
                     self.operator(character)?;
@@ -52,19 +71,27 @@ impl<'a> Scan<'a> {
                 _ => return Err(self.not_ascii(character)),
             }
         }
-        Ok(())
+        Ok(self.statements)
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest.clone().next()
+    }
+
+    fn next_if(&mut self, fits: impl Fn(char) -> bool) -> Option<char> {
+        let character = self.peek().filter(|next| fits(*next))?;
+        self.rest.next();
+        Some(character)
     }
 
     fn next(&mut self) -> Result<Option<char>, Refusal> {
+        self.at = self.text.len().saturating_sub(self.rest.as_str().len());
         let Some(character) = self.rest.next() else {
             return Ok(None);
         };
-        if character == '\n' {
-            self.line += 1;
-        }
         if hides_text(character) {
             let why = format!("the character U+{:04X} hides or reorders text; remove it", u32::from(character));
-            return Err((self.line, why));
+            return Err((self.at, why));
         }
         Ok(Some(character))
     }
@@ -86,7 +113,7 @@ impl<'a> Scan<'a> {
                     let escaped = self.next()?;
                     if escaped.is_some_and(|e| matches!(e, 'u' | 'x')) && self.annotation.is_none() {
                         let why = "escaped characters in strings are refused; write them out";
-                        return Err((self.line, why.into()));
+                        return Err((self.at, why.into()));
                     }
                 }
                 _ if !character.is_ascii() && self.annotation.is_none() => {
@@ -99,10 +126,9 @@ impl<'a> Scan<'a> {
     }
 
     fn annotation_name(&mut self) -> Result<(), Refusal> {
-        let in_name = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
-        while self.rest.next_if(in_name).is_some() {}
-        while self.rest.next_if(|c| matches!(c, ' ' | '\t')).is_some() {}
-        if self.rest.peek() == Some(&'(') {
+        while self.next_if(|c| c.is_ascii_alphanumeric() || c == '_').is_some() {}
+        while self.next_if(|c| matches!(c, ' ' | '\t')).is_some() {}
+        if self.peek() == Some('(') {
             self.next()?;
             self.open()?;
             self.annotation = Some(self.levels.len());
@@ -112,7 +138,7 @@ impl<'a> Scan<'a> {
 
     fn word(&mut self, first: char) -> Result<(), Refusal> {
         let mut word = String::from(first);
-        while let Some(next) = self.rest.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
+        while let Some(next) = self.next_if(|c| c.is_ascii_alphanumeric() || c == '_') {
             word.push(next);
         }
         match word.as_str() {
@@ -128,7 +154,7 @@ impl<'a> Scan<'a> {
             _ => None,
         };
         if let Some(second) = second {
-            self.rest.next_if_eq(&second);
+            self.next_if(|next| next == second);
         }
         self.link()
     }
@@ -136,7 +162,7 @@ impl<'a> Scan<'a> {
     fn open(&mut self) -> Result<(), Refusal> {
         if self.levels.len() > MAX_BRACKETS {
             let why = format!("more than {MAX_BRACKETS} brackets are open at once; simplify the policy");
-            return Err((self.line, why));
+            return Err((self.at, why));
         }
         // Indexing and calls chain as members do: `a["b"]["c"]`.
         self.link()?;
@@ -153,7 +179,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn separate(&mut self) {
+    fn separate(&mut self, separator: char) {
+        self.between |= separator == ';';
         if let Some(level) = self.levels.last_mut() {
             *level = 0;
         }
@@ -168,7 +195,7 @@ impl<'a> Scan<'a> {
             let why = format!(
                 "operators, member accesses, `if`s or clauses are chained more than {MAX_DEPTH} deep; split the policy"
             );
-            return Err((self.line, why));
+            return Err((self.at, why));
         }
         Ok(())
     }
@@ -179,7 +206,7 @@ impl<'a> Scan<'a> {
              and annotations",
             u32::from(character)
         );
-        (self.line, why)
+        (self.at, why)
     }
 }
 

@@ -9,8 +9,9 @@ use super::cases::{self, CaseReport, Cases};
 use super::error::BundleError;
 use super::files::Files;
 use super::manifest::Manifest;
+use super::policies::Source;
 use super::tables::Tables;
-use super::{Bundle, Client, Rules, bounds, policies};
+use super::{Bundle, Client, Rules, policies};
 use crate::stack::on_large_stack;
 use crate::verdict::Verdict;
 
@@ -43,10 +44,12 @@ impl Draft {
     ) -> Result<Self, BundleError> {
         let time_zone = manifest.time_zone()?;
         let tables = Tables::parse(files.entities())?;
-        for (path, text) in files.policies()? {
-            bounds::check(path, text)?;
-        }
-        let rules = on_large_stack(|| policies::compile(files, tables, clients, time_zone, digest))
+        let sources = files
+            .policies()?
+            .into_iter()
+            .map(|(path, text)| Source::within_bounds(path, text))
+            .collect::<Result<Vec<_>, BundleError>>()?;
+        let rules = on_large_stack(|| policies::compile(&sources, tables, clients, time_zone, digest))
             .map_err(|error| BundleError::Evaluator(error.to_string()))??;
         let cases = Cases::parse(files)?;
         Ok(Self { manifest, rules, cases })

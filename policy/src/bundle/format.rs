@@ -2,8 +2,8 @@
 
 use cedar_policy_formatter::{Config, policies_str_to_pretty};
 
-use super::bounds;
 use super::error::BundleError;
+use super::policies::{self, Source};
 use crate::stack::on_large_stack;
 
 /// Columns of a line, where the text can be broken.
@@ -17,9 +17,13 @@ const INDENT: isize = 2;
 /// # Errors
 /// [`BundleError`] if the text is beyond the bounds of a bundle or is not Cedar.
 pub fn format(path: &str, text: &str) -> Result<String, BundleError> {
-    bounds::check(path, text)?;
-    let (header, policies) = header(text);
-    let formatted = on_large_stack(|| pretty(path, policies));
+    let source = Source::within_bounds(path, text)?;
+    let (header, statements) = header(text);
+    let formatted = on_large_stack(|| {
+        // Errors of this parser say where and what to do, those of the formatter do not.
+        policies::parse(&source)?;
+        pretty(path, statements)
+    });
     let formatted = formatted.map_err(|error| BundleError::Evaluator(error.to_string()))??;
     Ok(format!("{header}{formatted}"))
 }
@@ -97,7 +101,7 @@ mod tests {
     #[test]
     fn what_is_no_cedar_is_not_formatted() {
         let why = format("a.cedar", "permit (principal, action").unwrap_err().to_string();
-        assert!(why.starts_with("a.cedar: "), "{why}");
+        assert!(why.starts_with("a.cedar:1:26: "), "{why}");
         assert!(format("a.cedar", &"(".repeat(10_000)).is_err());
     }
 }

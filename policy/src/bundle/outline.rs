@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use casemate_wire::Digest32;
-use cedar_policy::Effect;
+use cedar_policy::{Effect, Policy};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::BundleError;
+use super::error::{BundleError, Position};
 use super::files::{ENTITIES, Files};
+use super::format;
 use super::manifest::{Manifest, sha256};
-use super::{bounds, format, policies};
+use super::policies::{self, Source};
 use crate::stack::on_large_stack;
 
 /// A bundle's contents by name.
@@ -25,6 +26,8 @@ pub struct Outline {
     pub files: BTreeMap<String, Digest32>,
     /// Files that were changed, added or removed since the manifest was sealed.
     pub unsealed: BTreeSet<String>,
+    /// The files beside the manifest that hold signatures over it, whoever made them.
+    pub signatures: BTreeSet<String>,
     /// `@id` → policy.
     pub policies: BTreeMap<String, PolicyOutline>,
     /// `entities.json`.
@@ -92,6 +95,7 @@ impl Outline {
         Ok(Self {
             unsealed: unsealed.cloned().collect(),
             manifest: sealed.map(|(manifest, digest)| ManifestOutline::of(&manifest, digest)),
+            signatures: files.signatures().map(|(name, _)| name.to_owned()).collect(),
             policies: policies_of(&files)?,
             entities: entities_of(files.entities())?,
             tests: tests_of(&files)?,
@@ -115,39 +119,41 @@ impl ManifestOutline {
 }
 
 fn policies_of(files: &Files) -> Result<BTreeMap<String, PolicyOutline>, BundleError> {
-    for (path, text) in files.policies()? {
-        bounds::check(path, text)?;
-    }
-    let parse = || {
+    let sources = files.policies()?;
+    let sources = sources.into_iter().map(|(path, text)| Source::within_bounds(path, text));
+    let sources: Vec<Source<'_>> = sources.collect::<Result<_, _>>()?;
+    let outlined = on_large_stack(|| {
         let mut found = BTreeMap::new();
-        for (path, text) in files.policies()? {
-            for policy in policies::parse(path, text)? {
+        for source in &sources {
+            for (policy, offset) in policies::parse(source)? {
+                let refuse = |why| BundleError::at(source.path, Position::of(source.text, offset), why);
                 let Some(id) = policy.annotation("id") else {
-                    return Err(BundleError::file(path, "a policy has no @id(\"…\"); give each one its own"));
+                    return Err(refuse("a policy has no @id(\"…\"); give each one its own".to_owned()));
                 };
-                let written = policy.to_cedar().unwrap_or_else(|| policy.to_string());
-                let outline = PolicyOutline {
-                    file: path.to_owned(),
-                    effect: if policy.effect() == Effect::Permit { "permit" } else { "forbid" },
-                    reason: policy.annotation("reason").map(str::to_owned),
-                    text: format::pretty(path, &written)?.trim_end().to_owned(),
-                };
-                if let Some(other) = found.insert(id.to_owned(), outline) {
-                    let why = format!("the @id `{id}` is taken by another policy, in {}", other.file);
-                    return Err(BundleError::file(path, why));
+                if let Some(other) = found.insert(id.to_owned(), outline(source.path, &policy)?) {
+                    return Err(refuse(format!("the @id `{id}` is taken by another policy, in {}", other.file)));
                 }
             }
         }
         Ok(found)
-    };
-    on_large_stack(parse).map_err(|error| BundleError::Evaluator(error.to_string()))?
+    });
+    outlined.map_err(|error| BundleError::Evaluator(error.to_string()))?
+}
+
+fn outline(path: &str, policy: &Policy) -> Result<PolicyOutline, BundleError> {
+    let written = policy.to_cedar().unwrap_or_else(|| policy.to_string());
+    Ok(PolicyOutline {
+        file: path.to_owned(),
+        effect: if policy.effect() == Effect::Permit { "permit" } else { "forbid" },
+        reason: policy.annotation("reason").map(str::to_owned),
+        text: format::pretty(path, &written)?.trim_end().to_owned(),
+    })
 }
 
 fn tests_of(files: &Files) -> Result<BTreeMap<String, String>, BundleError> {
     let mut found = BTreeMap::new();
     for (path, bytes) in files.tests() {
-        let cases: Vec<Value> =
-            serde_json::from_slice(bytes).map_err(|error| BundleError::file(path, error.to_string()))?;
+        let cases: Vec<Value> = serde_json::from_slice(bytes).map_err(|error| BundleError::json(path, &error))?;
         for case in cases {
             let name = case.get("name").and_then(Value::as_str).unwrap_or("without a name");
             let text = serde_json::to_string_pretty(&case).unwrap_or_default();
@@ -202,7 +208,7 @@ struct Group {
 fn entities_of(bytes: Option<&[u8]>) -> Result<EntitiesOutline, BundleError> {
     let tables: Tables = match bytes {
         None => Tables::default(),
-        Some(bytes) => serde_json::from_slice(bytes).map_err(|error| BundleError::file(ENTITIES, error.to_string()))?,
+        Some(bytes) => serde_json::from_slice(bytes).map_err(|error| BundleError::json(ENTITIES, &error))?,
     };
     let mut outline = EntitiesOutline::default();
     for asset in tables.assets {

@@ -1,16 +1,16 @@
 //! From Cedar text to rules: parsing, identities, strict validation, literals.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::str::FromStr;
 
 use casemate_wire::Digest32;
-use cedar_policy::{Entity, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{Entity, EntityUid, ParseErrors, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use jiff::tz::TimeZone;
+use miette::Diagnostic;
 
-use super::error::BundleError;
-use super::files::Files;
+use super::error::{BundleError, Position};
 use super::tables::Tables;
-use super::{Rules, conditions, limits};
+use super::{Rules, bounds, conditions, limits};
 use crate::evaluate::{chain, client_entity};
 use crate::request::Client;
 use crate::verdict::PolicyNote;
@@ -18,9 +18,45 @@ use crate::verdict::PolicyNote;
 /// The most policies in one bundle.
 const MAX_POLICIES: usize = 2_000;
 
+/// One Cedar file that is within bounds.
+pub(super) struct Source<'a> {
+    pub(super) path: &'a str,
+    pub(super) text: &'a str,
+    /// Where each policy begins, in bytes.
+    pub(super) statements: Vec<usize>,
+}
+
+impl<'a> Source<'a> {
+    /// A file whose text is within bounds.
+    pub(super) fn within_bounds(path: &'a str, text: &'a str) -> Result<Self, BundleError> {
+        Ok(Self { path, text, statements: bounds::check(path, text)? })
+    }
+}
+
+/// Where a policy stands.
+#[derive(Clone, Copy)]
+struct Home<'a> {
+    source: &'a Source<'a>,
+    offset: usize,
+}
+
+impl Home<'_> {
+    fn refuse(self, policy: &str, why: impl Into<String>) -> BundleError {
+        BundleError::Policy {
+            path: self.source.path.to_owned(),
+            policy: policy.to_owned(),
+            position: Some(Position::of(self.source.text, self.offset)),
+            why: why.into(),
+            hint: None,
+        }
+    }
+}
+
+type Homes<'a> = BTreeMap<String, Home<'a>>;
+
 /// Builds the rules. Runs on the large stack.
 pub(super) fn compile(
-    files: &Files,
+    sources: &[Source<'_>],
     tables: Tables,
     clients: &[Client],
     time_zone: TimeZone,
@@ -37,10 +73,10 @@ pub(super) fn compile(
         time_zone,
         digest,
     };
-    let mut homes = BTreeMap::new();
-    for (path, text) in files.policies()? {
-        for policy in parse(path, text)? {
-            add(&mut rules, &mut homes, path, &policy)?;
+    let mut homes = Homes::new();
+    for source in sources {
+        for (policy, offset) in parse(source)? {
+            add(&mut rules, &mut homes, Home { source, offset }, &policy)?;
         }
     }
     if homes.len() > MAX_POLICIES {
@@ -48,42 +84,52 @@ pub(super) fn compile(
     }
     validate(&rules, &homes)?;
     for policy in rules.policies.policies() {
-        let literals =
-            known_literals(policy, &rules.tables, clients).map_err(|why| refusal(&homes, policy.id().as_ref(), why))?;
+        let literals = known_literals(policy, &rules.tables, clients)
+            .map_err(|why| refusal(&homes, policy.id().as_ref(), why, None))?;
         rules.literals.extend(literals);
     }
     Ok(rules)
 }
 
-/// The policies of one file, as they stand there. Runs on the large stack.
-pub(super) fn parse(path: &str, text: &str) -> Result<Vec<Policy>, BundleError> {
-    let parsed = PolicySet::from_str(text).map_err(|errors| {
-        BundleError::file(path, errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))
-    })?;
+/// The policies of a file in their order, each with the byte at which it begins. Runs on the large stack.
+pub(super) fn parse(source: &Source<'_>) -> Result<Vec<(Policy, usize)>, BundleError> {
+    let parsed = PolicySet::from_str(source.text).map_err(|errors| syntax_error(source, &errors))?;
     if parsed.num_of_templates() > 0 {
-        return Err(BundleError::file(path, "templates (`?principal`, `?resource`) are refused; write the policy out"));
+        let why = "templates (`?principal`, `?resource`) are refused; write the policy out";
+        return Err(BundleError::file(source.path, why));
     }
-    Ok(parsed.policies().cloned().collect())
+    // Cedar names the policies of a text by their order.
+    let place = |policy: &Policy| policy.id().to_string().strip_prefix("policy")?.parse::<usize>().ok();
+    let offset = |policy: &Policy| place(policy).and_then(|place| source.statements.get(place).copied());
+    let mut policies: Vec<(Policy, usize)> =
+        parsed.policies().map(|policy| (policy.clone(), offset(policy).unwrap_or_default())).collect();
+    policies.sort_by_key(|(_, offset)| *offset);
+    Ok(policies)
 }
 
-fn add(
-    rules: &mut Rules,
-    homes: &mut BTreeMap<String, String>,
-    path: &str,
-    policy: &Policy,
-) -> Result<(), BundleError> {
-    let refuse = |why: &str| BundleError::Policy {
-        path: path.to_owned(),
-        policy: policy.annotation("id").unwrap_or("without @id").to_owned(),
-        why: why.to_owned(),
-    };
+fn syntax_error(source: &Source<'_>, errors: &ParseErrors) -> BundleError {
+    BundleError::File {
+        path: source.path.to_owned(),
+        position: errors.iter().find_map(|error| offset_in(error)).map(|offset| Position::of(source.text, offset)),
+        why: errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "),
+        hint: errors.iter().find_map(|error| error.help().map(|help| help.to_string())),
+    }
+}
+
+/// Where in its text an error of Cedar stands, in bytes.
+fn offset_in(error: &dyn Diagnostic) -> Option<usize> {
+    error.labels()?.next().map(|label| label.offset())
+}
+
+fn add<'a>(rules: &mut Rules, homes: &mut Homes<'a>, home: Home<'a>, policy: &Policy) -> Result<(), BundleError> {
+    let refuse = |why: &str| home.refuse(policy.annotation("id").unwrap_or("without @id"), why);
     let id = policy.annotation("id").unwrap_or_default();
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if id.is_empty() || id.len() > 64 || !id.chars().all(fits) {
         return Err(refuse("every policy needs @id(\"…\") with 1 to 64 of A-Z a-z 0-9 . _ -"));
     }
-    if let Some(other) = homes.insert(id.to_owned(), path.to_owned()) {
-        return Err(refuse(&format!("its @id is taken by another policy, in {other}")));
+    if let Some(other) = homes.insert(id.to_owned(), home) {
+        return Err(refuse(&format!("its @id is taken by another policy, in {}", other.source.path)));
     }
     let known = ["id", "reason"];
     if let Some((name, _)) = policy.annotations().find(|(name, _)| !known.contains(name)) {
@@ -100,20 +146,34 @@ fn add(
 }
 
 /// Strict validation; a warning (an impossible policy, confusable characters) refuses as an error does.
-fn validate(rules: &Rules, homes: &BTreeMap<String, String>) -> Result<(), BundleError> {
+fn validate(rules: &Rules, homes: &Homes<'_>) -> Result<(), BundleError> {
     let outcome = Validator::new(rules.schema.clone()).validate(&rules.policies, ValidationMode::Strict);
-    let errors: BTreeSet<(String, String)> =
-        outcome.validation_errors().map(|error| (error.policy_id().to_string(), chain(error))).collect();
-    let warnings: BTreeSet<(String, String)> =
-        outcome.validation_warnings().map(|warning| (warning.policy_id().to_string(), chain(warning))).collect();
-    match errors.into_iter().chain(warnings).next() {
+    let errors = outcome.validation_errors().map(|error| (error.policy_id(), chain(error), error as &dyn Diagnostic));
+    let warnings =
+        outcome.validation_warnings().map(|warning| (warning.policy_id(), chain(warning), warning as &dyn Diagnostic));
+    // Cedar's order is that of a hash table; people get the first of errors, then the first of warnings.
+    let sorted = |mut found: Vec<(&PolicyId, String, &dyn Diagnostic)>| {
+        found.sort_by_key(|(policy, why, _)| (policy.to_string(), why.clone()));
+        found.into_iter().map(|(policy, why, cause)| refusal(homes, policy.as_ref(), why, Some(cause))).next()
+    };
+    match sorted(errors.collect()).or_else(|| sorted(warnings.collect())) {
         None => Ok(()),
-        Some((policy, why)) => Err(refusal(homes, &policy, why)),
+        Some(refusal) => Err(refusal),
     }
 }
 
-fn refusal(homes: &BTreeMap<String, String>, policy: &str, why: String) -> BundleError {
-    BundleError::Policy { path: homes.get(policy).cloned().unwrap_or_default(), policy: policy.to_owned(), why }
+fn refusal(homes: &Homes<'_>, policy: &str, reason: String, cause: Option<&dyn Diagnostic>) -> BundleError {
+    let Some(home) = homes.get(policy) else {
+        return BundleError::Evaluator(format!("policy `{policy}`: {reason}"));
+    };
+    let offset = cause.and_then(offset_in).unwrap_or(home.offset);
+    BundleError::Policy {
+        path: home.source.path.to_owned(),
+        policy: policy.to_owned(),
+        position: Some(Position::of(home.source.text, offset)),
+        why: reason,
+        hint: cause.and_then(Diagnostic::help).map(|help| help.to_string()),
+    }
 }
 
 /// The entities that a policy names, each of which must exist: Cedar would take a misspelt name for one that nothing

@@ -53,7 +53,9 @@ pub fn seal(dir: &Path, now: Timestamp) -> Result<Digest32, BundleError> {
 /// judged: load the bundle.
 pub fn seal_as(dir: &Path, now: Timestamp, fields: &SealFields) -> Result<Sealed, BundleError> {
     let files = Files::read(dir)?;
-    let signatures = signatures_in(dir)?;
+    let signatures: Vec<PathBuf> = files.signatures().map(|(name, _)| dir.join(name)).collect();
+    // A whole second that has passed: people read and compare it.
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let manifest = draft(&files, now, fields, !signatures.is_empty())?;
     manifest.time_zone()?;
     let version = manifest.version;
@@ -71,20 +73,6 @@ pub fn seal_as(dir: &Path, now: Timestamp, fields: &SealFields) -> Result<Sealed
     let path = dir.join(MANIFEST);
     fs::write(&path, &text).map_err(|source| BundleError::Io { doing: "write", path, source })?;
     Ok(sealed)
-}
-
-/// The signatures beside a manifest, sorted.
-fn signatures_in(dir: &Path) -> Result<Vec<PathBuf>, BundleError> {
-    let failed = |source| BundleError::Io { doing: "list", path: dir.to_owned(), source };
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with("manifest.toml.sig") {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// The manifest that fits the files as they stand: the one that is there if it does, else its successor or a new draft.

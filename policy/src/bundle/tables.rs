@@ -79,8 +79,7 @@ impl Tables {
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(BundleError::file(ENTITIES, "it must be one JSON object"));
         }
-        let file: File =
-            serde_json::from_slice(bytes).map_err(|error| BundleError::file(ENTITIES, error.to_string()))?;
+        let file: File = serde_json::from_slice(bytes).map_err(|error| BundleError::json(ENTITIES, &error))?;
         Self::build(file).map_err(|why| BundleError::file(ENTITIES, why))
     }
 

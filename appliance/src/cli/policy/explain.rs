@@ -125,7 +125,7 @@ fn tell_refusal(denied: &Denied) {
     denied.explanation().iter().for_each(|line| say(format!("  {line}")));
     for effect in denied.observed() {
         say("observed");
-        for (name, value) in effect.as_object().into_iter().flatten() {
+        for (name, value) in effect.as_object().into_iter().flatten().filter(|(_, value)| **value != "") {
             say(format!("  {name}: {}", plain(value)));
         }
     }

@@ -1,17 +1,23 @@
 //! How the errors of a bundle are shown.
 
 use casemate_policy::BundleError;
-use casemate_policy::bundle::CaseReport;
+use casemate_policy::bundle::{CaseReport, Diagnostic};
 use serde_json::{Value, json};
 
-/// An error for programs.
+/// An error for programs: `file`, `line`, `column`, `policy`, `message` and `hint`, as far as they are known.
 pub(super) fn error_json(error: &BundleError) -> Value {
-    json!({"message": error.to_string()})
+    json!(error.diagnostic())
 }
 
 /// An error for people: where and what, then what to do.
 pub(super) fn error_lines(error: &BundleError) -> Vec<String> {
-    vec![error.to_string()]
+    let Diagnostic { file, line, column, policy, message, hint } = error.diagnostic();
+    let place: Vec<String> =
+        file.into_iter().chain([line, column].into_iter().flatten().map(|number| number.to_string())).collect();
+    let policy = policy.map(|id| format!("policy `{id}`"));
+    let head = [Some(place.join(":")), policy].into_iter().flatten().filter(|part| !part.is_empty());
+    let text = head.chain([message]).collect::<Vec<_>>().join(": ");
+    std::iter::once(text).chain(hint.map(|hint| format!("    hint: {hint}"))).collect()
 }
 
 /// Refuses a bundle as the loader does: at the first test that fails, or if the tests leave something out.

@@ -2,19 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use casemate_policy::bundle::{ManifestOutline, Outline};
+use casemate_policy::bundle::{ManifestOutline, Outline, SignatureReport, signatures};
 use clap::Args;
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::super::{CommandResult, Format, exit, say};
 use super::existing;
 use super::report::{error_json, error_lines};
+use super::signers::SignerArguments;
 
 #[derive(Args)]
 pub(in crate::cli) struct ShowArguments {
     /// The bundle's folder.
     #[arg(value_name = "DIR")]
     bundle: PathBuf,
+    #[command(flatten)]
+    signers: SignerArguments,
     /// How to print it.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -33,11 +37,46 @@ pub(super) fn run(arguments: &ShowArguments) -> CommandResult {
             return Ok(exit::error());
         }
     };
+    let report = match (arguments.signers.anchors()?, &outline.manifest) {
+        (Some(anchors), Some(_)) => Some(signatures(dir, &anchors, Timestamp::now())?),
+        _ => None,
+    };
     match arguments.format {
-        Format::Json => say(json!(outline)),
-        Format::Human => tell(dir, &outline),
+        Format::Json => {
+            let mut shown = json!(outline);
+            if let (Some(report), Value::Object(fields)) = (&report, &mut shown) {
+                fields.insert("signed".into(), in_json(report));
+            }
+            say(shown);
+        }
+        Format::Human => {
+            tell(dir, &outline);
+            tell_signatures(&outline, report.as_ref());
+        }
     }
     Ok(exit::OK)
+}
+
+fn in_json(report: &SignatureReport) -> Value {
+    let ignored: Vec<String> = report.ignored.iter().map(ToString::to_string).collect();
+    let signers: Vec<&str> = report.signers.iter().map(|name| name.as_str()).collect();
+    json!({"quorum": report.quorum, "signers": signers, "ignored": ignored, "reached": reached(report)})
+}
+
+fn reached(report: &SignatureReport) -> bool {
+    report.signers.len() >= usize::from(report.quorum.needed())
+}
+
+fn tell_signatures(outline: &Outline, report: Option<&SignatureReport>) {
+    let Some(report) = report else {
+        let names: Vec<&str> = outline.signatures.iter().map(String::as_str).collect();
+        say(format!("signature files, not looked at (--allowed-signers and --quorum would): {}", names.join(", ")));
+        return;
+    };
+    let state = if reached(report) { "reached" } else { "NOT reached" };
+    say(format!("quorum {} {state}", report.quorum));
+    report.signers.iter().for_each(|name| say(format!("  signed by {name}")));
+    report.ignored.iter().for_each(|ignored| say(format!("  does not count: {ignored}")));
 }
 
 fn tell(dir: &Path, outline: &Outline) {
