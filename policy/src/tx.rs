@@ -181,3 +181,6 @@ fn zero() -> Decimal {
 fn one() -> i64 {
     1
 }
+
+#[cfg(test)]
+mod tests;
