@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use casemate_policy::intent::{Signer, decode};
 use casemate_policy::{
     Action, Approvals, Bundle, Client, KeyFacts, Ledger, Request, Resource, SessionFacts, Signing, SlotFacts, Spending,
-    Understood, bundle,
+    Understood, Verdict, bundle,
 };
 use casemate_wire::{Digest32, Intent, PublicKey, ShareType};
 use jiff::Timestamp;
@@ -40,9 +40,9 @@ fn main() -> Outcome<()> {
         let mut ledger = Ledger::default();
         let reserved = bundle.reserve(&mut ledger, &signing(0, key, &understood)?, request.time)?;
         let request = Request { spent: Some(reserved.totals()), ..request };
-        row(&format!("decide with {policies} policies and {addresses} addresses"), || {
-            std::hint::black_box(bundle.decide(&request));
-            Ok(())
+        row(&format!("decide with {policies} policies and {addresses} addresses"), || match bundle.decide(&request) {
+            Verdict::Allow(_) => Ok(()),
+            Verdict::Deny(denied) => Err(denied.reason().into()),
         })?;
     }
     let bundle = load(10, 10)?;
