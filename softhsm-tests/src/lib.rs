@@ -11,6 +11,7 @@
 //! | [`http`], [`stream`] | an appliance's client: JSON calls, the message stream |
 //! | [`convene`] | join tokens and participate bodies, whole or altered |
 //! | [`relay`] | [`LyingCoordinator`]: convenes sessions itself and does to messages what a test wants |
+//! | [`policy`] | bundles of a test's own |
 //! | [`ethereum`] | transactions, their hashes and intents |
 
 #![allow(
@@ -26,6 +27,7 @@ pub mod convene;
 pub mod ethereum;
 pub mod http;
 pub mod lab;
+pub mod policy;
 pub mod programs;
 pub mod relay;
 pub mod stream;
