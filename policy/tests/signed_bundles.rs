@@ -199,6 +199,30 @@ fn keys_count_only_while_their_line_is_valid() {
 }
 
 #[test]
+fn a_bundle_says_until_when_enough_of_its_signers_keys_are_valid() {
+    let (a, b, c) = (Key::new("ed25519"), Key::new("ed25519"), Key::new("ecdsa"));
+    for (of_a, of_b, of_second_b, expected) in [
+        ("20260101Z", "20270101Z", "20280101Z", Some("2026-01-01T00:00:00Z")),
+        ("20290101Z", "20270101Z", "20280101Z", Some("2028-01-01T00:00:00Z")),
+        ("20290101Z", "20280101Z", "20270101Z", Some("2028-01-01T00:00:00Z")),
+        ("", "20280101Z", "", None),
+    ] {
+        let line = |key: &Key, name: &str, until: &str| match until {
+            "" => key.line(name),
+            until => key.line(&format!("{name} valid-before=\"{until}\"")),
+        };
+        let allowed = line(&a, "a@acme", of_a) + &line(&b, "b@acme", of_b) + &line(&c, "b@acme", of_second_b);
+        let staff = Staff::new("2 of 2", allowed).signed_by("a", &a).signed_by("b", &b).signed_by("c", &c);
+        let good_until = staff.load().unwrap().good_until();
+        assert_eq!(good_until.map(|end| end.to_string()).as_deref(), expected);
+        if let Some(end) = good_until {
+            staff.load_at(None, end).unwrap();
+            assert!(staff.load_at(None, end + SignedDuration::from_secs(1)).is_err());
+        }
+    }
+}
+
+#[test]
 fn a_key_for_approvals_signs_no_bundle() {
     let (approver, signer) = (Key::new("ed25519"), Key::new("ed25519"));
     let allowed = approver.line("bob@acme namespaces=\"casemate-approval\"") + &signer.line("alice@acme");
