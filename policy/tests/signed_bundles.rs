@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use casemate_policy::bundle::{self, Newest, TrustError};
+use casemate_policy::signers::Principal;
 use casemate_policy::{AllowedSigners, Bundle, BundleError, SignedBundle, TrustAnchors};
 use common::ssh::{APPROVAL, Key, POLICY};
 use common::*;
@@ -58,7 +59,7 @@ impl Staff {
 }
 
 fn names(bundle: &SignedBundle) -> Vec<&str> {
-    bundle.signers().iter().map(|signer| signer.as_str()).collect()
+    bundle.signers().iter().map(Principal::as_str).collect()
 }
 
 /// One key of Alice's, and a bundle that needs her alone.
