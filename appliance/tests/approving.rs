@@ -41,7 +41,7 @@ impl Desk {
             value: alloy_primitives::U256::from(1234),
             ..Default::default()
         };
-        let payload: String = tx.encoded_for_signing().iter().map(|byte| format!("{byte:02x}")).collect();
+        let payload = hex::encode(tx.encoded_for_signing());
         let intent = serde_json::json!({"type": "ethereum_transaction", "payload": payload});
         fs::write(folder.path().join("intent.json"), intent.to_string()).unwrap();
         let desk = Self { folder, hash: Digest32(tx.signature_hash().0) };

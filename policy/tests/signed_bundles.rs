@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use casemate_policy::bundle::{self, Newest, TrustError};
+use casemate_policy::signers::Principal;
 use casemate_policy::{AllowedSigners, Bundle, BundleError, SignedBundle, TrustAnchors};
 use common::ssh::{APPROVAL, Key, POLICY};
 use common::*;
@@ -58,7 +59,7 @@ impl Staff {
 }
 
 fn names(bundle: &SignedBundle) -> Vec<&str> {
-    bundle.signers().iter().map(|signer| signer.as_str()).collect()
+    bundle.signers().iter().map(Principal::as_str).collect()
 }
 
 /// One key of Alice's, and a bundle that needs her alone.
@@ -194,6 +195,30 @@ fn keys_count_only_while_their_line_is_valid() {
         match refusal {
             None => assert_eq!(names(&staff.load().unwrap()), ["alice@acme"]),
             Some(text) => assert!(staff.why().contains(text), "{}", staff.why()),
+        }
+    }
+}
+
+#[test]
+fn a_bundle_says_until_when_enough_of_its_signers_keys_are_valid() {
+    let (a, b, c) = (Key::new("ed25519"), Key::new("ed25519"), Key::new("ecdsa"));
+    for (of_a, of_b, of_second_b, expected) in [
+        ("20260101Z", "20270101Z", "20280101Z", Some("2026-01-01T00:00:00Z")),
+        ("20290101Z", "20270101Z", "20280101Z", Some("2028-01-01T00:00:00Z")),
+        ("20290101Z", "20280101Z", "20270101Z", Some("2028-01-01T00:00:00Z")),
+        ("", "20280101Z", "", None),
+    ] {
+        let line = |key: &Key, name: &str, until: &str| match until {
+            "" => key.line(name),
+            until => key.line(&format!("{name} valid-before=\"{until}\"")),
+        };
+        let allowed = line(&a, "a@acme", of_a) + &line(&b, "b@acme", of_b) + &line(&c, "b@acme", of_second_b);
+        let staff = Staff::new("2 of 2", allowed).signed_by("a", &a).signed_by("b", &b).signed_by("c", &c);
+        let good_until = staff.load().unwrap().good_until();
+        assert_eq!(good_until.map(|end| end.to_string()).as_deref(), expected);
+        if let Some(end) = good_until {
+            staff.load_at(None, end).unwrap();
+            assert!(staff.load_at(None, end + SignedDuration::from_secs(1)).is_err());
         }
     }
 }

@@ -11,7 +11,7 @@ use casemate_policy::signers::Namespace;
 use casemate_wire::api::Approval;
 use casemate_wire::{Digest32, Intent, KeyCertificate, PublicKey};
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use rand::RngCore;
 use rand::rngs::OsRng;
 use serde_json::Value;
@@ -48,7 +48,7 @@ pub(super) struct ApproveArguments {
     #[arg(long, value_name = "HEX", requires = "key")]
     message_hash: Option<Digest32>,
     /// How long the approval counts, at most 7 days: 30m, 8h, 2d.
-    #[arg(long, value_name = "TIME", default_value = "8h")]
+    #[arg(long, value_name = "TIME", default_value = "8h", value_parser = life)]
     expires_in: SignedDuration,
     /// Where to write the approval; standard output if absent.
     #[arg(long, value_name = "FILE")]
@@ -142,6 +142,12 @@ fn policy(folder_or_digest: &str) -> Result<(Digest32, String), Box<dyn std::err
         .parse()
         .map_err(|_| format!("{folder_or_digest:?} is neither a bundle's folder nor its digest, 64 hex characters"))?;
     Ok((digest, digest.to_string()))
+}
+
+/// Reads `30m`, `8h` or `2d`; a day has 24 hours.
+fn life(text: &str) -> Result<SignedDuration, String> {
+    let span: Span = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())
 }
 
 fn expiry(expires_in: SignedDuration) -> Result<Timestamp, String> {

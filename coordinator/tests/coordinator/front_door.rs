@@ -48,6 +48,11 @@ fn raw(caller: &Caller, path: &str, content_type: &str, body: impl Into<Bytes>) 
     request
 }
 
+fn approved(mut body: Value, approvals: Value) -> Value {
+    body["approvals"] = approvals;
+    body
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keygen_bodies_that_make_no_sense_are_refused_by_field() {
     let (_lab, coordinator) = lab().await;
@@ -72,6 +77,12 @@ async fn keygen_bodies_that_make_no_sense_are_refused_by_field() {
         (with(good(), "/label", json!("a\u{7}")), "label"),
         (without(good(), "threshold_t"), "threshold_t"),
         (plus(good(), "treshold"), "unknown field"),
+        (approved(good(), json!("none")), "approvals"),
+        (approved(good(), json!([{"statement": "{}"}])), "signature"),
+        (approved(good(), json!([{"statement": "{}", "signature": "", "by": "alice"}])), "unknown field"),
+        (approved(good(), json!([{"statement": "x".repeat(16 * 1024 + 1), "signature": ""}])), "more than 16384 bytes"),
+        (approved(good(), json!([{"statement": "", "signature": "x".repeat(4097)}])), "more than 4096 bytes"),
+        (approved(good(), json!(vec![json!({"statement": "", "signature": ""}); 17])), "at most 16 approvals"),
         (four, "names 4 parties"),
         (json!([]), "not valid"),
         (json!(null), "not valid"),
@@ -109,6 +120,8 @@ async fn sign_bodies_that_make_no_sense_are_refused_by_field() {
         (with(good(), "/participants/1/party_id", json!("party-0")), "party-0 twice"),
         (with(good(), "/participants/1/party_id", json!("party-9")), "party-9 holds no share"),
         (plus(good(), "derivation"), "unknown field"),
+        (approved(good(), json!([{"by": "alice"}])), "unknown field"),
+        (approved(good(), json!(vec![json!({"statement": "", "signature": ""}); 17])), "at most 16 approvals"),
         (with(good(), "/participants/1", json!({"party_id": "party-1", "x": 1})), "unknown field"),
         (without(good(), "message_hash"), "message_hash"),
     ] {

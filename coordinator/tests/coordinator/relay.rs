@@ -92,6 +92,23 @@ async fn appliances_are_told_all_that_the_contract_says() {
     assert_eq!((&asked["intent"], &asked["approvals"]), (&body["intent"], &body["approvals"]));
     let keygen = &requests[&key["session_id"].as_str().unwrap().parse().unwrap()];
     assert_eq!((&keygen["label"], &keygen["share_type"]), (&"treasury".into(), &"wallet".into()));
+    assert_eq!(keygen.get("approvals"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn approvals_of_a_new_key_are_passed_on_as_they_came() {
+    let lab = Lab::new(Setup::default()).await;
+    let coordinator = lab.start().await;
+    let mut body = keygen_body(2, 3);
+    body["approvals"] = serde_json::json!([
+        {"statement": "{\"v\": 1 }", "signature": "-----BEGIN SSH SIGNATURE-----\n"},
+        {"statement": "", "signature": ""},
+    ]);
+    let answer = coordinator.caller.waiting("/api/v1/mpc/keygen", &body).await.body;
+    let id = answer["session_id"].as_str().unwrap().parse().unwrap();
+    for appliance in &lab.appliances {
+        assert_eq!(appliance.inside.requests.lock().unwrap()[&id]["approvals"], body["approvals"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,6 +98,7 @@ fn listed(ignored: &[IgnoredSignature]) -> String {
 pub struct SignedBundle {
     bundle: Bundle,
     signers: BTreeSet<Principal>,
+    good_until: Option<Timestamp>,
     ignored: Vec<IgnoredSignature>,
     /// Path inside the bundle and bytes, as they were judged.
     files: BTreeMap<String, Vec<u8>>,
@@ -112,6 +113,12 @@ impl SignedBundle {
     /// Who signed it: at least as many as the quorum asks for.
     pub fn signers(&self) -> &BTreeSet<Principal> {
         &self.signers
+    }
+
+    /// After this time it does not load again, as too few of its signers' keys are valid then: until then it must be signed
+    /// anew, or a restart leaves the host without a policy. Nothing if enough keys never expire.
+    pub fn good_until(&self) -> Option<Timestamp> {
+        self.good_until
     }
 
     /// The signatures beside it that did not count.
@@ -160,6 +167,8 @@ impl Bundle {
         };
         let (signed, ignored) = look_at_signatures(&files, manifest_bytes, anchors, now);
         let needed = anchors.quorum().needed();
+        let good_until = good_until(&signed, needed);
+        let signed: BTreeSet<Principal> = signed.into_keys().collect();
         if signed.len() < usize::from(needed) {
             return Err(TrustError::Quorum { needed, signed, ignored }.into());
         }
@@ -171,25 +180,36 @@ impl Bundle {
         let bundle = Self::assemble(&files, clients)?;
         let mut judged = files.listed().clone();
         judged.insert(MANIFEST.to_owned(), manifest_bytes.to_vec());
-        Ok(SignedBundle { bundle, signers: signed, ignored, files: judged })
+        Ok(SignedBundle { bundle, signers: signed, good_until, ignored, files: judged })
     }
 }
 
-/// Who signed, and the signatures that do not count.
-type Signatures = (BTreeSet<Principal>, Vec<IgnoredSignature>);
+/// Who signed, with the end of the key that is valid longest, and the signatures that do not count.
+type Signatures = (BTreeMap<Principal, Timestamp>, Vec<IgnoredSignature>);
 
 fn look_at_signatures(files: &Files, manifest: &[u8], anchors: &TrustAnchors, now: Timestamp) -> Signatures {
-    let mut signed = BTreeSet::new();
+    let mut signed = BTreeMap::new();
     let mut ignored = Vec::new();
     for (file, armored) in files.signatures() {
         match verify(armored, manifest, Namespace::Policy, anchors.signers(), now) {
             Ok(key) => {
-                signed.insert(key.principal().clone());
+                let until = key.valid_before().unwrap_or(Timestamp::MAX);
+                signed
+                    .entry(key.principal().clone())
+                    .and_modify(|longest: &mut Timestamp| *longest = until.max(*longest))
+                    .or_insert(until);
             }
             Err(why) => ignored.push(IgnoredSignature { file: file.to_owned(), why }),
         }
     }
     (signed, ignored)
+}
+
+/// When the last key expires that the quorum cannot do without; nothing for a day that never comes.
+fn good_until(signed: &BTreeMap<Principal, Timestamp>, needed: u16) -> Option<Timestamp> {
+    let mut ends: Vec<Timestamp> = signed.values().copied().collect();
+    ends.sort_unstable_by(|a, b| b.cmp(a));
+    ends.get(usize::from(needed.checked_sub(1)?)).copied().filter(|end| *end < Timestamp::MAX)
 }
 
 fn check_order(manifest: &Manifest, digest: Digest32, newest: Option<Newest>) -> Result<(), TrustError> {
@@ -213,7 +233,7 @@ pub fn signatures(dir: &Path, anchors: &TrustAnchors, now: Timestamp) -> Result<
     let files = Files::read(dir)?;
     let manifest = files.manifest().ok_or_else(Manifest::missing)?;
     let (signers, ignored) = look_at_signatures(&files, manifest, anchors, now);
-    Ok(SignatureReport { signers, ignored, quorum: anchors.quorum() })
+    Ok(SignatureReport { signers: signers.into_keys().collect(), ignored, quorum: anchors.quorum() })
 }
 
 /// What [`signatures`] finds.
