@@ -110,8 +110,8 @@ fn policies_see(counted: &Counted, people: u16, orgs: u16) -> bool {
         ("tests/b.json", case),
     ]))
     .unwrap();
-    let tx = transaction(|_| ());
-    let mut request = to_sign(Some(&tx));
+    let mut request = to_sign(None);
+    (request.action, request.resource) = (casemate_policy::Action::Backup, casemate_policy::Resource::Appliance);
     request.approvals = counted.approvals.clone();
     matches!(judge(&bundle, &request), casemate_policy::Verdict::Allow(_))
 }

@@ -152,12 +152,12 @@ impl Act {
         let roster = |participants: &[Participant]| list(participants.iter().map(line).collect());
         match self {
             Self::Sign { key, parameters } => {
-                let path = parameters.derivation_path.as_deref().unwrap_or("none");
+                let path = quoted(parameters.derivation_path.as_deref());
                 format!("sign {} with key {key}\nderivation path: {path}", parameters.message_hash)
             }
             Self::Keygen { slot, parameters } => {
                 let Slot { share_type, threshold_t, threshold_n, label } = slot;
-                let label = label.as_deref().unwrap_or("none");
+                let label = quoted(label.as_deref());
                 let parties = roster(&parameters.participants);
                 format!(
                     "make a new {share_type} key, {threshold_t} of {threshold_n}\nlabel: {label}\nheld by:{parties}"
@@ -178,6 +178,11 @@ impl Act {
             }
         }
     }
+}
+
+/// Foreign text in quotes, on one line.
+fn quoted(text: Option<&str>) -> String {
+    text.map_or_else(|| "none".to_owned(), |text| format!("{text:?}"))
 }
 
 /// At least 16 random bytes, lower-case hex, so that no two statements are equal by chance.

@@ -5,7 +5,7 @@
 //! | `init` | `init.rs`; the starter bundle itself: `starter.rs` |
 //! | `check`, `test` | `check.rs`, `test.rs` |
 //! | `explain` | `explain.rs` |
-//! | `fmt`, `seal` | `fmt.rs`, `seal.rs` |
+//! | `fmt`, `seal`, `sign` | `fmt.rs`, `seal.rs`, `sign.rs` |
 //! | `diff`, `show` | `diff.rs`, `show.rs` |
 //! | `schema` | here |
 //!
@@ -21,6 +21,7 @@ mod lines;
 mod report;
 mod seal;
 mod show;
+mod sign;
 mod signers;
 pub(crate) mod starter;
 mod test;
@@ -48,6 +49,8 @@ pub(super) enum PolicyCommand {
     Diff(diff::DiffArguments),
     /// Write a bundle's manifest: the hashes of its files, which is what people sign.
     Seal(seal::SealArguments),
+    /// Sign a sealed bundle with your SSH or FIDO key.
+    Sign(sign::SignArguments),
     /// Print what stands in a bundle.
     Show(show::ShowArguments),
     /// Print the schema: everything that a policy can ask about a request.
@@ -70,6 +73,7 @@ pub(super) fn run(command: PolicyCommand) -> CommandResult {
         PolicyCommand::Explain(arguments) => explain::run(&arguments),
         PolicyCommand::Diff(arguments) => diff::run(&arguments),
         PolicyCommand::Seal(arguments) => seal::run(&arguments),
+        PolicyCommand::Sign(arguments) => sign::run(&arguments),
         PolicyCommand::Show(arguments) => show::run(&arguments),
         PolicyCommand::Schema(arguments) => Ok(schema(&arguments)),
     }
