@@ -90,7 +90,7 @@ impl Observation {
                 (attributes.iter().map(|name| (name.clone(), self.value(name))).collect::<Map<_, _>>().into(), None)
             }
         };
-        Observed { condition: condition.clone(), observed, met }
+        Observed { condition: condition.clone(), seen: observed, met }
     }
 }
 
@@ -98,7 +98,7 @@ impl Observation {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Observed {
     condition: Condition,
-    observed: Value,
+    seen: Value,
     /// Whether it held, where that can be said without the evaluator.
     met: Option<bool>,
 }
@@ -107,9 +107,9 @@ impl Observed {
     pub(crate) fn to_json(&self) -> Value {
         match &self.condition {
             Condition::Compare { attribute, sign, permitted } => {
-                json!({ "attribute": attribute, "op": sign, "permitted": permitted, "observed": self.observed })
+                json!({ "attribute": attribute, "op": sign, "permitted": permitted, "observed": self.seen })
             }
-            Condition::Text { text, .. } => json!({ "condition": text, "observed": self.observed }),
+            Condition::Text { text, .. } => json!({ "condition": text, "observed": self.seen }),
         }
     }
 
@@ -122,10 +122,10 @@ impl Observed {
     pub(crate) fn to_line(&self) -> String {
         match &self.condition {
             Condition::Compare { attribute, sign, permitted } => {
-                let seen = if self.observed.is_null() { "absent".into() } else { plain(&self.observed) };
+                let seen = if self.seen.is_null() { "absent".into() } else { plain(&self.seen) };
                 format!("{attribute} is {seen}, permitted is {sign} {}", plain(permitted))
             }
-            Condition::Text { text, .. } => format!("permitted is {text}, seen was {}", self.observed),
+            Condition::Text { text, .. } => format!("permitted is {text}, seen was {}", self.seen),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Sums over rolling windows: from the ledger to what one request's policies see.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use alloy_primitives::U256;
@@ -128,7 +129,7 @@ pub(crate) fn reserve(
         charges: signing.understood.map(|understood| charges(rules, understood)).unwrap_or_default(),
     };
     let spending = ledger.enter(spending, wall.as_second())?;
-    let sums = Sums::of(rules, ledger, &spending);
+    let sums = Sums::of(rules, ledger, &spending, signing.understood);
     let counters = match signing.understood {
         Some(understood) => understood.effects().map(|effect| sums.counters(rules, effect)).collect(),
         None => vec![sums.blind()],
@@ -140,8 +141,9 @@ pub(crate) fn reserve(
 
 /// What policies see beside each effect if nothing was signed before: for test cases.
 pub(crate) fn alone(rules: &Rules, understood: &Understood) -> Vec<Counters> {
-    let own = Sum { count: Windows::all(1), ..Sum::of_charges(&charges(rules, understood), Windows::all(true)) };
-    let sums = Sums { key: own, groups: Vec::new() };
+    let assets = Assets::of(rules, Some(understood));
+    let key = Sum::of_charges(&charges(rules, understood), Windows::all(true), &assets);
+    let sums = Sums { assets, key, groups: Vec::new() };
     understood.effects().map(|effect| sums.counters(rules, effect)).collect()
 }
 
@@ -183,16 +185,40 @@ fn charges(rules: &Rules, understood: &Understood) -> Vec<Charge> {
     charges
 }
 
+/// The assets whose sums are asked for; [`Sum`]s stand in their order.
+struct Assets(Vec<AssetId>);
+
+impl Assets {
+    fn of(rules: &Rules, understood: Option<&Understood>) -> Self {
+        let mut ids: Vec<AssetId> = understood
+            .into_iter()
+            .flat_map(Understood::effects)
+            .flat_map(|effect| {
+                let settled = Settled::of(effect, &rules.tables.assets);
+                [settled.asset, AssetRef::Native].map(|asset| AssetId::of(effect.chain, asset))
+            })
+            .collect();
+        ids.sort();
+        ids.dedup();
+        Self(ids)
+    }
+
+    fn place(&self, asset: &AssetId) -> Option<usize> {
+        self.0.binary_search(asset).ok()
+    }
+}
+
 /// Exact sums of one key, or of a group of keys.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Sum {
-    spent: BTreeMap<AssetId, Windows<U256>>,
-    fees: BTreeMap<AssetId, Windows<U256>>,
+    /// Of each asset: all that was spent, and the fees among it.
+    spent: Vec<(Windows<U256>, Windows<U256>)>,
     count: Windows<i64>,
 }
 
 /// The sums that a request's policies see.
 struct Sums {
+    assets: Assets,
     key: Sum,
     /// One for each of the key's groups.
     groups: Vec<Sum>,
@@ -200,11 +226,12 @@ struct Sums {
 
 impl Sums {
     /// Adds up what stands in the ledger beside `own`, which is in it.
-    fn of(rules: &Rules, ledger: &Ledger, own: &Spending) -> Self {
+    fn of(rules: &Rules, ledger: &Ledger, own: &Spending, understood: Option<&Understood>) -> Self {
+        let assets = Assets::of(rules, understood);
         let groups_of = |label: Option<&str>, key: &PublicKey| rules.tables.group_names(label, Some(&key.to_string()));
         let own_groups: BTreeSet<&str> = groups_of(own.label.as_deref(), &own.key);
-        let mut key = Sum::default();
-        let mut groups: BTreeMap<&str, Sum> = own_groups.iter().map(|name| (*name, Sum::default())).collect();
+        let mut key = Sum::nothing(&assets);
+        let mut groups: BTreeMap<&str, Sum> = own_groups.iter().map(|name| (*name, Sum::nothing(&assets))).collect();
         for (of, entries) in ledger.by_key() {
             let mut entries = entries.peekable();
             let label = entries.peek().and_then(|entry| entry.label.as_deref());
@@ -216,30 +243,33 @@ impl Sums {
             if *of != own.key && shared.is_empty() {
                 continue;
             }
-            let sum = Sum::of_key(entries, own.at);
+            let sum = Sum::of_key(entries, own.at, &assets);
             for group in shared {
-                groups.entry(group).or_default().add(&sum);
+                if let Some(group) = groups.get_mut(group) {
+                    group.add(&sum);
+                }
             }
             if *of == own.key {
                 key = sum;
             }
         }
-        Self { key, groups: groups.into_values().collect() }
+        Self { assets, key, groups: groups.into_values().collect() }
     }
 
     /// What policies see beside one effect.
     fn counters(&self, rules: &Rules, effect: &Effect) -> Counters {
         let settled = Settled::of(effect, &rules.tables.assets);
-        let asset = AssetId::of(effect.chain, settled.asset);
-        let native = AssetId::of(effect.chain, AssetRef::Native);
         let decimals = |of: AssetRef| rules.tables.assets.find(effect.chain, of).map(|known| known.decimals);
-        let (asset_decimals, native_decimals) = (decimals(settled.asset), decimals(AssetRef::Native));
-        let spent = |sum: &Sum| whole(&sum.spent, &asset, asset_decimals);
+        let at = |sum: &Sum, asset: AssetRef| {
+            let place = self.assets.place(&AssetId::of(effect.chain, asset));
+            place.and_then(|place| sum.spent.get(place)).copied().unwrap_or_default()
+        };
+        let spent = |sum: &Sum| whole(at(sum, settled.asset).0, decimals(settled.asset));
         let own = spent(&self.key);
         Counters {
             spent: own,
             group_spent: self.groups.iter().map(spent).fold(own, Windows::max),
-            fees: whole(&self.key.fees, &native, native_decimals),
+            fees: whole(at(&self.key, AssetRef::Native).1, decimals(AssetRef::Native)),
             ..self.counts()
         }
     }
@@ -258,68 +288,69 @@ impl Sums {
 }
 
 impl Sum {
+    fn nothing(assets: &Assets) -> Self {
+        Self { spent: vec![Default::default(); assets.0.len()], count: Windows::default() }
+    }
+
     /// Adds up one key's entries at `now`. In each window a transaction counts once: each asset with the most that any
     /// of its requests in that window moved.
-    fn of_key<'a>(entries: impl Iterator<Item = &'a Spending>, now: i64) -> Self {
-        let mut transactions: HashMap<Digest32, Sum> = HashMap::new();
+    fn of_key<'a>(entries: impl Iterator<Item = &'a Spending>, now: i64, assets: &Assets) -> Self {
+        let mut transactions: HashMap<Digest32, Self> = HashMap::new();
         for entry in entries.filter(|entry| entry.at > now.saturating_sub(WEEK)) {
-            let seen = transactions.entry(entry.transaction).or_default();
-            seen.widen(&Self::of_entry(entry, now));
+            let within = |seconds: i64| entry.at > now.saturating_sub(seconds);
+            let windows = Windows { hour: within(3600), day: within(24 * 3600), week: within(WEEK) };
+            let sum = Self::of_charges(&entry.charges, windows, assets);
+            match transactions.entry(entry.transaction) {
+                Entry::Vacant(first) => {
+                    first.insert(sum);
+                }
+                Entry::Occupied(mut seen) => seen.get_mut().join(&sum, Windows::max, Windows::max),
+            }
         }
-        let mut sum = Self::default();
+        let mut total = Self::nothing(assets);
         for transaction in transactions.values() {
-            sum.add(transaction);
+            total.add(transaction);
         }
-        sum
+        total
     }
 
-    fn of_entry(entry: &Spending, now: i64) -> Self {
-        let within = |seconds: i64| entry.at > now.saturating_sub(seconds);
-        let windows = Windows { hour: within(3600), day: within(24 * 3600), week: within(WEEK) };
-        Self { count: windows.map(i64::from), ..Self::of_charges(&entry.charges, windows) }
-    }
-
-    fn of_charges(charges: &[Charge], windows: Windows<bool>) -> Self {
-        let mut sum = Self::default();
+    /// What one request moves, in the windows that it stands in.
+    fn of_charges(charges: &[Charge], windows: Windows<bool>, assets: &Assets) -> Self {
+        let mut sum = Self { count: windows.map(i64::from), ..Self::nothing(assets) };
         for charge in charges {
             let amount = windows.map(|within| if within { charge.amount } else { U256::ZERO });
-            add_to(&mut sum.spent, &charge.asset, amount);
-            if charge.fee {
-                add_to(&mut sum.fees, &charge.asset, amount);
+            let place = assets.place(&charge.asset);
+            if let Some((spent, fees)) = place.and_then(|place| sum.spent.get_mut(place)) {
+                *spent = spent.zip(amount, U256::saturating_add);
+                if charge.fee {
+                    *fees = fees.zip(amount, U256::saturating_add);
+                }
             }
         }
         sum
     }
 
     fn add(&mut self, other: &Self) {
-        for (asset, amounts) in &other.spent {
-            add_to(&mut self.spent, asset, *amounts);
-        }
-        for (asset, amounts) in &other.fees {
-            add_to(&mut self.fees, asset, *amounts);
-        }
-        self.count = self.count.zip(other.count, i64::saturating_add);
+        let amounts = |one: Windows<U256>, other| one.zip(other, U256::saturating_add);
+        self.join(other, amounts, |one, other| one.zip(other, i64::saturating_add));
     }
 
-    fn widen(&mut self, other: &Self) {
-        for (mine, theirs) in [(&mut self.spent, &other.spent), (&mut self.fees, &other.fees)] {
-            for (asset, amounts) in theirs {
-                let widest = mine.entry(asset.clone()).or_default();
-                *widest = widest.max(*amounts);
-            }
+    fn join(
+        &mut self,
+        other: &Self,
+        amounts: impl Fn(Windows<U256>, Windows<U256>) -> Windows<U256>,
+        counts: impl Fn(Windows<i64>, Windows<i64>) -> Windows<i64>,
+    ) {
+        for (mine, theirs) in self.spent.iter_mut().zip(&other.spent) {
+            *mine = (amounts(mine.0, theirs.0), amounts(mine.1, theirs.1));
         }
-        self.count = self.count.max(other.count);
+        self.count = counts(self.count, other.count);
     }
-}
-
-fn add_to(sums: &mut BTreeMap<AssetId, Windows<U256>>, asset: &AssetId, amounts: Windows<U256>) {
-    let sum = sums.entry(asset.clone()).or_default();
-    *sum = sum.zip(amounts, U256::saturating_add);
 }
 
 /// Whole units, rounded up once. Nothing is nothing in any unit; of an unknown asset anything is the largest decimal.
-fn whole(sums: &BTreeMap<AssetId, Windows<U256>>, asset: &AssetId, decimals: Option<u8>) -> Windows<Decimal> {
-    sums.get(asset).copied().unwrap_or_default().map(|base: U256| match decimals {
+fn whole(amounts: Windows<U256>, decimals: Option<u8>) -> Windows<Decimal> {
+    amounts.map(|base| match decimals {
         _ if base.is_zero() => Decimal::ZERO,
         Some(decimals) => Decimal::from_base_units(base, decimals),
         None => Decimal::MAX,

@@ -65,7 +65,7 @@ pub(super) fn of(policy: &Policy) -> Vec<Alternative> {
     } else {
         bodies("when").try_fold(Vec::new(), |all, body| either(all, alternatives(body, false)?))
     };
-    tidy(found.unwrap_or_default())
+    tidy(&found.unwrap_or_default())
 }
 
 /// When an expression is true (or, with `wanted` false, when it is false). `None` if that takes too many words.
@@ -127,7 +127,6 @@ fn comparison(name: &str, operands: &Value, wanted: bool) -> Option<Condition> {
     }
     let sign = |yes, no| if wanted { yes } else { no };
     match name {
-        "Var" | "." => None,
         "in" => compare(attribute(left)?, sign("in", "not in"), value(right?)?),
         "contains" => match attribute(left) {
             Some(attribute) => compare(attribute, sign("contains", "does not contain"), value(right?)?),
@@ -155,7 +154,7 @@ fn value(expression: &Value) -> Option<Value> {
     }
     match expression.get("Value") {
         Some(plain @ (Value::String(_) | Value::Bool(_) | Value::Number(_))) => Some(plain.clone()),
-        Some(Value::Array(_)) | None | Some(_) => literal(expression).map(Value::String),
+        _ => literal(expression).map(Value::String),
     }
 }
 
@@ -211,7 +210,7 @@ fn is_access(fields: &Map<String, Value>) -> bool {
 
 /// Leaves out what goes without saying: that an attribute is present where it is compared, and absence as a way out where
 /// there is another one.
-fn tidy(found: Vec<Alternative>) -> Vec<Alternative> {
+fn tidy(found: &[Alternative]) -> Vec<Alternative> {
     let presence = |condition: &Condition, wanted: &str| match condition {
         Condition::Compare { attribute, sign: "is", permitted } if permitted == wanted => Some(attribute.clone()),
         _ => None,

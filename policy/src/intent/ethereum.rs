@@ -12,6 +12,8 @@ mod abi;
 mod calls;
 mod envelope;
 
+pub(super) use calls::{permit2_amount, unlimited};
+
 /// Decodes the preimage of the hash that is signed: `type ‖ rlp([…])` (EIP-2718), or `rlp([…, chain id, 0, 0])` (EIP-155).
 pub(super) fn decode(bytes: &[u8]) -> Result<Understood, String> {
     let tx = envelope::decode(bytes)?;

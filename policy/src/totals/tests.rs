@@ -136,7 +136,9 @@ proptest! {
                     // A restart forgets stamps that were released, so the model must too.
                     newest = ledger.entries().map(|row| row.at).max().unwrap_or(i64::MIN);
                     ledger = Ledger::default();
-                    rows.iter().for_each(|row| ledger.restore(serde_json::from_str(row).unwrap()).unwrap());
+                    for row in &rows {
+                        ledger.restore(serde_json::from_str(row).unwrap()).unwrap();
+                    }
                 }
                 Step::Release(index) if !entries.is_empty() => {
                     let session = entries.keys().nth(index.index(entries.len())).unwrap().clone();
