@@ -72,17 +72,15 @@ mod tests {
     #[test]
     fn every_party_of_a_lab_gets_the_same_starter_bundle() {
         let folder = tempfile::tempdir().unwrap();
-        let digests: Vec<_> = ["party-1", "party-2"]
-            .map(|party| {
-                let dir = folder.path().join(party);
-                install(&LabPolicy::Starter, &dir).unwrap();
-                let bundle = Bundle::load(&dir, &[]).unwrap();
-                assert_eq!((bundle.name(), bundle.version()), ("lab-starter", 1));
-                assert_eq!(bundle.not_before().to_string(), IN_FORCE);
-                bundle.digest()
-            })
-            .into();
-        assert_eq!(digests[0], digests[1]);
+        let [first, second] = ["party-1", "party-2"].map(|party| {
+            let dir = folder.path().join(party);
+            install(&LabPolicy::Starter, &dir).unwrap();
+            let bundle = Bundle::load(&dir, &[]).unwrap();
+            assert_eq!((bundle.name(), bundle.version()), ("lab-starter", 1));
+            assert_eq!(bundle.not_before().to_string(), IN_FORCE);
+            bundle.digest()
+        });
+        assert_eq!(first, second);
     }
 
     #[test]

@@ -47,7 +47,9 @@ pub(super) fn run(arguments: &FmtArguments) -> CommandResult {
         }
         Format::Human => {
             let done = if arguments.check { "is not formatted" } else { "formatted" };
-            changed.iter().for_each(|path| say(format!("{path}: {done}")));
+            for path in &changed {
+                say(format!("{path}: {done}"));
+            }
             faults.iter().flat_map(error_lines).for_each(say);
             if arguments.check && !changed.is_empty() {
                 say("run `casemate policy fmt` on it");

@@ -67,7 +67,7 @@ const NEXT: &str = "edit next, in this order:
   transfers.cedar   chains, limits, hours; the numbers are examples
   keys.cedar        who may make, rotate and revoke keys
   tests/*.json      one case for every rule, with your own numbers
-then: casemate policy fmt, check, test, seal; and keep the folder in git";
+then: casemate policy fmt, check, test, seal, sign; and keep the folder in git";
 
 /// The moment that the starter's tests take for a working hour, in the bundle's own zone.
 fn at_the_desk(zone: &str) -> Result<String, String> {

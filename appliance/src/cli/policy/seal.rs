@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &SealArguments) -> CommandResult {
             if sealed.signatures_removed > 0 {
                 say(format!("removed {} signatures of the manifest before", sealed.signatures_removed));
             }
-            say("next: `casemate policy check`, then have it signed: the digest is what every signer compares");
+            say("next: `casemate policy check`, then `casemate policy sign`: the digest is what every signer compares");
         }
     }
     Ok(exit::OK)

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use casemate_policy::bundle::{ManifestOutline, Outline, SignatureReport, signatures};
+use casemate_policy::signers::Principal;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -59,7 +60,7 @@ pub(super) fn run(arguments: &ShowArguments) -> CommandResult {
 
 fn in_json(report: &SignatureReport) -> Value {
     let ignored: Vec<String> = report.ignored.iter().map(ToString::to_string).collect();
-    let signers: Vec<&str> = report.signers.iter().map(|name| name.as_str()).collect();
+    let signers: Vec<&str> = report.signers.iter().map(Principal::as_str).collect();
     json!({"quorum": report.quorum, "signers": signers, "ignored": ignored, "reached": reached(report)})
 }
 
@@ -100,7 +101,9 @@ fn tell(dir: &Path, outline: &Outline) {
     say("address books");
     for (book, addresses) in &entities.address_books {
         say(format!("  {book}: {} addresses", addresses.len()));
-        addresses.iter().for_each(|(address, note)| say(format!("    {address}  {note}").trim_end()));
+        for (address, note) in addresses {
+            say(format!("    {address}  {note}").trim_end());
+        }
     }
     say("key groups");
     for (group, members) in &entities.key_groups {

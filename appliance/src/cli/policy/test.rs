@@ -43,7 +43,9 @@ pub(super) fn run(arguments: &TestArguments) -> CommandResult {
     match arguments.format {
         Format::Human => {
             reports.iter().filter(|report| arguments.verbose || !report.passed()).for_each(tell);
-            untested.iter().for_each(|missing| say(format!("UNTESTED {missing}")));
+            for missing in &untested {
+                say(format!("UNTESTED {missing}"));
+            }
             say(format!("{} passed, {} failed", reports.len() - failed.len(), failed.len()));
         }
         Format::Json => say(json!({
