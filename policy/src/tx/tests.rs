@@ -40,7 +40,7 @@ fn seen(kind: &str, payload: String) -> Vec<Tx> {
 
 fn called(contract: Address, signature: &str, words: &[U256], value: u64) -> Vec<Tx> {
     use alloy_consensus::SignableTransaction;
-    let words = words.iter().flat_map(|word| word.to_be_bytes::<32>());
+    let words = words.iter().flat_map(U256::to_be_bytes::<32>);
     let tx = alloy_consensus::TxEip1559 {
         chain_id: 1,
         to: contract.into(),
@@ -55,6 +55,7 @@ fn word(address: Address) -> U256 {
     address.into_word().into()
 }
 
+#[allow(clippy::unnecessary_wraps)] // it is compared with options
 fn id(address: Address) -> Option<String> {
     Some(format!("eip155:1:{address:#x}"))
 }

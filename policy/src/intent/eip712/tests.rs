@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::needless_pass_by_value)] // `json!` makes values, and tests hand them on
 
 use alloy_primitives::{Address, U256};
 use casemate_wire::{Code, Intent};
