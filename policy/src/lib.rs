@@ -11,6 +11,7 @@
 //! | [`request`] | what policies see besides the effects |
 //! | [`verdict`] | allowed or denied, with reasons |
 //! | `evaluate` | one request in Cedar's terms, on a thread with a large stack |
+//! | `narrate` | effects in words for approvers |
 //! | `amount` | u256 to Cedar's decimal, rounded up, saturating |
 //!
 //! Pure: no clock, no network; only bundle loading and sealing touch a folder.
@@ -26,6 +27,7 @@ pub mod verdict;
 
 mod amount;
 mod evaluate;
+mod narrate;
 mod stack;
 mod tx;
 
