@@ -21,6 +21,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::evaluate::{Facts, Subject, evaluate};
+use crate::intent::Understood;
+use crate::narrate;
 use crate::request::{Action, Client, Request};
 use crate::tx::Tx;
 use crate::verdict::{Denied, PolicyNote, Verdict};
@@ -166,6 +168,15 @@ impl Bundle {
     /// What the evaluator needs.
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// What an intent does, a sentence for each effect and one for the fee, in whole units and with the names of this
+    /// bundle's asset table and address books: for people who approve it.
+    pub fn narrate(&self, understood: &Understood) -> Vec<String> {
+        let tables = &self.rules.tables;
+        let effects = Tx::all_of(understood, &tables.assets);
+        let fee = effects.first().and_then(narrate::fee);
+        effects.iter().map(|tx| narrate::sentence(tx, tables)).chain(fee).collect()
     }
 
     /// SHA-256 of the manifest's bytes, which hold the hashes of all other files.

@@ -15,6 +15,7 @@
 //! | [`verdict`] | allowed or denied, with reasons |
 //! | `evaluate` | one request in Cedar's terms, on a thread with a large stack |
 //! | `explain` | what a refusing policy compared, beside what it saw |
+//! | `narrate` | effects in words for approvers |
 //! | `amount` | u256 to Cedar's decimal, rounded up, saturating |
 //!
 //! Pure: no clock, no network; only bundle loading and sealing touch a folder.
@@ -36,6 +37,7 @@ mod amount;
 mod counters;
 mod evaluate;
 mod explain;
+mod narrate;
 mod stack;
 mod tx;
 

@@ -118,6 +118,11 @@ impl Tables {
         Ok(tables)
     }
 
+    /// The address books that an address stands in.
+    pub(crate) fn books_of(&self, id: &str) -> impl Iterator<Item = &str> {
+        self.addresses.get(id).into_iter().flatten().map(String::as_str)
+    }
+
     /// The entity of an address, in the books that it stands in.
     pub(crate) fn address_entity(&self, id: &str) -> Result<Entity, String> {
         let books = self.addresses.get(id).into_iter().flatten();

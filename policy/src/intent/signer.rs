@@ -1,7 +1,7 @@
 //! The key that signs, as far as a decoder must know it: which Bitcoin inputs it can spend, and which outputs are its own.
 
 use bitcoin::bip32::{ChainCode, ChildNumber, Fingerprint, Xpub};
-use bitcoin::secp256k1::{self, Secp256k1, VerifyOnly};
+use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
 use bitcoin::{CompressedPublicKey, NetworkKind};
 use casemate_wire::PublicKey;
 
@@ -84,7 +84,7 @@ fn child(
         depth: 0,
         parent_fingerprint: Fingerprint::default(),
         child_number: ChildNumber::Normal { index: 0 },
-        public_key: secp256k1::PublicKey::from(parent.0),
+        public_key: parent.0,
         chain_code: ChainCode::from(chain_code),
     };
     let curve: Secp256k1<VerifyOnly> = Secp256k1::verification_only();

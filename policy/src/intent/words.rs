@@ -51,7 +51,7 @@ fn sentence(effect: &Effect) -> String {
     let to = effect.to.as_ref().map_or_else(|| "nobody".to_owned(), Account::to_text);
     let contract = effect.contract.as_ref().map(lower_hex).unwrap_or_default();
     let id = effect.token_id.map(|id| format!(" with id {id}")).unwrap_or_default();
-    let token = token(effect.asset).map(|token| format!("the token {token}")).unwrap_or_else(|| "all tokens".into());
+    let token = token(effect.asset).map_or_else(|| "all tokens".into(), |token| format!("the token {token}"));
     match effect.kind {
         EffectKind::NativeTransfer => format!("send {amount} wei to {to}"),
         EffectKind::TokenTransfer => format!("send {amount} base units of {token} to {to}"),

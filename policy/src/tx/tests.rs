@@ -40,7 +40,7 @@ fn seen(kind: &str, payload: String) -> Vec<Tx> {
 
 fn called(contract: Address, signature: &str, words: &[U256], value: u64) -> Vec<Tx> {
     use alloy_consensus::SignableTransaction;
-    let words = words.iter().flat_map(|word| word.to_be_bytes::<32>());
+    let words = words.iter().flat_map(U256::to_be_bytes::<32>);
     let tx = alloy_consensus::TxEip1559 {
         chain_id: 1,
         to: contract.into(),
@@ -55,8 +55,29 @@ fn word(address: Address) -> U256 {
     address.into_word().into()
 }
 
+#[allow(clippy::unnecessary_wraps)] // it is compared with options
 fn id(address: Address) -> Option<String> {
     Some(format!("eip155:1:{address:#x}"))
+}
+
+#[test]
+fn people_read_whole_units_names_and_address_books() {
+    let told = |tx: &Tx| {
+        let books = format!(
+            r#"{{"address_books": [{{"name": "treasury", "addresses": [{{"address": "eip155:1:{TO:#x}"}}]}}]}}"#
+        );
+        crate::narrate::sentence(tx, &Tables::parse(Some(books.as_bytes())).unwrap())
+    };
+    let sent = told(&called(TOKEN, "transfer(address,uint256)", &[word(TO), U256::from(2_500_000)], 0)[0]);
+    assert_eq!(sent, format!("send 2.5000 USDX (2500000 base units) to eip155:1:{TO:#x} (address book treasury)"));
+    let unlimited = told(&called(TOKEN, "approve(address,uint256)", &[word(UNKNOWN), U256::MAX], 0)[0]);
+    assert!(
+        unlimited.contains("an unlimited amount of USDX") && unlimited.contains("in no address book"),
+        "{unlimited}"
+    );
+    let unknown = told(&called(UNKNOWN, "transfer(address,uint256)", &[word(TO), U256::from(3)], 0)[0]);
+    assert!(unknown.contains("3 base units") && unknown.contains("not known"), "{unknown}");
+    assert!(told(&seen("eip191", hex::encode("a\nb"))[0]).contains(r#""a\nb""#));
 }
 
 const TRANSFER_FROM: &str = "transferFrom(address,address,uint256)";

@@ -348,10 +348,10 @@ proptest! {
         let mut bytes = psbt.serialize();
         let position = position.index(bytes.len());
         bytes[position] ^= flip;
-        if let Ok(understood) = decode_payload(&intent(&bytes, Some(0)), &signer(&[])) {
-            if understood.digest() == decode(&psbt).digest() {
-                prop_assert_eq!(receivers(&understood), receivers(&decode(&psbt)));
-            }
+        if let Ok(understood) = decode_payload(&intent(&bytes, Some(0)), &signer(&[]))
+            && understood.digest() == decode(&psbt).digest()
+        {
+            prop_assert_eq!(receivers(&understood), receivers(&decode(&psbt)));
         }
     }
 }

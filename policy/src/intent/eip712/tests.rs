@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::needless_pass_by_value)] // `json!` makes values, and tests hand them on
 
 use alloy_primitives::{Address, U256};
 use casemate_wire::{Code, Intent};
@@ -226,6 +227,10 @@ fn types_that_hold_themselves_or_explode_are_refused() {
     types.push(("T60", "bool a"));
     let why = refusal(&typed("T0", &types, json!({ "a": [], "b": [] })).to_string());
     assert!(why.contains("unfolds"), "{why}");
+    let long = format!("uint8 {}", "a".repeat(124));
+    let members: Vec<String> = (0..70).map(|at| format!("{long}{at}")).collect();
+    let why = refusal(&typed("A", &[("A", "B[] b"), ("B", &members.join(", "))], json!({ "b": [] })).to_string());
+    assert!(why.contains("long as a text"), "{why}");
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     refusal(&deep);
 }

@@ -9,6 +9,8 @@ use super::json::Json;
 /// The most values that one message of a type may have, not counting the length of its lists. Types that hold each other
 /// several times over grow without bound, and implementations unfold them.
 const MAX_UNFOLDED: usize = 4096;
+/// The longest `encodeType` text of a message, in bytes. It is hashed for every value of the type; Seaport's has 1,000.
+const MAX_TYPE_TEXT: usize = 8 * 1024;
 /// The most dimensions of a list.
 const MAX_DIMENSIONS: usize = 8;
 
@@ -87,6 +89,10 @@ impl Types {
         let unfolded = self.unfolded(name, &mut BTreeMap::new())?;
         if unfolded > MAX_UNFOLDED {
             return Err(format!("type `{name}` unfolds to more than {MAX_UNFOLDED} values"));
+        }
+        let length = self.encode_type(name).len();
+        if length > MAX_TYPE_TEXT {
+            return Err(format!("type `{name}` is {length} bytes long as a text; at most {MAX_TYPE_TEXT} are hashed"));
         }
         Ok(())
     }
