@@ -188,3 +188,6 @@ fn zero() -> Decimal {
 fn one() -> i64 {
     1
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,7 +71,7 @@ impl Assets {
 
 impl Tables {
     /// Reads `entities.json`; without one, the tables are empty.
-    pub(super) fn parse(bytes: Option<&[u8]>) -> Result<Self, BundleError> {
+    pub(crate) fn parse(bytes: Option<&[u8]>) -> Result<Self, BundleError> {
         let Some(bytes) = bytes else {
             return Ok(Self::default());
         };

@@ -28,3 +28,49 @@ fn text_of(message: &[u8]) -> String {
         Ok(_) | Err(_) => format!("0x{}", hex::encode(message)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(bytes: &[u8]) -> String {
+        decode(bytes).effects().next().unwrap().message.clone().unwrap()
+    }
+
+    /// Published by ethers.js as `hashMessage("hello world")`, and by OpenZeppelin.
+    #[test]
+    fn a_message_hashes_as_wallets_hash_it() {
+        let understood = decode(b"hello world");
+        let expected = "d9eba16ed0ecae432b71fe008c98cc872bb4cc214d3220a36f365326cf807d68";
+        assert_eq!(understood.digest().to_string(), expected);
+        let effect = understood.effects().next().unwrap();
+        assert_eq!((effect.kind, effect.asset), (EffectKind::Message, AssetRef::Nothing));
+        assert_eq!(message(b"hello world"), "hello world");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_read_unlike_any_text() {
+        assert_eq!(message(&[0xff, 0x00]), "0xff00");
+        assert_ne!(message(b"0xff00"), message(&[0xff, 0x00]));
+        assert_eq!(message(b""), "");
+    }
+
+    #[test]
+    fn a_summary_does_not_let_a_message_pose_as_the_summary() {
+        let summary = decode("Login\u{202e}\nFees: none".as_bytes()).summary();
+        assert!(!summary.contains('\n') && !summary.contains('\u{202e}'), "{summary}");
+    }
+
+    proptest! {
+        #[test]
+        fn two_messages_never_read_or_hash_the_same(
+            one in prop::collection::vec(any::<u8>(), 0..40), other in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            prop_assume!(one != other);
+            prop_assert_ne!(message(&one), message(&other));
+            prop_assert_ne!(decode(&one).digest(), decode(&other).digest());
+        }
+    }
+}

@@ -10,6 +10,9 @@ use crate::intent::{Signer, decode, decode_payload, understand};
 
 use super::calls::KNOWN;
 
+mod calls;
+mod types;
+
 /// Mainnet transaction 0x0ec0b6a2df4d87424e5f6ad2a654e27aaeb7dac20ae9e8385cc09087ad532ee0 without its signature.
 const SET_APPROVAL: &str = "02f86d0142843b9aca008504a817c80082ad62946069a6c32cf691f5982febae4faf8a6f3ab2f0f680b844\
     a22cb4650000000000000000000000005eee75727d804a2b13038928d36f8b188945a57a\
