@@ -5,11 +5,12 @@
 //! entities.json    asset table, address books, key groups (see `tables`)
 //! tests/*.json     test cases: a request and the expected verdict (see `cases`)
 //! manifest.toml    version, name, schema, not_before, previous, time_zone, and the SHA-256 of every file above
+//! manifest.toml.sig*  signatures over the manifest, one for each person (see `signatures`)
 //! ```
 //!
-//! [`Bundle::load`] reads all of it and refuses on the first thing that is wrong, so a bundle that exists is valid. What
-//! it cannot know (whether the version rises, whether `not_before` has come) the caller checks by the accessors; a request
-//! from before `not_before` is denied in any case.
+//! [`Bundle::load`] reads all of it and refuses on the first thing that is wrong, so a bundle that exists is valid. It asks
+//! for no signature: it is for tools that work offline. A daemon loads by [`Bundle::load_signed`] alone, which also asks for
+//! the quorum of signers and a version that follows on the newest. A request from before `not_before` is denied in any case.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -28,18 +29,29 @@ mod bounds;
 mod case_request;
 mod cases;
 pub(crate) mod conditions;
+mod difference;
 mod draft;
 mod error;
 mod files;
+mod format;
 mod limits;
 mod manifest;
+mod outline;
 mod policies;
+mod seal;
+mod signatures;
 pub(crate) mod tables;
 
 pub use cases::{CaseReport, Effect, Outcome};
+pub use difference::{Change, ChangeKind, Section, difference};
 pub use draft::Draft;
 pub use error::{BundleError, Diagnostic, Position};
-pub use manifest::seal;
+pub use format::format;
+pub use outline::{EntitiesOutline, ManifestOutline, Outline, PolicyOutline};
+pub use seal::{SealFields, Sealed, seal, seal_as};
+pub use signatures::{
+    IgnoredSignature, Newest, SignatureReport, SignedBundle, ToBeSigned, TrustError, signatures, to_be_signed,
+};
 
 use files::Files;
 use manifest::Manifest;
@@ -92,14 +104,18 @@ impl Rules {
 
 impl Bundle {
     /// Reads a bundle from its folder and checks all of it: manifest and hashes, bounds, syntax, schema, literals, and its
-    /// own test cases. `clients` are the appliance's configured clients, the only ones that policies may name.
+    /// own test cases. No signature is looked at, so this is for offline tools alone. `clients` are the appliance's configured
+    /// clients, the only ones that policies may name.
     ///
     /// # Errors
     /// [`BundleError`] names the file, the policy or the test case.
     pub fn load(dir: &Path, clients: &[Client]) -> Result<Self, BundleError> {
-        let files = Files::read(dir)?;
-        let (manifest, digest) = Manifest::of(&files)?;
-        Draft::compile(&files, manifest, digest, clients)?.tested()
+        Self::assemble(&Files::read(dir)?, clients)
+    }
+
+    fn assemble(files: &Files, clients: &[Client]) -> Result<Self, BundleError> {
+        let (manifest, digest) = Manifest::of(files)?;
+        Draft::compile(files, manifest, digest, clients)?.tested()
     }
 
     /// Decides a request. A request to sign is judged once for each effect of its intent.

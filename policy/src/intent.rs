@@ -167,6 +167,14 @@ pub fn understand(
     }
 }
 
+/// Decodes for people who are to approve before there is a request: what they see, and the hash that follows from it.
+///
+/// # Errors
+/// As [`decode`], but for the hash, which there is none to compare with; [`IntentError::Raw`] has nothing to show.
+pub fn preview(intent: &Intent, signer: &Signer) -> Result<Understood, IntentError> {
+    decode_payload(intent, signer)
+}
+
 /// Decodes without a hash to compare with: for a bundle's own test cases.
 pub(crate) fn decode_payload(intent: &Intent, signer: &Signer) -> Result<Understood, IntentError> {
     let malformed = |why: String| IntentError::Malformed { kind: intent.kind.clone(), why };

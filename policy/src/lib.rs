@@ -8,6 +8,8 @@
 //! |---|---|
 //! | [`intent`] | decoders, one file for each kind of intent; the proof token [`Understood`] |
 //! | [`bundle`] | loading and sealing bundles: manifest, bounds, policies, `entities.json`, test cases |
+//! | [`signers`] | people and their SSH keys; SSHSIG signatures; the quorum for bundles |
+//! | [`approval`] | approval statements, and which of a request's approvals count |
 //! | [`request`] | what policies see besides the effects |
 //! | [`spend`], [`totals`] | the ledger of what keys have spent, and its sums over rolling windows |
 //! | [`verdict`] | allowed or denied, with reasons |
@@ -21,9 +23,11 @@
 //! Everything that goes wrong is a refusal: no bundle, an evaluation error in any policy, a request that does not fit the
 //! schema, a panic in the evaluator. Only [`decide`] can make an [`Allowed`].
 
+pub mod approval;
 pub mod bundle;
 pub mod intent;
 pub mod request;
+pub mod signers;
 pub mod spend;
 pub mod totals;
 pub mod verdict;
@@ -35,9 +39,10 @@ mod explain;
 mod stack;
 mod tx;
 
-pub use bundle::{Bundle, BundleError, Draft};
+pub use bundle::{Bundle, BundleError, Draft, SignedBundle};
 pub use intent::{IntentError, Understood};
 pub use request::{Action, Approvals, Client, KeyFacts, NewRoster, Request, Resource, SessionFacts, SlotFacts};
+pub use signers::{AllowedSigners, Quorum, TrustAnchors};
 pub use spend::{AlreadyReserved, AssetId, Charge, Ledger, Spending};
 pub use totals::{Reserved, Signing, Totals};
 pub use verdict::{Allowed, Denied, PolicyNote, Verdict};

@@ -144,8 +144,7 @@ pub struct NewRoster {
     pub threshold_n: u16,
 }
 
-/// Approvals that were verified. There is none until people's signatures can be checked, so [`Approvals::none`] is the
-/// only one that other crates can make.
+/// Approvals that were verified. Other crates get them from [`crate::approval::count`], or have [`Approvals::none`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Approvals {
     pub(crate) count: u16,

@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
+use casemate_policy::bundle::SealFields;
 use casemate_policy::{Bundle, bundle};
 use common::*;
 use sha2::Digest;
@@ -133,19 +134,48 @@ fn a_manifest_with_anything_odd_is_refused() {
 }
 
 #[test]
-fn sealing_raises_the_version_only_when_files_changed() {
+fn sealing_a_signed_manifest_makes_its_successor_and_removes_the_old_signatures() {
     let dir = valid();
     let first = load(&dir).unwrap();
-    let again = bundle::seal(dir.path(), noon()).unwrap();
-    assert_eq!((again, load(&dir).unwrap().version()), (first.digest(), 1));
+    let signature = dir.path().join("manifest.toml.sig-anna");
+    fs::write(&signature, "signed").unwrap();
+    let again = bundle::seal_as(dir.path(), noon(), &SealFields::default()).unwrap();
+    assert_eq!((again.digest, again.version, again.signatures_removed), (first.digest(), 1, 0));
+    assert!(signature.exists(), "nothing has changed, so the signature fits");
 
     write(dir.path(), "more.cedar", r#"@id("more") permit (principal, action == Mpc::Action::"Keygen", resource);"#);
-    let digest = bundle::seal(dir.path(), noon()).unwrap();
+    let sealed = bundle::seal_as(dir.path(), noon(), &SealFields::default()).unwrap();
     let second = load(&dir).unwrap();
-    assert_eq!((second.digest(), second.version()), (digest, 2));
+    assert_eq!((second.digest(), second.version(), sealed.signatures_removed), (sealed.digest, 2, 1));
+    assert!(!signature.exists(), "it signs what is there no more");
     assert_eq!(second.previous(), Some(first.digest()));
     assert_eq!(second.not_before(), first.not_before());
     assert_ne!(second.digest(), first.digest());
+}
+
+#[test]
+fn sealing_a_draft_again_keeps_its_version_and_what_it_succeeds() {
+    let dir = valid();
+    fs::write(dir.path().join("manifest.toml.sig"), "signed").unwrap();
+    let first = load(&dir).unwrap();
+    for (text, name) in [("// one", "a"), ("// two", "b")] {
+        write(dir.path(), "more.cedar", text);
+        let fields = SealFields { name: Some(name.into()), ..SealFields::default() };
+        bundle::seal_as(dir.path(), noon(), &fields).unwrap();
+        let draft = load(&dir).unwrap();
+        assert_eq!((draft.version(), draft.previous(), draft.name()), (2, Some(first.digest()), name));
+    }
+}
+
+#[test]
+fn a_changed_field_alone_is_a_successor_too() {
+    let dir = valid();
+    fs::write(dir.path().join("manifest.toml.sig"), "signed").unwrap();
+    let fields = SealFields { not_before: Some(noon()), time_zone: Some("Europe/Zurich".into()), name: None };
+    assert_eq!(bundle::seal_as(dir.path(), noon(), &fields).unwrap().version, 2);
+    let wrong = SealFields { time_zone: Some("Mars/Olympus".into()), ..SealFields::default() };
+    let why = bundle::seal_as(dir.path(), noon(), &wrong).unwrap_err().to_string();
+    assert!(why.contains("Mars/Olympus"), "{why}");
 }
 
 #[test]

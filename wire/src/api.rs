@@ -1,10 +1,9 @@
 //! HTTP bodies of the appliance (API contract, section 1), as both sides use them.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::certificate::KeyCertificate;
-use crate::ids::{Digest32, PartyId, PublicKey, SessionId, SessionType, ShareType};
+use crate::ids::{Digest32, InvalidId, PartyId, PublicKey, SessionId, SessionType, ShareType};
 use crate::problem::Problem;
 use crate::signature::EcdsaSignature;
 
@@ -27,6 +26,76 @@ pub struct Intent {
     pub input_index: Option<u32>,
 }
 
+/// The most approvals of one request.
+pub const MAX_APPROVALS: usize = 16;
+/// The longest approval statement, in bytes: room for a roster of 32 parties.
+pub const MAX_STATEMENT: usize = 16 * 1024;
+/// The longest armored signature of an approval, in bytes.
+pub const MAX_APPROVAL_SIGNATURE: usize = 4 * 1024;
+
+/// A signed approval statement: carried as it was signed, and judged by each appliance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawApproval")]
+pub struct Approval {
+    statement: String,
+    signature: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename = "Approval")]
+struct RawApproval {
+    statement: String,
+    signature: String,
+}
+
+impl TryFrom<RawApproval> for Approval {
+    type Error = InvalidId;
+
+    fn try_from(raw: RawApproval) -> Result<Self, InvalidId> {
+        Self::new(raw.statement, raw.signature)
+    }
+}
+
+impl Approval {
+    /// Takes a statement's exact text and its armored SSHSIG signature.
+    ///
+    /// # Errors
+    /// One of the two is longer than [`MAX_STATEMENT`] or [`MAX_APPROVAL_SIGNATURE`].
+    pub fn new(statement: String, signature: String) -> Result<Self, InvalidId> {
+        for (what, text, limit) in [
+            ("the approval's statement", &statement, MAX_STATEMENT),
+            ("the approval's signature", &signature, MAX_APPROVAL_SIGNATURE),
+        ] {
+            if text.len() > limit {
+                return Err(InvalidId::new(what, format!("it has more than {limit} bytes")));
+            }
+        }
+        Ok(Self { statement, signature })
+    }
+
+    /// The text that was signed, to the byte.
+    pub fn statement(&self) -> &str {
+        &self.statement
+    }
+
+    /// `-----BEGIN SSH SIGNATURE-----` and so on.
+    pub fn signature(&self) -> &str {
+        &self.signature
+    }
+}
+
+/// Reads a list of at most [`MAX_APPROVALS`] approvals, for a body's `deserialize_with`.
+///
+/// # Errors
+/// One is not an approval, or there are more.
+pub fn bounded_approvals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Approval>, D::Error> {
+    let approvals = Vec::<Approval>::deserialize(deserializer)?;
+    if approvals.len() > MAX_APPROVALS {
+        return Err(serde::de::Error::custom(format!("a request takes at most {MAX_APPROVALS} approvals")));
+    }
+    Ok(approvals)
+}
+
 /// `POST keygen/participate`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,9 +115,9 @@ pub struct KeygenRequest {
     /// A name that policy can put the key into groups by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Signed approval statements.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub approvals: Vec<Value>,
+    /// Signed approval statements, at most [`MAX_APPROVALS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded_approvals")]
+    pub approvals: Vec<Approval>,
 }
 
 /// `POST signing/participate`.
@@ -75,9 +144,9 @@ pub struct SigningRequest {
     /// What it means. Without one, the request is to sign blindly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
-    /// Signed approval statements.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub approvals: Vec<Value>,
+    /// Signed approval statements, at most [`MAX_APPROVALS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded_approvals")]
+    pub approvals: Vec<Approval>,
     /// The key's certificate, by which a party whose keygen missed its last message adopts its pending share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<KeyCertificate>,

@@ -1,10 +1,12 @@
 //! The operator's commands. Each returns what to print and an exit code; nothing secret is taken from arguments.
 
+mod approve;
 mod audit;
 mod hsm;
 mod init;
 pub mod lab;
-mod policy;
+pub(crate) mod policy;
+mod ssh_keygen;
 
 use std::process::ExitCode;
 
@@ -25,9 +27,11 @@ enum Command {
     /// The HSM: make its keys, show its state.
     #[command(subcommand)]
     Hsm(hsm::HsmCommand),
-    /// The signing policy, offline: seal and check a bundle.
+    /// The signing policy, offline: write, check, test, explain, compare and seal bundles.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Approve a transaction or another act: it is shown in plain words, then signed by your SSH or FIDO key.
+    Approve(approve::ApproveArguments),
     /// The audit log, offline: verify, export.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -71,6 +75,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::Hsm(command) => hsm::run(command),
         Command::Policy(command) => policy::run(command),
+        Command::Approve(arguments) => approve::run(&arguments),
         Command::Audit(command) => audit::run(command),
         Command::Lab(command) => lab::run(command),
     };

@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use casemate_policy::bundle::{SealFields, seal_as};
 use jiff::Timestamp;
 
 use super::error::{LabError, file};
 use super::files;
+use crate::cli::policy::starter::FILES;
 
 /// Which policy bundle each appliance gets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum LabPolicy {
-    /// The one in `packaging/lab-policy`: wallet keys, and small transfers to the treasury on Sepolia.
+    /// The one that `casemate policy init` writes: wallet keys, and limited transfers to the treasury on Sepolia.
     #[default]
     Starter,
     /// A copy of this folder, sealed.
@@ -19,15 +21,8 @@ pub enum LabPolicy {
     None,
 }
 
-/// The starter bundle's files, with their paths in the bundle.
-const STARTER: [(&str, &str); 6] = [
-    ("manifest.toml", include_str!("../../../packaging/lab-policy/manifest.toml")),
-    ("keys.cedar", include_str!("../../../packaging/lab-policy/keys.cedar")),
-    ("transfers.cedar", include_str!("../../../packaging/lab-policy/transfers.cedar")),
-    ("entities.json", include_str!("../../../packaging/lab-policy/entities.json")),
-    ("tests/keys.json", include_str!("../../../packaging/lab-policy/tests/keys.json")),
-    ("tests/transfers.json", include_str!("../../../packaging/lab-policy/tests/transfers.json")),
-];
+/// Since when a lab's bundle is in force: the same for all parties, or each would have another digest.
+const IN_FORCE: &str = "2025-01-01T00:00:00Z";
 
 /// Puts the bundle into the new folder `to`.
 pub(super) fn install(policy: &LabPolicy, to: &Path) -> Result<(), LabError> {
@@ -37,13 +32,20 @@ pub(super) fn install(policy: &LabPolicy, to: &Path) -> Result<(), LabError> {
         LabPolicy::Folder(from) => copy(from, to)?,
         LabPolicy::Starter => {
             files::folder(&to.join("tests"))?;
-            for (path, text) in STARTER {
+            for (path, text) in FILES {
                 files::public(&to.join(path), text)?;
             }
+            let fields = SealFields { name: Some("lab-starter".into()), ..SealFields::default() };
+            seal_as(to, in_force(), &fields)?;
+            return Ok(());
         }
     }
-    casemate_policy::bundle::seal(to, Timestamp::now())?;
+    seal_as(to, in_force(), &SealFields::default())?;
     Ok(())
+}
+
+fn in_force() -> Timestamp {
+    IN_FORCE.parse().unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), LabError> {
@@ -68,14 +70,17 @@ mod tests {
     use casemate_policy::Bundle;
 
     #[test]
-    fn the_starter_bundle_stands_sealed_in_the_source_tree_and_loads() {
+    fn every_party_of_a_lab_gets_the_same_starter_bundle() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().join("policy");
-        install(&LabPolicy::Starter, &dir).unwrap();
-        let bundle = Bundle::load(&dir, &[]).unwrap();
-        let changed_since_sealing = bundle.version() != 1 || bundle.previous().is_some();
-        assert!(!changed_since_sealing, "the hashes in packaging/lab-policy/manifest.toml are not those of its files");
-        assert_eq!(bundle.name(), "lab-starter");
+        let [first, second] = ["party-1", "party-2"].map(|party| {
+            let dir = folder.path().join(party);
+            install(&LabPolicy::Starter, &dir).unwrap();
+            let bundle = Bundle::load(&dir, &[]).unwrap();
+            assert_eq!((bundle.name(), bundle.version()), ("lab-starter", 1));
+            assert_eq!(bundle.not_before().to_string(), IN_FORCE);
+            bundle.digest()
+        });
+        assert_eq!(first, second);
     }
 
     #[test]

@@ -44,6 +44,7 @@ use record::record;
 use refused::Refused;
 pub(crate) use refused::session_guard;
 use run::{Finished, run};
+pub(crate) use understand::parse_path;
 use understand::understand;
 use unseal::unseal;
 

@@ -153,7 +153,10 @@ fn fits(token: &VerifiedToken, header: &ShareHeader) -> Result<(), Problem> {
 }
 
 /// Reads `m/0/7`: non-hardened BIP-32 child indices.
-fn parse_path(text: &str) -> Result<Vec<u32>, Problem> {
+///
+/// # Errors
+/// `bad_request` says how a path looks.
+pub(crate) fn parse_path(text: &str) -> Result<Vec<u32>, Problem> {
     let bad = || {
         let detail = "the derivation path must look like m/0/7: at most 10 non-hardened indices below 2147483648";
         Problem::new(Code::BadRequest, detail)

@@ -4,10 +4,9 @@ mod selection;
 
 use std::sync::Arc;
 
-use casemate_wire::api::{KeygenRequest, SigningRequest};
+use casemate_wire::api::{Approval, KeygenRequest, SigningRequest};
 use casemate_wire::{Code, Digest32, Intent, PartyId, Problem, SessionId, ShareType, Threshold};
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -33,6 +32,7 @@ pub(crate) struct KeygenOrder {
     pub(crate) label: Option<String>,
     pub(crate) username: Option<String>,
     pub(crate) email: Option<String>,
+    pub(crate) approvals: Vec<Approval>,
 }
 
 /// A request for a signature.
@@ -41,7 +41,7 @@ pub(crate) struct SignOrder {
     pub(crate) account_id: AccountId,
     pub(crate) message_hash: Digest32,
     pub(crate) intent: Option<Intent>,
-    pub(crate) approvals: Vec<Value>,
+    pub(crate) approvals: Vec<Approval>,
     pub(crate) participants: Vec<PartyId>,
 }
 
@@ -76,7 +76,7 @@ impl Coordinator {
                 join_token,
                 share_type,
                 label: label.clone(),
-                approvals: Vec::new(),
+                approvals: order.approvals.clone(),
             }))
         })
         .await

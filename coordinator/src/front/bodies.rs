@@ -1,12 +1,12 @@
 //! What the front door takes and gives as JSON.
 
+use casemate_wire::api::{Approval, bounded_approvals};
 use casemate_wire::{
     Digest32, EcdsaSignature, Intent, KeyCertificate, PartyId, Problem, PublicKey, SessionId, SessionType, ShareType,
     Threshold,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::problem::Failure;
 use crate::account::{Account, AccountId, AccountStatus, Device, Share, ethereum_address};
@@ -25,6 +25,8 @@ pub(super) struct KeygenBody {
     label: Option<String>,
     username: Option<String>,
     email: Option<String>,
+    #[serde(default, deserialize_with = "bounded_approvals")]
+    approvals: Vec<Approval>,
 }
 
 #[derive(Deserialize)]
@@ -43,8 +45,8 @@ pub(super) struct SignBody {
     account_id: AccountId,
     message_hash: Digest32,
     intent: Option<Intent>,
-    #[serde(default)]
-    approvals: Vec<Value>,
+    #[serde(default, deserialize_with = "bounded_approvals")]
+    approvals: Vec<Approval>,
     participants: Vec<SignParticipant>,
 }
 
@@ -77,6 +79,7 @@ impl TryFrom<KeygenBody> for KeygenOrder {
             label: body.label,
             username: body.username,
             email: body.email,
+            approvals: body.approvals,
         })
     }
 }

@@ -81,7 +81,7 @@ async fn appliances_are_told_all_that_the_contract_says() {
     let key = coordinator.key().await;
     let mut body = sign_body(&key["account_id"], &format!("0x{HASH}"), &[1, 2]);
     body["intent"] = serde_json::json!({"type": "ethereum_transaction", "payload": "02"});
-    body["approvals"] = serde_json::json!([{"by": "alice"}]);
+    body["approvals"] = serde_json::json!([{"statement": "{\"v\": 1}", "signature": "-----BEGIN"}]);
     let answer = coordinator.caller.waiting("/api/v1/mpc/sign", &body).await.body;
     let id = answer["session_id"].as_str().unwrap().parse().unwrap();
     let requests = lab.appliances[1].inside.requests.lock().unwrap();

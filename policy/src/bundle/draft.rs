@@ -11,7 +11,7 @@ use super::files::Files;
 use super::manifest::Manifest;
 use super::policies::Source;
 use super::tables::Tables;
-use super::{Bundle, Client, Rules, bounds, policies};
+use super::{Bundle, Client, Rules, policies};
 use crate::stack::on_large_stack;
 use crate::verdict::Verdict;
 
@@ -47,7 +47,7 @@ impl Draft {
         let sources = files
             .policies()?
             .into_iter()
-            .map(|(path, text)| Ok(Source { path, text, statements: bounds::check(path, text)? }))
+            .map(|(path, text)| Source::within_bounds(path, text))
             .collect::<Result<Vec<_>, BundleError>>()?;
         let rules = on_large_stack(|| policies::compile(&sources, tables, clients, time_zone, digest))
             .map_err(|error| BundleError::Evaluator(error.to_string()))??;

@@ -34,6 +34,9 @@ pub enum BundleError {
     /// The manifest is wrong, or does not fit the files.
     #[error("manifest.toml: {0}")]
     Manifest(String),
+    /// It is not signed by enough people, or does not follow on the newest bundle.
+    #[error("the bundle is not trusted: {0}")]
+    Trust(#[from] super::signatures::TrustError),
     /// A policy is refused.
     #[error("{}: policy `{policy}`: {why}{}", place(path, *position), advice(hint.as_ref()))]
     Policy {

@@ -20,17 +20,24 @@ const MAX_ENTITIES: u64 = 4 * 1024 * 1024;
 /// The most files in one bundle.
 const MAX_FILES: usize = 256;
 
+/// How the names of the manifest's signatures begin.
+const SIGNATURE: &str = "manifest.toml.sig";
+/// The largest file of a signature, in bytes.
+const MAX_SIGNATURE: u64 = 4 * 1024;
+/// The most signatures of one bundle.
+const MAX_SIGNATURES: usize = 32;
+
 /// What stands in a bundle's folder.
 pub(super) struct Files {
     manifest: Option<Vec<u8>>,
+    signatures: BTreeMap<String, Vec<u8>>,
     listed: BTreeMap<String, Vec<u8>>,
 }
 
 impl Files {
-    /// Reads every file of the folder. Links, other folders and files that have no place in a bundle are refused; the
-    /// manifest's signatures are left alone.
+    /// Reads every file of the folder. Links, other folders and files that have no place in a bundle are refused.
     pub(super) fn read(dir: &Path) -> Result<Self, BundleError> {
-        let mut found = Self { manifest: None, listed: BTreeMap::new() };
+        let mut found = Self { manifest: None, signatures: BTreeMap::new(), listed: BTreeMap::new() };
         found.read_folder(dir, "")?;
         Ok(found)
     }
@@ -51,7 +58,7 @@ impl Files {
                     &path,
                     "only regular files and the folder `tests` belong in a bundle; no links",
                 ));
-            } else if !path.starts_with("manifest.toml.sig") {
+            } else {
                 self.take(path, &entry.path())?;
             }
         }
@@ -59,13 +66,17 @@ impl Files {
     }
 
     fn take(&mut self, path: String, on_disk: &Path) -> Result<(), BundleError> {
-        if path != MANIFEST && !belongs(&path) {
+        if path != MANIFEST && !is_signature(&path) && !belongs(&path) {
             return Err(BundleError::file(
                 &path,
                 "it does not belong in a bundle: only *.cedar, entities.json, tests/*.json and manifest.toml do",
             ));
         }
-        let limit = if path == ENTITIES { MAX_ENTITIES } else { MAX_FILE };
+        let limit = match path.as_str() {
+            ENTITIES => MAX_ENTITIES,
+            signature if is_signature(signature) => MAX_SIGNATURE,
+            _ => MAX_FILE,
+        };
         let bytes = read_bounded(on_disk, limit).map_err(|source| BundleError::Io {
             doing: "read",
             path: on_disk.to_owned(),
@@ -78,6 +89,15 @@ impl Files {
             self.manifest = Some(bytes);
             return Ok(());
         }
+        if is_signature(&path) {
+            self.signatures.insert(path, bytes);
+            if self.signatures.len() > MAX_SIGNATURES {
+                let why =
+                    format!("the bundle has more than {MAX_SIGNATURES} signatures; remove those that do not count");
+                return Err(BundleError::Manifest(why));
+            }
+            return Ok(());
+        }
         self.listed.insert(path, bytes);
         if self.listed.len() > MAX_FILES {
             return Err(BundleError::Manifest(format!("the bundle has more than {MAX_FILES} files")));
@@ -88,6 +108,11 @@ impl Files {
     /// The manifest's bytes, if there is one.
     pub(super) fn manifest(&self) -> Option<&[u8]> {
         self.manifest.as_deref()
+    }
+
+    /// The manifest's signatures: name and armored bytes.
+    pub(super) fn signatures(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.signatures.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
     }
 
     /// Every other file: path inside the bundle and bytes.
@@ -120,6 +145,10 @@ impl Files {
 
 fn belongs(path: &str) -> bool {
     path == ENTITIES || is_policy(path) || is_test(path)
+}
+
+fn is_signature(path: &str) -> bool {
+    path.starts_with(SIGNATURE)
 }
 
 fn is_policy(path: &str) -> bool {

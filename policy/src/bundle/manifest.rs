@@ -1,8 +1,6 @@
 //! The manifest: which files make up a bundle, by their hashes.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 use casemate_wire::Digest32;
 use casemate_wire::ids::InvalidId;
@@ -12,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
-use super::files::{Files, MANIFEST};
+use super::files::Files;
 use crate::SCHEMA_VERSION;
 
 /// `manifest.toml`.
@@ -25,8 +23,8 @@ pub(super) struct Manifest {
     pub(super) not_before: Timestamp,
     pub(super) previous: Previous,
     #[serde(default = "utc")]
-    time_zone: String,
-    files: BTreeMap<String, Digest32>,
+    pub(super) time_zone: String,
+    pub(super) files: BTreeMap<String, Digest32>,
 }
 
 /// The digest of the bundle before; an empty string without one.
@@ -55,11 +53,16 @@ impl Manifest {
     /// The folder's manifest and its digest, checked against the files beside it.
     pub(super) fn of(files: &Files) -> Result<(Self, Digest32), BundleError> {
         let Some(bytes) = files.manifest() else {
-            return Err(BundleError::Manifest("it is missing; `casemate policy seal` writes it".into()));
+            return Err(Self::missing());
         };
         let manifest = Self::parse(bytes)?;
         manifest.check(files)?;
         Ok((manifest, sha256(bytes)))
+    }
+
+    /// There is no manifest.
+    pub(super) fn missing() -> BundleError {
+        BundleError::Manifest("it is missing; `casemate policy seal` writes it".into())
     }
 
     /// The manifest of a folder that is being edited: a missing one is a new one, and the hashes may be out of date.
@@ -70,7 +73,8 @@ impl Manifest {
         }
     }
 
-    fn new(not_before: Timestamp, files: BTreeMap<String, Digest32>) -> Self {
+    /// Version 1, in UTC.
+    pub(super) fn new(not_before: Timestamp, files: BTreeMap<String, Digest32>) -> Self {
         Self {
             version: 1,
             name: "policy".into(),
@@ -82,7 +86,7 @@ impl Manifest {
         }
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
         let manifest: Self =
             toml::from_slice(bytes).map_err(|error| BundleError::Manifest(error.to_string().trim_end().to_owned()))?;
         if manifest.schema != SCHEMA_VERSION {
@@ -126,41 +130,8 @@ impl Manifest {
     }
 }
 
-/// Writes `manifest.toml` for the files that stand in `dir` and returns the bundle's digest.
-///
-/// A manifest that is there keeps its name, `not_before` and time zone; if files have changed, the version rises by one and
-/// `previous` becomes the old manifest's digest. If nothing has changed, nothing is written. A new one has version 1, the
-/// name `policy`, UTC, and `now` as `not_before`.
-///
-/// # Errors
-/// [`BundleError`] if a file does not belong, is too large or cannot be read, if the manifest that is there cannot be
-/// understood, or if the new one cannot be written. The contents of the other files are not judged: load the bundle.
-pub fn seal(dir: &Path, now: Timestamp) -> Result<Digest32, BundleError> {
-    let files = Files::read(dir)?;
-    let hashes: BTreeMap<String, Digest32> =
-        files.listed().iter().map(|(path, bytes)| (path.clone(), sha256(bytes))).collect();
-    let manifest = match files.manifest() {
-        None => Manifest::new(now, hashes),
-        Some(bytes) => {
-            let old = Manifest::parse(bytes)?;
-            if old.files == hashes {
-                return Ok(sha256(bytes));
-            }
-            Manifest {
-                version: old.version.saturating_add(1),
-                previous: Previous(Some(sha256(bytes))),
-                files: hashes,
-                ..old
-            }
-        }
-    };
-    let text = toml::to_string(&manifest).map_err(|error| BundleError::Manifest(error.to_string()))?;
-    let path = dir.join(MANIFEST);
-    fs::write(&path, &text).map_err(|source| BundleError::Io { doing: "write", path, source })?;
-    Ok(sha256(text.as_bytes()))
-}
-
-fn sha256(bytes: &[u8]) -> Digest32 {
+/// SHA-256 of these bytes.
+pub(super) fn sha256(bytes: &[u8]) -> Digest32 {
     Digest32(Sha256::digest(bytes).into())
 }
 

@@ -10,7 +10,7 @@ use miette::Diagnostic;
 
 use super::error::{BundleError, Position};
 use super::tables::Tables;
-use super::{Rules, conditions, limits};
+use super::{Rules, bounds, conditions, limits};
 use crate::evaluate::{chain, client_entity};
 use crate::request::Client;
 use crate::verdict::PolicyNote;
@@ -24,6 +24,13 @@ pub(super) struct Source<'a> {
     pub(super) text: &'a str,
     /// Where each policy begins, in bytes.
     pub(super) statements: Vec<usize>,
+}
+
+impl<'a> Source<'a> {
+    /// A file whose text is within bounds.
+    pub(super) fn within_bounds(path: &'a str, text: &'a str) -> Result<Self, BundleError> {
+        Ok(Self { path, text, statements: bounds::check(path, text)? })
+    }
 }
 
 /// Where a policy stands.
@@ -84,8 +91,8 @@ pub(super) fn compile(
     Ok(rules)
 }
 
-/// The policies of a file in their order, each with the byte at which it begins.
-fn parse(source: &Source<'_>) -> Result<Vec<(Policy, usize)>, BundleError> {
+/// The policies of a file in their order, each with the byte at which it begins. Runs on the large stack.
+pub(super) fn parse(source: &Source<'_>) -> Result<Vec<(Policy, usize)>, BundleError> {
     let parsed = PolicySet::from_str(source.text).map_err(|errors| syntax_error(source, &errors))?;
     if parsed.num_of_templates() > 0 {
         let why = "templates (`?principal`, `?resource`) are refused; write the policy out";

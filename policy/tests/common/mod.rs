@@ -2,6 +2,8 @@
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+pub mod ssh;
+
 use std::fs;
 use std::path::Path;
 
