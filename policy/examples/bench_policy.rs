@@ -10,10 +10,14 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, CompressedPublicKey, OutPoint, Psbt, ScriptBuf, Transaction, TxIn, TxOut};
 use casemate_policy::intent::{Signer, decode};
 use casemate_policy::{
-    Action, Approvals, Bundle, Client, KeyFacts, Ledger, Request, Resource, SessionFacts, Signing, SlotFacts, Spending,
-    Understood, Verdict, bundle,
+    Action, Approvals, Bundle, Client, IntentError, KeyFacts, Ledger, Request, Resource, SessionFacts, Signing,
+    SlotFacts, Spending, Understood, Verdict, bundle,
 };
 use casemate_wire::{Digest32, Intent, PublicKey, ShareType};
 use jiff::Timestamp;
@@ -26,6 +30,19 @@ const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f
 const TRANSFER: &str = "02f86d010a843b9aca008504a817c80082fde894a0b86991c6218b36c1d19d4a2e9eb0ce3606eb4880b844a9059cbb\
     0000000000000000000000003535353535353535353535353535353535353535000000000000000000000000000000000000000000000000\
     000000000016e360c0";
+/// A permit of EIP-2612.
+const PERMIT: &str = r#"{"types": {
+    "EIP712Domain": [{"name": "name", "type": "string"}, {"name": "version", "type": "string"},
+                     {"name": "chainId", "type": "uint256"}, {"name": "verifyingContract", "type": "address"}],
+    "Permit": [{"name": "owner", "type": "address"}, {"name": "spender", "type": "address"},
+               {"name": "value", "type": "uint256"}, {"name": "nonce", "type": "uint256"},
+               {"name": "deadline", "type": "uint256"}]},
+  "primaryType": "Permit",
+  "domain": {"name": "USD Coin", "version": "2", "chainId": 1,
+             "verifyingContract": "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48"},
+  "message": {"owner": "0x3535353535353535353535353535353535353535",
+              "spender": "0x1111111111111111111111111111111111111111",
+              "value": "1000000", "nonce": "0", "deadline": "1900000000"}}"#;
 /// Decisions that are timed for each row.
 const RUNS: usize = 300;
 
@@ -33,7 +50,19 @@ fn main() -> Outcome<()> {
     println!("| policy stage | median µs | 99 % µs |\n|---|---|---|");
     let key: PublicKey = KEY.parse()?;
     let understood = understand(&key)?;
-    row("decode an ERC-20 transfer and compare its hash", || understand(&key).map(drop))?;
+    for (name, kind, payload, input_index) in [
+        ("an ERC-20 transfer", "ethereum_transaction", TRANSFER.to_owned(), None),
+        ("a message (EIP-191)", "eip191", hex::encode("I am the treasurer"), None),
+        ("a permit (EIP-712)", "eip712", PERMIT.to_owned(), None),
+        ("a PSBT of 2 inputs", "bitcoin_psbt", psbt(&key)?, Some(0)),
+    ] {
+        let intent = Intent { kind: kind.into(), payload, input_index };
+        let signer = Signer::alone(&key)?;
+        let Err(IntentError::Mismatch { computed, .. }) = decode(&intent, &[0; 32], &signer) else {
+            return Err(format!("{name} cannot be decoded").into());
+        };
+        row(&format!("decode {name} and compare its hash"), || Ok(decode(&intent, &computed.0, &signer).map(drop)?))?;
+    }
     for (policies, addresses) in [(10, 10), (100, 10), (1000, 10), (10, 10_000), (1000, 10_000)] {
         let bundle = load(policies, addresses)?;
         let request = request(key, &understood);
@@ -77,6 +106,28 @@ fn understand(key: &PublicKey) -> Outcome<Understood> {
     let intent = Intent { kind: "ethereum_transaction".into(), payload: TRANSFER.into(), input_index: None };
     let hash = alloy_primitives::keccak256(hex::decode(TRANSFER)?);
     Ok(decode(&intent, &hash.0, &Signer::alone(key)?)?)
+}
+
+/// 100,000 satoshi on two inputs of the key: 60,000 to a stranger, the rest back but for 1,000 in fees.
+fn psbt(key: &PublicKey) -> Outcome<String> {
+    let own = ScriptBuf::new_p2wpkh(&CompressedPublicKey::from_slice(key.as_bytes())?.wpubkey_hash());
+    let stranger = ScriptBuf::new_p2wpkh(&Hash::from_byte_array([0x35; 20]));
+    let paying =
+        |script: &ScriptBuf, satoshi| TxOut { value: Amount::from_sat(satoshi), script_pubkey: script.clone() };
+    let transaction = |previous: Vec<OutPoint>, output| Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: previous.into_iter().map(|previous_output| TxIn { previous_output, ..TxIn::default() }).collect(),
+        output,
+    };
+    let funding = transaction(vec![OutPoint::null()], vec![paying(&own, 50_000), paying(&own, 50_000)]);
+    let points = [0, 1].map(|vout| OutPoint { txid: funding.compute_txid(), vout }).to_vec();
+    let spending = transaction(points, vec![paying(&stranger, 60_000), paying(&own, 39_000)]);
+    let mut psbt = Psbt::from_unsigned_tx(spending)?;
+    for input in &mut psbt.inputs {
+        input.non_witness_utxo = Some(funding.clone());
+    }
+    Ok(psbt.to_string())
 }
 
 fn now() -> Outcome<Timestamp> {

@@ -452,3 +452,84 @@ fn requests_that_race_for_the_last_unit_never_get_more_than_the_limit() {
         assert_eq!(ledger.lock().unwrap().entries().count(), 3);
     }
 }
+
+/// 100,000 satoshi on two inputs of the key: 60,000 to a stranger, the rest back but for 1,000 in fees.
+fn psbt(locktime: u32) -> String {
+    use bitcoin::{Amount, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
+    let own = {
+        let key: bitcoin::CompressedPublicKey = KEY.parse().unwrap();
+        ScriptBuf::new_p2wpkh(&key.wpubkey_hash())
+    };
+    let paying =
+        |script: &ScriptBuf, satoshi| TxOut { value: Amount::from_sat(satoshi), script_pubkey: script.clone() };
+    let transaction = |previous: Vec<OutPoint>, output| Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: bitcoin::absolute::LockTime::from_consensus(locktime),
+        input: previous
+            .into_iter()
+            .map(|previous_output| TxIn {
+                previous_output,
+                script_sig: ScriptBuf::new(),
+                sequence: Sequence::MAX,
+                witness: Witness::new(),
+            })
+            .collect(),
+        output,
+    };
+    let funding =
+        transaction(vec![OutPoint { vout: 7, ..OutPoint::null() }], vec![paying(&own, 50_000), paying(&own, 50_000)]);
+    let points = [0, 1].map(|vout| OutPoint { txid: funding.compute_txid(), vout }).to_vec();
+    let stranger = ScriptBuf::new_p2wpkh(&bitcoin::hashes::Hash::from_byte_array([0x35; 20]));
+    let spending = transaction(points, vec![paying(&stranger, 60_000), paying(&own, 39_000)]);
+    let mut psbt = Psbt::from_unsigned_tx(spending).unwrap();
+    psbt.inputs.iter_mut().for_each(|input| input.non_witness_utxo = Some(funding.clone()));
+    psbt.to_string()
+}
+
+fn input(psbt: &str, index: u32) -> Understood {
+    use casemate_policy::IntentError;
+    use casemate_policy::intent::{Signer, decode};
+    let intent = casemate_wire::Intent { kind: "bitcoin_psbt".into(), payload: psbt.into(), input_index: Some(index) };
+    let signer = Signer::alone(&KEY.parse().unwrap()).unwrap();
+    let Err(IntentError::Mismatch { computed, .. }) = decode(&intent, &[0; 32], &signer) else { panic!() };
+    decode(&intent, &computed.0, &signer).unwrap()
+}
+
+#[test]
+fn the_inputs_of_one_psbt_count_once_whatever_their_paths() {
+    let rules = r#"@id("btc-hour") forbid (principal, action == Mpc::Action::"Sign", resource)
+            unless { context.spent.hour.lessThanOrEqual(decimal("0.0007")) };
+        @id("one-an-hour") forbid (principal, action == Mpc::Action::"Sign", resource) unless { context.count.hour <= 1 };"#;
+    let case = r#"[{ "name": "over", "request": {
+            "principal": {"name": "coordinator"}, "action": "Sign",
+            "resource": {"key": {"kind": "wallet", "threshold_t": 2, "threshold_n": 3}},
+            "effects": [{"kind": "bitcoin_output", "chain": "bitcoin", "asset": "BTC", "amount": "1"}],
+            "context": {"count": {"hour": 2}} },
+          "expect": {"verdict": "deny", "policies": ["btc-hour", "one-an-hour"]} }]"#;
+    let entities = r#"{"assets": [{"chain": "bitcoin", "symbol": "BTC", "decimals": 8}]}"#;
+    let bundle = load(&folder(&[
+        ("all.cedar", ALLOW_ALL),
+        ("more.cedar", rules),
+        ("entities.json", entities),
+        ("tests/a.json", ONE_ALLOWED),
+        ("tests/b.json", case),
+    ]))
+    .unwrap();
+    let mut party = Party::new(bundle);
+    let (one, other) = (psbt(0), psbt(1));
+    let (first, second) = (input(&one, 0), input(&one, 1));
+    assert_ne!(first.digest(), second.digest());
+    party.sign(&first).unwrap();
+    party.ask(&Request { derivation_path: Some("m/7".into()), ..to_sign(Some(&second)) }).unwrap();
+    assert_eq!(party.refused(&input(&other, 0)), ["btc-hour", "one-an-hour"]);
+    let spent: Vec<(String, String)> = party
+        .bundle
+        .charges(&first)
+        .into_iter()
+        .map(|charge| (charge.asset.to_string(), charge.amount.to_string()))
+        .collect();
+    assert_eq!(
+        spent,
+        [("bitcoin/native".to_owned(), "60000".to_owned()), ("bitcoin/native".to_owned(), "1000".to_owned())]
+    );
+}
