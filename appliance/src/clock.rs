@@ -40,6 +40,25 @@ impl Clock {
         self.judge(wall_ms, boot_ms)
     }
 
+    /// Compares the wall clock with the time of the last thing that was recorded before this start. A clock that went back
+    /// while the daemon was down must not move what was spent since then out of sight.
+    pub(crate) fn compare_with_record(&self, recorded: Timestamp) {
+        self.judge_record(read().0, recorded.as_millisecond());
+    }
+
+    fn judge_record(&self, wall_ms: i64, recorded_ms: i64) {
+        let behind = recorded_ms.saturating_sub(wall_ms);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if behind > self.skew_ms && seen.jump.is_none() {
+            let seconds = behind / 1000;
+            tracing::error!(event = "clock_behind_record", seconds, "the wall clock went back; signing has stopped");
+            seen.jump = Some(format!(
+                "the wall clock is {seconds} s behind the last entry of the audit log; signing has stopped: check time \
+                 synchronisation on this host, then restart the daemon"
+            ));
+        }
+    }
+
     fn judge(&self, wall_ms: i64, boot_ms: i64) -> Result<(), String> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let jump = wall_ms.saturating_sub(seen.wall_ms).saturating_sub(boot_ms.saturating_sub(seen.boot_ms));
@@ -63,6 +82,7 @@ fn read() -> (i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn clock() -> Clock {
@@ -85,6 +105,16 @@ mod tests {
         let verdicts: Vec<bool> =
             (1..=10).map(|step| clock.judge(1_000_000 + step * 11_000, step * 1_000).is_ok()).collect();
         assert_eq!(verdicts, [true, true, true, false, false, false, false, false, false, false]);
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_what_was_recorded_is_not_trusted() {
+        let ahead = clock();
+        ahead.judge_record(1_000_000, 1_030_000);
+        assert_eq!(ahead.judge(1_000_000, 0), Ok(()));
+        let behind = clock();
+        behind.judge_record(1_000_000, 1_031_000);
+        assert!(behind.judge(1_000_000, 0).unwrap_err().contains("31 s behind"));
     }
 
     #[test]

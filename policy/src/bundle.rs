@@ -170,15 +170,6 @@ impl Bundle {
         &self.rules
     }
 
-    /// What an intent does, a sentence for each effect and one for the fee, in whole units and with the names of this
-    /// bundle's asset table and address books: for people who approve it.
-    pub fn narrate(&self, understood: &Understood) -> Vec<String> {
-        let tables = &self.rules.tables;
-        let effects = Tx::all_of(understood, &tables.assets);
-        let fee = effects.first().and_then(narrate::fee);
-        effects.iter().map(|tx| narrate::sentence(tx, tables)).chain(fee).collect()
-    }
-
     /// SHA-256 of the manifest's bytes, which hold the hashes of all other files.
     pub fn digest(&self) -> Digest32 {
         self.rules.digest
@@ -203,6 +194,18 @@ impl Bundle {
     pub fn previous(&self) -> Option<Digest32> {
         self.manifest.previous.0
     }
+}
+
+/// What an intent does, a sentence for each effect and one for the fee, in whole units and with the names of a bundle's asset
+/// table and address books: for people who approve it. Only `entities.json` is read.
+///
+/// # Errors
+/// [`BundleError`] says what is wrong with the folder or the tables.
+pub fn narrate(dir: &Path, understood: &Understood) -> Result<Vec<String>, BundleError> {
+    let tables = Tables::parse(Files::read(dir)?.entities())?;
+    let effects = Tx::all_of(understood, &tables.assets);
+    let fee = effects.first().and_then(narrate::fee);
+    Ok(effects.iter().map(|tx| narrate::sentence(tx, &tables)).chain(fee).collect())
 }
 
 impl std::fmt::Debug for Bundle {

@@ -118,8 +118,10 @@ pub(crate) fn reserve(
     signing: &Signing<'_>,
     wall: Timestamp,
 ) -> Result<Reserved, AlreadyReserved> {
-    let transaction =
-        signing.understood.map_or(signing.message_hash, |understood| transaction(understood, signing.derivation_path));
+    let transaction = match signing.understood {
+        Some(understood) => transaction(understood, signing.derivation_path),
+        None => at_path(signing.message_hash, signing.derivation_path),
+    };
     let spending = Spending {
         session: signing.session.clone(),
         key: signing.key,
@@ -151,11 +153,14 @@ pub(crate) fn alone(rules: &Rules, understood: &Understood) -> Vec<Counters> {
 /// may each sign the same hash, and each then spends from an account of its own.
 fn transaction(understood: &Understood, derivation_path: Option<&str>) -> Digest32 {
     let id = understood.transaction_id();
+    if id == understood.digest() { at_path(id, derivation_path) } else { id }
+}
+
+/// A hash that a child of the key signs.
+fn at_path(hash: Digest32, derivation_path: Option<&str>) -> Digest32 {
     match derivation_path {
-        Some(path) if id == understood.digest() => {
-            Digest32(Sha256::new().chain_update(id.0).chain_update(path).finalize().into())
-        }
-        _ => id,
+        Some(path) => Digest32(Sha256::new().chain_update(hash.0).chain_update(path).finalize().into()),
+        None => hash,
     }
 }
 

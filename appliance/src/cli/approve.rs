@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use casemate_policy::approval::{Act, MAX_LIFE, Nonce, SignParameters, Statement};
-use casemate_policy::bundle;
 use casemate_policy::intent::{Signer, preview};
 use casemate_policy::signers::Namespace;
+use casemate_policy::{Understood, bundle};
 use casemate_wire::api::Approval;
 use casemate_wire::{Digest32, Intent, KeyCertificate, PublicKey};
 use clap::Args;
@@ -116,8 +116,18 @@ fn proposal(arguments: &ApproveArguments) -> Result<Proposal, Box<dyn std::error
     let understood = preview(&intent, &signer).map_err(|error| wrong(error.to_string()))?;
     let parameters = SignParameters { message_hash: understood.digest(), derivation_path: arguments.path.clone() };
     let act = Act::Sign { key, parameters };
-    let words = format!("{}\n\n{}", understood.summary(), act.summary());
+    let words = format!("{}\n\n{}", in_words(&arguments.bundle, &understood)?, act.summary());
     Ok(Proposal { act, words })
+}
+
+/// What the transaction does: with the bundle's names and whole units if its folder is at hand, else in base units.
+fn in_words(folder_or_digest: &str, understood: &Understood) -> Result<String, Box<dyn std::error::Error>> {
+    let dir = Path::new(folder_or_digest);
+    if !dir.is_dir() {
+        return Ok(understood.summary());
+    }
+    let sentences = bundle::narrate(dir, understood)?;
+    Ok(format!("{}\n\nin base units: {}", sentences.join("\n"), understood.summary()))
 }
 
 fn signer(arguments: &ApproveArguments, key: &PublicKey) -> Result<Signer, Box<dyn std::error::Error>> {

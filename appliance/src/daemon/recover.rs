@@ -5,6 +5,7 @@ use std::sync::Arc;
 use casemate_attest::{Entry, IntentRef, Line, Outcome, Text, Verifier};
 use casemate_wire::api::SessionStatus;
 use casemate_wire::{Code, Problem};
+use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::{DaemonError, Node};
@@ -14,10 +15,10 @@ use crate::store::{SessionRow, Store, StoreError, audit_lines, load_spending};
 /// Lines that are read at a time.
 const CHUNK: u64 = 1000;
 
-/// Verifies the whole audit log, records the boot, ends sessions that a crash cut off, counts what was spent, and loads the
+/// Verifies the whole audit log and that the clock is not behind it, records the boot, ends sessions that a crash cut off, counts what was spent, and loads the
 /// policy.
 pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
-    node.store.read(verify).await?;
+    node.clock.compare_with_record(node.store.read(verify).await?);
     let cut_off = interrupt_sessions(&node.store, Entry::boot()).await?;
     if cut_off > 0 {
         tracing::warn!(event = "sessions_interrupted", count = cut_off, "sessions in flight were failed");
@@ -67,13 +68,16 @@ pub(crate) fn intent_of(connection: &Connection, row: &SessionRow) -> Result<Int
     if intent.session() == Some(&row.session_id) { Ok(intent) } else { Err(missing()) }
 }
 
-fn verify(connection: &Connection) -> Result<(), StoreError> {
+/// Verifies the log, and says when its last entry was written.
+fn verify(connection: &Connection) -> Result<Timestamp, StoreError> {
     let mut verifier = Verifier::new();
     let mut next = 0;
+    let mut latest = Timestamp::UNIX_EPOCH;
     loop {
         let lines = audit_lines(connection, next, CHUNK)?;
         for line in &lines {
-            verifier.feed(line.as_bytes()).map_err(|fault| StoreError::Audit(fault.to_string()))?;
+            let leaf = verifier.feed(line.as_bytes()).map_err(|fault| StoreError::Audit(fault.to_string()))?;
+            latest = latest.max(leaf.at.timestamp());
         }
         let read = u64::try_from(lines.len()).unwrap_or(0);
         if read < CHUNK {
@@ -86,7 +90,7 @@ fn verify(connection: &Connection) -> Result<(), StoreError> {
     let failed = StoreError::sqlite("read the audit log");
     let last: i64 = connection.query_row("SELECT max(seq) FROM leaves", [], |row| row.get(0)).map_err(failed)?;
     if u64::try_from(last).is_ok_and(|last| last.checked_add(1) == Some(report.size)) {
-        return Ok(());
+        return Ok(latest);
     }
     Err(StoreError::Audit(format!("its last row is numbered {last}, but it has {} leaves", report.size)))
 }

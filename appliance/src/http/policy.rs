@@ -27,6 +27,9 @@ struct PolicyView<'a> {
     previous: Option<Digest32>,
     not_before: String,
     signers: Vec<&'a str>,
+    /// After this it does not load again: too few of its signers' keys are valid then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    good_until: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     files: BTreeMap<&'a str, String>,
 }
@@ -41,6 +44,7 @@ impl<'a> PolicyView<'a> {
             previous: bundle.previous(),
             not_before: bundle.not_before().to_string(),
             signers: signed.signers().iter().map(Principal::as_str).collect(),
+            good_until: signed.good_until().map(|time| time.to_string()),
             files: BTreeMap::new(),
         }
     }
@@ -52,11 +56,11 @@ impl<'a> PolicyView<'a> {
 }
 
 pub(super) async fn active(State(node): State<Arc<Node>>) -> Result<Response, Failed> {
-    let none = || {
+    let Some(bundle) = node.policy.active() else {
         let why = node.policy.problem().unwrap_or_default();
-        Failed(Problem::new(Code::NotFound, format!("no policy bundle is active, so every request is denied: {why}")))
+        let detail = format!("no policy bundle is active, so every request is denied: {why}");
+        return Err(Failed(Problem::new(Code::NotFound, detail)));
     };
-    let bundle = node.policy.active().ok_or_else(none)?;
     Ok(ok(StatusCode::OK, &PolicyView::of(&bundle).with_files(&bundle)))
 }
 

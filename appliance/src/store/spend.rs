@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension};
 use super::sessions::{from_json, to_json};
 use super::{OneUse, StoreError, Transaction};
 
-/// Seconds that a row is kept: the longest window, and a day.
-const KEPT: i64 = 8 * 24 * 3600;
+/// Seconds that a row is kept: far longer than any window, so that a clock that is wrong for a while deletes nothing.
+const KEPT: i64 = 90 * 24 * 3600;
 
 /// Everything that may still count, oldest first.
 pub(crate) fn load_spending(connection: &Connection) -> Result<Vec<Spending>, StoreError> {
