@@ -31,6 +31,7 @@ fn appliance(root: &Path, limits: &LabLimits) -> PathBuf {
     }
     authority.issue(&root.join("party-1/tls"), "server", &["localhost", "127.0.0.1"], Usage::Server).unwrap();
     create::token_key(&root.join("coordinator")).unwrap();
+    Staff::of(root).create().unwrap();
     let module = root.join("mod\"ule.so");
     fs::write(&module, "").unwrap();
     let parties = parties();
@@ -56,6 +57,8 @@ fn the_daemon_loads_the_settings_of_an_appliance() {
     tls::server_config(&config.tls).unwrap();
     assert_eq!((config.limits.attach, config.limits.sessions, config.limits.session_ttl), (7, 5, 600));
     assert_eq!((config.mpc.prime_pool, config.listen), (3, local(20_001)));
+    assert_eq!(config.policy.anchors.quorum().to_string(), "2 of 3");
+    assert_eq!(config.approvers.keys().count(), 3);
     let pinned: Vec<_> = config.peers.iter().map(|peer| (peer.party_id.clone(), peer.identity.clone())).collect();
     assert_eq!((config.party, pinned), (parties()[0].0.clone(), parties()[1..].to_vec()));
 }
