@@ -35,6 +35,11 @@ fn the_demo_makes_a_key_signs_refuses_and_leaves_evidence() {
     assert_eq!(summary["refused"]["code"], "policy_denied");
     assert_eq!(summary["refused"]["policies"], json!(["per-transfer-limit"]));
 
+    let approved = &summary["approved"];
+    assert_eq!(approved["approvers"], json!(["approver-1@treasury", "approver-2@risk"]));
+    assert_eq!(approved["message_hash"], summary["refused"]["message_hash"]);
+    assert!(approved["signed_transaction"].as_str().unwrap().starts_with("0x02"));
+
     let logs = summary["audit_logs"].as_array().unwrap();
     assert_eq!(logs.len(), 3);
     let (mut signed, mut refused) = (0, 0);
@@ -45,7 +50,7 @@ fn the_demo_makes_a_key_signs_refuses_and_leaves_evidence() {
         signed += report.outcomes;
         refused += report.refusals;
     }
-    assert_eq!(signed, 3 + 2, "a keygen at three parties, a signature at two");
+    assert_eq!(signed, 3 + 2 + 2, "a keygen at three parties, two signatures at two");
     assert!(refused >= 1, "the refusal stands in a log");
 
     for appliance in summary["appliances"].as_array().unwrap() {
