@@ -1,10 +1,11 @@
-//! People's approvals of a new key: counted by person, and used up by the act that they allowed.
+//! People's approvals: counted by person, bound to what they approved; those of a new key are used up by it.
 
 use casemate_appliance::clients::Role;
 use casemate_attest::{Guard, Phase};
-use casemate_policy::approval::{Act, KeygenParameters, Nonce, Participant, Slot, Statement};
+use casemate_policy::approval::{Act, KeygenParameters, Nonce, Participant, SignParameters, Slot, Statement};
 use casemate_policy::signers::Namespace;
-use casemate_softhsm_tests::{LyingCoordinator, Proposal, TestLab};
+use casemate_softhsm_tests::ethereum::Transfer;
+use casemate_softhsm_tests::{Key, LyingCoordinator, Proposal, TestLab};
 use casemate_wire::api::Approval;
 use casemate_wire::{Code, Digest32, Problem, ShareType};
 use jiff::{SignedDuration, Timestamp};
@@ -91,4 +92,66 @@ async fn of_requests_that_race_for_one_approval_one_gets_it() {
         assert!(problem.more.contains_key("receipt"), "every denial has its receipt: {problem:?}");
     }
     lab.audit(0);
+}
+
+/// Approves 2.0 ETH, or whatever the change makes of it.
+async fn transfer_approval(
+    lab: &TestLab,
+    key: &Key,
+    person: &str,
+    change: impl FnOnce(&mut Statement),
+) -> Approval {
+    let policy: Value = lab.client(0, Role::Auditor).read("policy").await;
+    let parameters = SignParameters { message_hash: Transfer::over_the_limit(0).hash(), derivation_path: None };
+    let mut statement = Statement {
+        act: Act::Sign { key: key.public_key(), parameters },
+        bundle: serde_json::from_value(policy["digest"].clone()).unwrap(),
+        expires: Timestamp::now() + SignedDuration::from_hours(1),
+        nonce: Nonce::from_bytes(rand::random()),
+    };
+    change(&mut statement);
+    signed(lab, person, &statement.to_text().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn approvals_of_a_transfer_count_only_for_that_transfer_and_each_person_once() {
+    let (lab, key) = TestLab::keyed().await;
+    let coordinator = lab.lying_coordinator();
+    let [treasury, risk] = PEOPLE;
+    let good = transfer_approval(&lab, &key, treasury, |_| {}).await;
+    let second = transfer_approval(&lab, &key, risk, |_| {}).await;
+    let ask = async |approvals: &[Approval]| {
+        let proposal = coordinator.convener.sign(&key, &[0, 1], &Transfer::over_the_limit(0));
+        answer(&coordinator, &proposal.telling_all(|invitation| invitation.body["approvals"] = json!(approvals))).await
+    };
+    let other_hash = Digest32([9; 32]);
+    let foreign = transfer_approval(&lab, &key, risk, |statement| {
+        let parameters = SignParameters { message_hash: other_hash, derivation_path: None };
+        statement.act = Act::Sign { key: key.public_key(), parameters };
+    });
+    let expired = transfer_approval(&lab, &key, risk, |statement| statement.expires = Timestamp::UNIX_EPOCH);
+    let elsewhere = transfer_approval(&lab, &key, risk, |statement| statement.bundle = other_hash);
+    let namespace = lab.staff().sign(risk, Namespace::Policy.as_str(), second.statement().as_bytes()).unwrap();
+    let cases = [
+        ("the message hash differs", foreign.await),
+        ("it expired", expired.await),
+        ("it was given under the policy bundle", elsewhere.await),
+        ("casemate-policy", Approval::new(second.statement().to_owned(), namespace).unwrap()),
+        ("is not an allowed", signed(&lab, "signer-1@security", second.statement())),
+        ("has approved already", transfer_approval(&lab, &key, treasury, |_| {}).await),
+    ];
+    for (why, bad) in cases {
+        let problem = ask(&[good.clone(), bad]).await.unwrap_err();
+        assert_eq!(problem.code, Code::PolicyDenied, "{why}: {problem}");
+        let approvals = &problem.more["approvals"];
+        assert_eq!(approvals["counted"], json!([treasury]), "{why}");
+        assert!(approvals["ignored"][0].as_str().unwrap().contains(why), "{why}: {approvals}");
+    }
+    ask(&[good.clone(), second.clone()]).await.unwrap();
+    ask(&[good, second]).await.unwrap();
+    let (leaves, _) = lab.audit(0);
+    let intent = leaves.iter().rfind(|leaf| leaf.phase == Phase::Intent).unwrap();
+    let names: Vec<&str> = intent.approvals.iter().map(|approval| approval.name.as_str()).collect();
+    assert_eq!(names, PEOPLE);
+    assert!(intent.guards.iter().all(|change| change.guard != Guard::Approval), "the same transfer may be asked again");
 }
