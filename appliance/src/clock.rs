@@ -3,6 +3,7 @@
 //! Time windows and calendars in policy stand on the wall clock. When it jumps by more than the skew, either way,
 //! signing stops until an operator has looked and restarted the daemon.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,21 +41,30 @@ impl Clock {
         self.judge(wall_ms, boot_ms)
     }
 
-    /// Compares the wall clock with the time of the last thing that was recorded before this start. A clock that went back
-    /// while the daemon was down must not move what was spent since then out of sight.
-    pub(crate) fn compare_with_record(&self, recorded: Timestamp) {
-        self.judge_record(read().0, recorded.as_millisecond());
+    /// Compares the wall clock with the newest time in the audit log. A clock that went back while the daemon was down must
+    /// not move what was spent since then out of sight.
+    ///
+    /// `accepted` is the file in which an operator who has looked writes that newest time: it was wrong, not the clock.
+    pub(crate) fn compare_with_record(&self, recorded: Timestamp, accepted: &Path) {
+        let text = std::fs::read_to_string(accepted).unwrap_or_default();
+        if text.trim().parse() == Ok(recorded) {
+            tracing::warn!(event = "clock_accepted", %recorded, "an operator has accepted that the audit log is ahead");
+            return;
+        }
+        self.judge_record(read().0, recorded, accepted);
     }
 
-    fn judge_record(&self, wall_ms: i64, recorded_ms: i64) {
-        let behind = recorded_ms.saturating_sub(wall_ms);
+    fn judge_record(&self, wall_ms: i64, recorded: Timestamp, accepted: &Path) {
+        let behind = recorded.as_millisecond().saturating_sub(wall_ms);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if behind > self.skew_ms && seen.jump.is_none() {
             let seconds = behind / 1000;
             tracing::error!(event = "clock_behind_record", seconds, "the wall clock went back; signing has stopped");
             seen.jump = Some(format!(
-                "the wall clock is {seconds} s behind the last entry of the audit log; signing has stopped: check time \
-                 synchronisation on this host, then restart the daemon"
+                "the wall clock is {seconds} s behind the newest entry of the audit log; signing has stopped: check time \
+                 synchronisation on this host, then restart the daemon. If the clock is right and was wrong before, write \
+                 {recorded} into {} and restart",
+                accepted.display()
             ));
         }
     }
@@ -109,12 +119,29 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_behind_what_was_recorded_is_not_trusted() {
+        let at = |ms| Timestamp::from_millisecond(ms).unwrap();
+        let nowhere = Path::new("/nowhere/clock-accepted");
         let ahead = clock();
-        ahead.judge_record(1_000_000, 1_030_000);
+        ahead.judge_record(1_000_000, at(1_030_000), nowhere);
         assert_eq!(ahead.judge(1_000_000, 0), Ok(()));
         let behind = clock();
-        behind.judge_record(1_000_000, 1_031_000);
+        behind.judge_record(1_000_000, at(1_031_000), nowhere);
         assert!(behind.judge(1_000_000, 0).unwrap_err().contains("31 s behind"));
+    }
+
+    #[test]
+    fn an_operator_can_accept_that_the_log_is_ahead_by_naming_its_time_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clock-accepted");
+        let ahead = Timestamp::now() + jiff::SignedDuration::from_hours(240);
+        for (text, trusted) in
+            [(String::new(), false), (Timestamp::now().to_string(), false), (format!("{ahead}\n"), true)]
+        {
+            std::fs::write(&file, &text).unwrap();
+            let clock = Clock::new(Duration::from_secs(30));
+            clock.compare_with_record(ahead, &file);
+            assert_eq!(clock.check().is_ok(), trusted, "{text}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What was spent within the windows that policies limit, and what sessions that run may still spend.
 //!
-//! The windows are kept in memory and stand durably in the store: an amount is reserved here before policy judges it, so
-//! that of two requests that race for the rest of a limit the second sees the first; it is written in the transaction of
-//! the audit intent, and what was reserved for a request that came to nothing is taken back.
+//! The windows are kept in memory and stand durably in the store. A request that policy would allow is reserved here and
+//! judged once more, so that of two that race for the rest of a limit the second sees the first; it is written in the
+//! transaction of the audit intent, and what was reserved for a request that came to nothing is taken back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,6 +48,23 @@ impl Till {
         let reserved = bundle.reserve(&mut ledger, signing, now)?;
         drop(ledger);
         Ok(Reservation { till: self.clone(), reserved, kept: false })
+    }
+
+    /// Adds up what all windows would hold with this request, and reserves nothing: what policy refuses anyway must not
+    /// stand in the way of others while it is judged.
+    ///
+    /// # Errors
+    /// The session has a reservation.
+    pub(crate) fn look(
+        &self,
+        bundle: &Bundle,
+        signing: &Signing<'_>,
+        now: Timestamp,
+    ) -> Result<Totals, AlreadyReserved> {
+        let mut ledger = self.lock();
+        let reserved = bundle.reserve(&mut ledger, signing, now)?;
+        drop(ledger.release(&signing.session));
+        Ok(reserved.totals().clone())
     }
 
     /// Takes back what a session reserved; its release must be durable by then.

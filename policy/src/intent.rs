@@ -59,6 +59,9 @@ pub enum IntentError {
     /// The key that would sign cannot be derived.
     #[error("the key that would sign cannot be derived: {0}")]
     Signer(String),
+    /// The decoder itself failed.
+    #[error("the intent could not be decoded: {0}")]
+    Decoder(String),
     /// The intent says itself that nothing is to be decoded.
     #[error("a `raw` intent has no meaning that could be decoded")]
     Raw,
@@ -69,7 +72,7 @@ impl IntentError {
     pub fn code(&self) -> Code {
         match self {
             Self::Mismatch { .. } => Code::IntentMismatch,
-            Self::Malformed { .. } | Self::UnknownType(_) | Self::Signer(_) => Code::BadRequest,
+            Self::Malformed { .. } | Self::UnknownType(_) | Self::Signer(_) | Self::Decoder(_) => Code::BadRequest,
             Self::Raw => Code::BlindSigningDenied,
         }
     }
@@ -153,6 +156,8 @@ pub fn decode(intent: &Intent, message_hash: &[u8; 32], signer: &Signer) -> Resu
 
 /// Decodes the intent of a request, if it has one. None, or one of type `raw`, is a request to sign blindly.
 ///
+/// Works on a thread of its own with a large stack, and waits for it: what is decoded comes from outside.
+///
 /// # Errors
 /// As [`decode`].
 pub fn understand(
@@ -160,10 +165,12 @@ pub fn understand(
     message_hash: &[u8; 32],
     signer: &Signer,
 ) -> Result<Option<Understood>, IntentError> {
-    match intent.map(|intent| decode(intent, message_hash, signer)) {
-        None | Some(Err(IntentError::Raw)) => Ok(None),
-        Some(Ok(understood)) => Ok(Some(understood)),
-        Some(Err(error)) => Err(error),
+    let Some(intent) = intent else { return Ok(None) };
+    let decoded = on_large_stack(|| decode(intent, message_hash, signer));
+    match decoded.unwrap_or_else(|error| Err(IntentError::Decoder(error.to_string()))) {
+        Err(IntentError::Raw) => Ok(None),
+        Ok(understood) => Ok(Some(understood)),
+        Err(error) => Err(error),
     }
 }
 

@@ -214,10 +214,11 @@ impl Assets {
 }
 
 /// Exact sums of one key, or of a group of keys.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Sum {
-    /// Of each asset: all that was spent, and the fees among it.
-    spent: Vec<(Windows<U256>, Windows<U256>)>,
+    /// By the asset's place, where anything was spent: all that was, and the fees among it. A request may ask for many
+    /// assets, of which each of the many entries has one or two.
+    spent: BTreeMap<usize, (Windows<U256>, Windows<U256>)>,
     count: Windows<i64>,
 }
 
@@ -235,8 +236,8 @@ impl Sums {
         let assets = Assets::of(rules, understood);
         let groups_of = |label: Option<&str>, key: &PublicKey| rules.tables.group_names(label, Some(&key.to_string()));
         let own_groups: BTreeSet<&str> = groups_of(own.label.as_deref(), &own.key);
-        let mut key = Sum::nothing(&assets);
-        let mut groups: BTreeMap<&str, Sum> = own_groups.iter().map(|name| (*name, Sum::nothing(&assets))).collect();
+        let mut key = Sum::default();
+        let mut groups: BTreeMap<&str, Sum> = own_groups.iter().map(|name| (*name, Sum::default())).collect();
         for (of, entries) in ledger.by_key() {
             let mut entries = entries.peekable();
             let label = entries.peek().and_then(|entry| entry.label.as_deref());
@@ -267,7 +268,7 @@ impl Sums {
         let decimals = |of: AssetRef| rules.tables.assets.find(effect.chain, of).map(|known| known.decimals);
         let at = |sum: &Sum, asset: AssetRef| {
             let place = self.assets.place(&AssetId::of(effect.chain, asset));
-            place.and_then(|place| sum.spent.get(place)).copied().unwrap_or_default()
+            place.and_then(|place| sum.spent.get(&place)).copied().unwrap_or_default()
         };
         let spent = |sum: &Sum| whole(at(sum, settled.asset).0, decimals(settled.asset));
         let own = spent(&self.key);
@@ -293,10 +294,6 @@ impl Sums {
 }
 
 impl Sum {
-    fn nothing(assets: &Assets) -> Self {
-        Self { spent: vec![Default::default(); assets.0.len()], count: Windows::default() }
-    }
-
     /// Adds up one key's entries at `now`. In each window a transaction counts once: each asset with the most that any
     /// of its requests in that window moved.
     fn of_key<'a>(entries: impl Iterator<Item = &'a Spending>, now: i64, assets: &Assets) -> Self {
@@ -312,7 +309,7 @@ impl Sum {
                 Entry::Occupied(mut seen) => seen.get_mut().join(&sum, Windows::max, Windows::max),
             }
         }
-        let mut total = Self::nothing(assets);
+        let mut total = Self::default();
         for transaction in transactions.values() {
             total.add(transaction);
         }
@@ -321,11 +318,11 @@ impl Sum {
 
     /// What one request moves, in the windows that it stands in.
     fn of_charges(charges: &[Charge], windows: Windows<bool>, assets: &Assets) -> Self {
-        let mut sum = Self { count: windows.map(i64::from), ..Self::nothing(assets) };
+        let mut sum = Self { count: windows.map(i64::from), ..Self::default() };
         for charge in charges {
             let amount = windows.map(|within| if within { charge.amount } else { U256::ZERO });
-            let place = assets.place(&charge.asset);
-            if let Some((spent, fees)) = place.and_then(|place| sum.spent.get_mut(place)) {
+            if let Some(place) = assets.place(&charge.asset) {
+                let (spent, fees) = sum.spent.entry(place).or_default();
                 *spent = spent.zip(amount, U256::saturating_add);
                 if charge.fee {
                     *fees = fees.zip(amount, U256::saturating_add);
@@ -346,7 +343,8 @@ impl Sum {
         amounts: impl Fn(Windows<U256>, Windows<U256>) -> Windows<U256>,
         counts: impl Fn(Windows<i64>, Windows<i64>) -> Windows<i64>,
     ) {
-        for (mine, theirs) in self.spent.iter_mut().zip(&other.spent) {
+        for (place, theirs) in &other.spent {
+            let mine = self.spent.entry(*place).or_default();
             *mine = (amounts(mine.0, theirs.0), amounts(mine.1, theirs.1));
         }
         self.count = counts(self.count, other.count);

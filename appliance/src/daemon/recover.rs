@@ -18,7 +18,8 @@ const CHUNK: u64 = 1000;
 /// Verifies the whole audit log and that the clock is not behind it, records the boot, ends sessions that a crash cut off, counts what was spent, and loads the
 /// policy.
 pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
-    node.clock.compare_with_record(node.store.read(verify).await?);
+    let newest = node.store.read(verify).await?;
+    node.clock.compare_with_record(newest, &node.config.data_dir.join("clock-accepted"));
     let cut_off = interrupt_sessions(&node.store, Entry::boot()).await?;
     if cut_off > 0 {
         tracing::warn!(event = "sessions_interrupted", count = cut_off, "sessions in flight were failed");

@@ -10,6 +10,7 @@ use casemate_wire::api::{SessionStatus, SessionView};
 use casemate_wire::token::{Claims, VerifiedToken};
 use casemate_wire::{Code, Digest32, KeyCertificate, Problem};
 use jiff::Timestamp;
+use rusqlite::Connection;
 
 use super::ask::unavailable;
 use super::decide::{Authorized, Grant, tx};
@@ -157,8 +158,11 @@ impl Writes {
     }
 
     fn write(mut self, transaction: &mut Transaction<'_>) -> Result<Written, StoreError> {
-        if let Some(stopped) = self.stopped(transaction)? {
+        if let Some(stopped) = self.changed(transaction.sql())? {
             return Ok(Written::Stopped(stopped));
+        }
+        if self.use_up(transaction)? == OneUse::Replayed {
+            return Ok(Written::Stopped(Stopped::Replayed));
         }
         let session = self.row.session_id.clone();
         let mut guards =
@@ -179,31 +183,36 @@ impl Writes {
         recorded.ok_or_else(|| StoreError::Audit("an intent was not recorded as one".into()))
     }
 
-    /// What has changed since policy judged. Uses up token and approvals, so whatever stops it must be looked at first.
-    fn stopped(&self, transaction: &Transaction<'_>) -> Result<Option<Stopped>, StoreError> {
+    /// What has changed since policy judged.
+    fn changed(&self, store: &Connection) -> Result<Option<Stopped>, StoreError> {
         if let Some((share, judged)) = &self.share
-            && !ShareRow::find(transaction.sql(), share)?.is_some_and(|row| row.status == *judged)
+            && !ShareRow::find(store, share)?.is_some_and(|row| row.status == *judged)
         {
             return Ok(Some(Stopped::NotActive));
         }
-        if PolicyRow::newest(transaction.sql())?.is_none_or(|newest| newest.digest != self.bundle) {
+        if PolicyRow::newest(store)?.is_none_or(|newest| newest.digest != self.bundle) {
             return Ok(Some(Stopped::PolicyChanged));
         }
         for statement in &self.used_up {
-            if approval_used(transaction.sql(), statement)? {
+            if approval_used(store, statement)? {
                 return Ok(Some(Stopped::ApprovalUsed));
             }
         }
+        Ok(None)
+    }
+
+    /// Uses the token up, and with it the approvals that count once.
+    fn use_up(&self, transaction: &Transaction<'_>) -> Result<OneUse, StoreError> {
         let now = Timestamp::now().as_second();
         if use_token(transaction, &self.claims, now)? == OneUse::Replayed {
-            return Ok(Some(Stopped::Replayed));
+            return Ok(OneUse::Replayed);
         }
         for statement in &self.used_up {
             if use_approval(transaction, statement, now.saturating_add(MAX_LIFE.as_secs()), now)? == OneUse::Replayed {
                 return Err(StoreError::Audit("an approval was used up in its own transaction".into()));
             }
         }
-        Ok(None)
+        Ok(OneUse::First)
     }
 }
 

@@ -130,9 +130,18 @@ fn judge(
     let asked = understood.authenticated().ask().approvals();
     let counted = approval::count(asked, &expected, &node.config.approvers, |statement| used.contains(statement));
     request.approvals = counted.approvals.clone();
-    let reserved = signing(understood).map(|signing| till.reserve(bundle.bundle(), &signing, now));
-    // Without its totals a request to sign is denied, so a reservation that fails cannot be overlooked.
-    let reservation = reserved.and_then(Result::ok);
+    let Some(signing) = signing(understood) else {
+        return Judged { verdict: bundle.decide(&request), counted, reservation: None };
+    };
+    // Without its totals a request to sign is denied, so an error here cannot be overlooked.
+    let looked = till.look(bundle.bundle(), &signing, now).ok();
+    request.spent = looked.as_ref();
+    let verdict = bundle.decide(&request);
+    if matches!(verdict, Verdict::Deny(_)) {
+        return Judged { verdict, counted, reservation: None };
+    }
+    // Others may have reserved since: what counts is judged with everything that stands before it.
+    let reservation = till.reserve(bundle.bundle(), &signing, now).ok();
     request.spent = reservation.as_ref().map(Reservation::totals);
     let verdict = bundle.decide(&request);
     Judged { verdict, counted, reservation }
@@ -231,16 +240,34 @@ pub(crate) fn policy_client(client: &crate::clients::Client) -> Client {
     }
 }
 
+/// The longest decoded form that a leaf takes, in bytes of JSON, and its deepest; beyond them it holds a digest.
+const MAX_DECODED: usize = 32 * 1024;
+const MAX_DEPTH: usize = 12;
+
 /// What the audit log says of a signature: the digest and everything that was decoded.
 pub(super) fn tx(understood: &Understood) -> Option<Tx> {
     let Act::Sign(act) = understood.act() else { return None };
     let claims = understood.authenticated().token().claims();
     let digest: Digest32 = claims.message_hash?;
     let mut decoded = act.intent.as_ref().map_or_else(|| json!({"blind": true}), casemate_policy::Understood::describe);
+    let text = decoded.to_string();
+    if text.len() > MAX_DECODED || depth(&decoded) > MAX_DEPTH {
+        // A request that is too large for the log must not escape it.
+        let kind = decoded.get("type").cloned().unwrap_or_default();
+        decoded = json!({"type": kind, "decoded_bytes": text.len(), "decoded_sha256": crate::digest(text.as_bytes())});
+    }
     if let (Value::Object(fields), Some(path)) = (&mut decoded, &claims.derivation_path) {
         fields.insert("derivation_path".into(), path.as_str().into());
     }
     Some(Tx { digest, decoded: Some(decoded) })
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 fn problem(denied: &Denied, counted: &Counted) -> Problem {

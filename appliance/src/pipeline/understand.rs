@@ -105,9 +105,11 @@ async fn signing(node: &Node, token: &VerifiedToken, request: SigningRequest) ->
     let signer =
         Signer::derive(&header.key.public_key, share.statement.chain_code, path.as_deref().unwrap_or_default())
             .map_err(unintelligible)?;
-    let intent =
-        intent::understand(request.intent.as_ref(), &request.message_hash.0, &signer).map_err(unintelligible)?;
-    let digest = request.message_hash;
+    let (digest, intent) = (request.message_hash, request.intent);
+    // Decoding takes as long as the requester wants it to, within its bounds: not on the network threads.
+    let decoding = tokio::task::spawn_blocking(move || intent::understand(intent.as_ref(), &digest.0, &signer));
+    let decoded = decoding.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+    let intent = decoded.map_err(unintelligible)?;
     Ok(Act::Sign(Box::new(SignAct { share, header, adopt, path, digest, intent })))
 }
 

@@ -132,6 +132,28 @@ async fn an_intent_must_be_exactly_what_would_be_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_too_large_for_the_log_is_refused_and_recorded_like_any_other() {
+    let (lab, key) = TestLab::keyed().await;
+    let coordinator = lab.lying_coordinator();
+    // Each of these bytes takes six in JSON.
+    let message = vec![1; 12_000];
+    let prefixed = [format!("\x19Ethereum Signed Message:\n{}", message.len()).as_bytes(), &message].concat();
+    let hash = Digest32(alloy_primitives::keccak256(prefixed).0);
+    let intent = Intent { kind: "eip191".into(), payload: hex::encode(&message), input_index: None };
+    let tell = |invitation: &mut Invitation| invitation.body["intent"] = json!(intent);
+    let proposal = coordinator.convener.sign_blindly(&key, &[0, 1], hash).telling_all(tell);
+    let problem = answer(&coordinator, &proposal).await.unwrap_err();
+    assert_eq!(problem.code, Code::PolicyDenied, "{problem}");
+    assert!(problem.more.contains_key("receipt"), "{problem:?}");
+    let (leaves, _) = lab.audit(0);
+    let leaf = leaves.last().unwrap();
+    assert_eq!((leaf.phase, leaf.tx.as_ref().unwrap().digest), (Phase::Refusal, hash));
+    assert!(leaf.tx.as_ref().unwrap().decoded.as_ref().unwrap()["decoded_sha256"].is_string());
+    let again = answer(&coordinator, &proposal).await.unwrap_err();
+    assert_eq!(again.code, Code::TokenReplayed, "its token is used up: {again}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policy_decides_which_keys_are_made() {
     let lab = TestLab::empty().await;
     let coordinator = lab.lying_coordinator();

@@ -8,6 +8,7 @@ use casemate_softhsm_tests::ethereum::Transfer;
 use casemate_softhsm_tests::policy::{hourly_limit, publish};
 use casemate_softhsm_tests::template::Kind;
 use casemate_softhsm_tests::{End, Key, LyingCoordinator, Proposal, TestLab};
+use casemate_wire::frame::Frame;
 use casemate_wire::{Code, Problem};
 
 /// A lab in which an hour's limit is three small transfers with their fees, and no more.
@@ -94,6 +95,29 @@ async fn what_provably_never_left_is_released() {
     ask(&coordinator, &small(&coordinator, &key, 4)).await.unwrap();
     ask(&coordinator, &small(&coordinator, &key, 5)).await.unwrap();
     over_the_limit(&ask(&coordinator, &small(&coordinator, &key, 6)).await.unwrap_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_have_left_stays_counted_although_the_session_failed() {
+    let (lab, key) = limited("").await;
+    let coordinator = lab.lying_coordinator();
+    for nonce in 0..3 {
+        let proposal = small(&coordinator, &key, nonce);
+        let ends = coordinator.run(&proposal, |_, to, frame| {
+            let Frame::Message(mut message) = frame else { return vec![(to, frame)] };
+            message.signature[0] ^= 1;
+            vec![(to, Frame::Message(message))]
+        });
+        assert_eq!(ends.await[0].code(), Code::TransportFault);
+    }
+    let (leaves, _) = lab.audit(0);
+    let guards: Vec<_> =
+        leaves.iter().flat_map(|leaf| &leaf.guards).filter(|change| change.guard == Guard::Spend).collect();
+    assert!(
+        guards.len() >= 3 && guards.iter().all(|change| change.to.as_ref().unwrap().as_str() != "released"),
+        "{guards:?}"
+    );
+    over_the_limit(&ask(&coordinator, &small(&coordinator, &key, 3)).await.unwrap_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
