@@ -11,6 +11,7 @@
 //! | `bitcoin_psbt` | `bitcoin_psbt` | base64 of a PSBT v0; the input stands in `input_index` |
 //! | `raw` | none | empty: nothing is known, and policy sees a request to sign blindly |
 
+use crate::stack::on_large_stack;
 use casemate_wire::{Code, Digest32, Intent};
 use serde_json::{Value, json};
 

@@ -150,7 +150,7 @@ async fn a_request_that_is_too_large_for_the_log_is_refused_and_recorded_like_an
     assert_eq!((leaf.phase, leaf.tx.as_ref().unwrap().digest), (Phase::Refusal, hash));
     assert!(leaf.tx.as_ref().unwrap().decoded.as_ref().unwrap()["decoded_sha256"].is_string());
     let again = answer(&coordinator, &proposal).await.unwrap_err();
-    assert_eq!(again.code, Code::TokenReplayed, "its token is used up: {again}");
+    assert_eq!(again.code, Code::SessionConflict, "its session is settled: {again}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use casemate_policy::bundle::Outline;
 use casemate_policy::{Bundle, BundleError, bundle};
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::super::{CommandResult, Format, exit, say};
@@ -19,7 +20,7 @@ pub(in crate::cli) struct CheckArguments {
     bundle: Option<PathBuf>,
     #[command(flatten)]
     clients: ClientArguments,
-    /// The manifest must fit the files, as an appliance demands. With --config it always must.
+    /// The manifest must fit the files. With --config it always must, and enough people must have signed it.
     #[arg(long)]
     sealed: bool,
     /// How to print the result.
@@ -38,9 +39,16 @@ pub(super) fn run(arguments: &CheckArguments) -> CommandResult {
     let configured = config.as_ref().map(|config| config.policy.dir.clone());
     let dir = arguments.bundle.clone().or(configured).ok_or("give the bundle's folder")?;
     existing(&dir)?;
-    let sealed = arguments.sealed || config.is_some();
-    let judged =
-        if sealed { Bundle::load(&dir, &clients).and_then(|_| valid(&dir, &clients)) } else { valid(&dir, &clients) };
+    let as_it_stands = match &config {
+        // As that appliance would take it, but that only its store knows which version was the last.
+        Some(config) => {
+            let anchors = &config.policy.anchors;
+            Bundle::load_signed(&dir, &clients, anchors, None, Timestamp::now()).map(drop)
+        }
+        None if arguments.sealed => Bundle::load(&dir, &clients).map(drop),
+        None => Ok(()),
+    };
+    let judged = as_it_stands.and_then(|()| valid(&dir, &clients));
     match (&judged, arguments.format) {
         (Ok(valid), Format::Human) => tell(&dir, valid),
         (Ok(Valid { outline, tests }), Format::Json) => {
