@@ -62,8 +62,6 @@ pub enum ConfigError {
 pub struct Config {
     /// Where it was read from.
     pub path: PathBuf,
-    /// SHA-256 of the file, for the boot leaf.
-    pub digest: casemate_wire::Digest32,
     /// This party.
     pub party: PartyId,
     /// Where the store lies.
@@ -288,7 +286,7 @@ impl Config {
         let text = read("the configuration", path)?;
         let file: File =
             toml::from_str(&text).map_err(|e| ConfigError::Parse { path: path.to_owned(), message: e.to_string() })?;
-        Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.check(file, &text)
+        Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.check(file)
     }
 
     /// The pinned identity of a party; `own` is what this host's HSM holds.
@@ -326,7 +324,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn check(&self, file: File, text: &str) -> Result<Config, ConfigError> {
+    fn check(&self, file: File) -> Result<Config, ConfigError> {
         let coordinator_keys =
             file.coordinator_key.into_iter().map(|entry| self.coordinator_key(entry)).collect::<Result<Vec<_>, _>>()?;
         for (place, key) in coordinator_keys.iter().enumerate() {
@@ -338,7 +336,6 @@ impl Loader<'_> {
         self.check_limits(&file.limits, &file.mpc)?;
         Ok(Config {
             path: self.path.to_owned(),
-            digest: crate::digest(text.as_bytes()),
             party: file.party.id,
             data_dir: self.folder.join(file.party.data_dir),
             listen: file.listen.address,

@@ -132,7 +132,7 @@ async fn approvals_of_a_transfer_count_only_for_that_transfer_and_each_person_on
         ("it expired", expired.await),
         ("it was given under the policy bundle", elsewhere.await),
         ("casemate-policy", Approval::new(second.statement().to_owned(), namespace).unwrap()),
-        ("is not an allowed", signed(&lab, "signer-1@security", second.statement())),
+        ("is nobody's who may sign here", signed(&lab, "signer-1@security", second.statement())),
         ("has approved already", transfer_approval(&lab, &key, treasury, |_| {}).await),
     ];
     for (why, bad) in cases {
