@@ -23,7 +23,8 @@ pub(super) enum LabCommand {
     Up(UpArguments),
     /// Stop the processes of a lab, and no others. Its files stay.
     Down(DownArguments),
-    /// Do the main job: make a key, sign a transaction, have one refused, verify everything. Exit code 0 only if all holds.
+    /// Do the main job: make a key, sign a transaction that the policy allows, have one over its limit refused, sign that
+    /// one once two people approved it, and verify it all in the audit logs. Exit code 0 only if all holds.
     Demo(DemoArguments),
 }
 
