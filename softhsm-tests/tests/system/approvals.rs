@@ -95,12 +95,7 @@ async fn of_requests_that_race_for_one_approval_one_gets_it() {
 }
 
 /// Approves 2.0 ETH, or whatever the change makes of it.
-async fn transfer_approval(
-    lab: &TestLab,
-    key: &Key,
-    person: &str,
-    change: impl FnOnce(&mut Statement),
-) -> Approval {
+async fn transfer_approval(lab: &TestLab, key: &Key, person: &str, change: impl FnOnce(&mut Statement)) -> Approval {
     let policy: Value = lab.client(0, Role::Auditor).read("policy").await;
     let parameters = SignParameters { message_hash: Transfer::over_the_limit(0).hash(), derivation_path: None };
     let mut statement = Statement {
