@@ -249,6 +249,14 @@ impl Effect {
             message: None,
         }
     }
+
+    /// The contract that is called or checks the signature, where it is not the token's own.
+    pub(crate) fn contract_beside_token(&self) -> Option<Address> {
+        match self.asset {
+            AssetRef::Token(token) => self.contract.filter(|contract| *contract != token),
+            AssetRef::Native | AssetRef::Anything | AssetRef::Nothing => None,
+        }
+    }
 }
 
 pub(crate) fn lower_hex(address: &Address) -> String {

@@ -36,7 +36,7 @@ pub(super) fn summarize<'a>(preamble: &str, effects: impl Iterator<Item = &'a Ef
     let mut parts = Vec::new();
     for effect in effects {
         fee = Some((effect.fee, effect.chain));
-        parts.push(sentence(effect));
+        parts.push(sentence(effect) + &through(effect));
     }
     let what = parts.join("; and ");
     match fee {
@@ -95,6 +95,17 @@ fn sentence(effect: &Effect) -> String {
             format!("sign typed data `{primary}` for {domain:?} of the contract {contract}, whose meaning is not known")
         }
         EffectKind::Message => format!("sign the message {:?}", effect.message.as_deref().unwrap_or_default()),
+    }
+}
+
+/// Permit2 and the like, which move a token that is not theirs.
+fn through(effect: &Effect) -> String {
+    match (effect.contract_beside_token(), &effect.method) {
+        (None, _) => String::new(),
+        (Some(contract), Some(method)) => {
+            format!(", by method {} of the contract {}", method.to_text(), lower_hex(&contract))
+        }
+        (Some(contract), None) => format!(", by typed data for the contract {}", lower_hex(&contract)),
     }
 }
 
