@@ -4,15 +4,29 @@ use alloy_primitives::U256;
 
 use crate::amount::Decimal;
 use crate::bundle::tables::Tables;
-use crate::intent::{Account, Effect, EffectKind, Understood};
-use crate::tx::{Tx, account_id};
+use crate::intent::{Account, AssetRef, Chain, Effect, EffectKind, OwnOutput, Understood};
+use crate::tx::{Tx, account_id, asset_id};
 
-/// A sentence for each effect, and one for the fee.
+/// A sentence for each effect and each output that comes back, and one for the fee.
 pub(crate) fn sentences(understood: &Understood, tables: &Tables) -> Vec<String> {
     let effects = Tx::all_of(understood, &tables.assets);
     let fee = effects.first().and_then(fee);
     let each = effects.iter().zip(understood.effects());
-    each.map(|(tx, effect)| sentence(tx, tables) + &through(effect, tables)).chain(fee).collect()
+    let effects = each.map(|(tx, effect)| sentence(tx, tables) + &through(effect, tables));
+    effects.chain(understood.own_outputs().iter().map(|own| kept(own, tables))).chain(fee).collect()
+}
+
+/// Change, which approvers see but policies do not judge.
+fn kept(own: &OwnOutput, tables: &Tables) -> String {
+    let OwnOutput { index, amount, path, .. } = own;
+    let amount = match tables.assets.find(Chain::Bitcoin, AssetRef::Native) {
+        Some(known) => {
+            let whole = Decimal::from_base_units(*amount, known.decimals);
+            format!("{whole} {} ({amount} base units)", known.symbol)
+        }
+        None => format!("{amount} base units of {}", asset_id(Chain::Bitcoin, AssetRef::Native)),
+    };
+    format!("keep {amount} at {path} of this key (output {index})")
 }
 
 /// The contract that is called, where it is not that of the token.
