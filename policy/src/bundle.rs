@@ -203,9 +203,7 @@ impl Bundle {
 /// [`BundleError`] says what is wrong with the folder or the tables.
 pub fn narrate(dir: &Path, understood: &Understood) -> Result<Vec<String>, BundleError> {
     let tables = Tables::parse(Files::read(dir)?.entities())?;
-    let effects = Tx::all_of(understood, &tables.assets);
-    let fee = effects.first().and_then(narrate::fee);
-    Ok(effects.iter().map(|tx| narrate::sentence(tx, &tables)).chain(fee).collect())
+    Ok(narrate::sentences(understood, &tables))
 }
 
 impl std::fmt::Debug for Bundle {

@@ -24,7 +24,9 @@ mod signer;
 mod words;
 
 pub use alloy_primitives::{Address, U256};
-pub use effect::{Account, AssetRef, Chain, Effect, EffectKind, Method, Nature, Reading, Standard, TypedData};
+pub use effect::{
+    Account, AssetRef, Chain, Effect, EffectKind, Method, Nature, OwnOutput, Reading, Standard, TypedData,
+};
 pub use signer::Signer;
 
 /// The longest payload that is looked at, in characters.
@@ -87,6 +89,7 @@ pub struct Understood {
     outputs_external: usize,
     first: Effect,
     rest: Vec<Effect>,
+    own_outputs: Vec<OwnOutput>,
     description: Value,
     preamble: String,
 }
@@ -96,7 +99,8 @@ impl Understood {
     /// for people that says where this takes place.
     fn new(digest: Digest32, (first, rest): (Effect, Vec<Effect>), description: Value, preamble: String) -> Self {
         let outputs_external = rest.len().saturating_add(1);
-        Self { digest, transaction_id: digest, outputs_external, first, rest, description, preamble }
+        let own_outputs = Vec::new();
+        Self { digest, transaction_id: digest, outputs_external, first, rest, own_outputs, description, preamble }
     }
 
     /// The 32 bytes that would be signed.
@@ -120,6 +124,11 @@ impl Understood {
         std::iter::once(&self.first).chain(&self.rest)
     }
 
+    /// What a Bitcoin transaction sends back to the key: no effects, but people should see where it goes.
+    pub fn own_outputs(&self) -> &[OwnOutput] {
+        &self.own_outputs
+    }
+
     /// The decoded fields, for the audit log. Hashes and addresses are lower-case hex; amounts and other numbers that
     /// canonical JSON could not hold exactly are decimal strings.
     pub fn describe(&self) -> Value {
@@ -135,7 +144,7 @@ impl Understood {
 
     /// What it does, in plain words, in base units.
     pub fn summary(&self) -> String {
-        words::summarize(&self.preamble, self.effects())
+        words::summarize(&self.preamble, self.effects(), &self.own_outputs)
     }
 }
 

@@ -4,8 +4,40 @@ use alloy_primitives::U256;
 
 use crate::amount::Decimal;
 use crate::bundle::tables::Tables;
-use crate::intent::EffectKind;
-use crate::tx::Tx;
+use crate::intent::{Account, AssetRef, Chain, Effect, EffectKind, OwnOutput, Understood};
+use crate::tx::{Tx, account_id, asset_id};
+
+/// A sentence for each effect and each output that comes back, and one for the fee.
+pub(crate) fn sentences(understood: &Understood, tables: &Tables) -> Vec<String> {
+    let effects = Tx::all_of(understood, &tables.assets);
+    let fee = effects.first().and_then(fee);
+    let each = effects.iter().zip(understood.effects());
+    let effects = each.map(|(tx, effect)| sentence(tx, tables) + &through(effect, tables));
+    effects.chain(understood.own_outputs().iter().map(|own| kept(own, tables))).chain(fee).collect()
+}
+
+/// Change, which approvers see but policies do not judge.
+fn kept(own: &OwnOutput, tables: &Tables) -> String {
+    let OwnOutput { index, amount, path, .. } = own;
+    let amount = match tables.assets.find(Chain::Bitcoin, AssetRef::Native) {
+        Some(known) => {
+            let whole = Decimal::from_base_units(*amount, known.decimals);
+            format!("{whole} {} ({amount} base units)", known.symbol)
+        }
+        None => format!("{amount} base units of {}", asset_id(Chain::Bitcoin, AssetRef::Native)),
+    };
+    format!("keep {amount} at {path} of this key (output {index})")
+}
+
+/// The contract that is called, where it is not that of the token.
+fn through(effect: &Effect, tables: &Tables) -> String {
+    let Some(contract) = effect.contract_beside_token() else { return String::new() };
+    let contract = with_books(&account_id(effect.chain, &Account::Ethereum(contract)), tables);
+    match &effect.method {
+        Some(method) => format!(", by method {} of the contract {contract}", method.to_text()),
+        None => format!(", by typed data for the contract {contract}"),
+    }
+}
 
 /// One sentence for an effect.
 pub(crate) fn sentence(tx: &Tx, tables: &Tables) -> String {
@@ -47,7 +79,7 @@ pub(crate) fn sentence(tx: &Tx, tables: &Tables) -> String {
 }
 
 /// The fee of a transaction, which all of its effects state; `None` where nothing is paid.
-pub(crate) fn fee(tx: &Tx) -> Option<String> {
+fn fee(tx: &Tx) -> Option<String> {
     match tx.fee {
         Decimal::ZERO => None,
         Decimal::MAX => Some("pay a fee in a coin that the asset table does not know".into()),

@@ -115,6 +115,9 @@ fn a_manifest_with_anything_odd_is_refused() {
     for (from, to) in [
         ("version = 1", "version = -1"),
         ("version = 1", "version = \"1\""),
+        // The store holds versions in 64 bits with a sign, and must not fail on one that was accepted.
+        ("version = 1", "version = 9223372036854775808"),
+        ("version = 1", "version = 18446744073709551615"),
         ("version = 1", ""),
         ("name = \"policy\"", ""),
         ("schema = 1", "schema = 2"),

@@ -95,6 +95,13 @@ impl Manifest {
                 manifest.schema
             )));
         }
+        if i64::try_from(manifest.version).is_err() {
+            return Err(BundleError::Manifest(format!(
+                "version {} is larger than {}, the largest that an appliance can store; count versions up from 1",
+                manifest.version,
+                i64::MAX
+            )));
+        }
         Ok(manifest)
     }
 

@@ -1,8 +1,8 @@
 //! Bitcoin transactions: one input of a PSBT version 0 (BIP-174), signed for all inputs and outputs.
 //!
 //! Every input must bring the whole transaction that it spends, since a signature over a stated amount alone has cost
-//! people their fees. An output is change only if its script is the signer's own, or that of a child whose path the PSBT
-//! states and which is derived here; every other output is external.
+//! people their fees. An output is change only if its script is the signer's own, its parent's, or that of a child whose path
+//! the PSBT states, at which somebody would look, and which is derived here; every other output is external.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use bitcoin::{Amount, OutPoint, Psbt, ScriptBuf, Transaction, TxOut};
 use casemate_wire::Digest32;
 use serde_json::{Value, json};
 
-use super::effect::{Account, Chain, Effect, EffectKind};
+use super::effect::{Account, Chain, Effect, EffectKind, OwnOutput};
 use super::{Signer, Understood, words};
 
 mod frame;
@@ -36,17 +36,17 @@ pub(super) fn decode(payload: &str, input_index: Option<u32>, signer: &Signer) -
     };
     let digest = sighash(&psbt.unsigned_tx, index, input, output, signer)?;
 
-    let effects = effects(&psbt, signer, fee);
+    let (effects, own_outputs) = effects(&psbt, signer, fee);
     let external = effects.iter().filter(|effect| effect.to.is_some()).count();
     let mut effects = effects.into_iter();
     let first = effects.next().ok_or("the transaction has no outputs")?;
-    let description = describe(&psbt.unsigned_tx, index, output, fee);
+    let description = describe(&psbt.unsigned_tx, index, output, fee, &own_outputs);
     let preamble = format!("On Bitcoin, with input {index} of {}", spent.len());
     let understood = Understood::new(digest, (first, effects.collect()), description, preamble);
     // People, explorers and nodes write the id in reversed byte order.
     let mut id = psbt.unsigned_tx.compute_txid().to_byte_array();
     id.reverse();
-    Ok(Understood { transaction_id: Digest32(id), outputs_external: external, ..understood })
+    Ok(Understood { transaction_id: Digest32(id), outputs_external: external, own_outputs, ..understood })
 }
 
 /// The output that each input spends, out of the whole transaction that made it.
@@ -127,29 +127,39 @@ fn sighash(tx: &Transaction, index: usize, input: &Input, output: &TxOut, signer
     Ok(Digest32(hash.to_byte_array()))
 }
 
-/// One effect for each external output. A transaction without any still pays its fee, so it has one that goes to nobody.
-fn effects(psbt: &Psbt, signer: &Signer, fee: Amount) -> Vec<Effect> {
+/// One effect for each external output, and what comes back. A transaction without any external output still pays its fee,
+/// so it has one effect that goes to nobody.
+fn effects(psbt: &Psbt, signer: &Signer, fee: Amount) -> (Vec<Effect>, Vec<OwnOutput>) {
     let bare = Effect { fee: satoshi(fee), ..Effect::bare(EffectKind::BitcoinOutput, Chain::Bitcoin) };
-    let outputs = psbt.unsigned_tx.output.iter().zip(&psbt.outputs);
-    let mut external: Vec<Effect> = outputs
-        .filter(|(output, stated)| own::ownership(&output.script_pubkey, stated, signer) == own::Ownership::External)
-        .map(|(output, _)| Effect {
-            to: Some(Account::Script(output.script_pubkey.to_bytes())),
-            amount: satoshi(output.value),
-            ..bare.clone()
-        })
-        .collect();
+    let (mut external, mut own) = (Vec::new(), Vec::new());
+    for (index, (output, stated)) in psbt.unsigned_tx.output.iter().zip(&psbt.outputs).enumerate() {
+        let (script, amount) = (output.script_pubkey.to_bytes(), satoshi(output.value));
+        match own::ownership(&output.script_pubkey, stated, signer) {
+            own::Ownership::Own(path) => own.push(OwnOutput { index, amount, script, path }),
+            own::Ownership::External => {
+                external.push(Effect { to: Some(Account::Script(script)), amount, ..bare.clone() });
+            }
+        }
+    }
     if external.is_empty() {
         external.push(bare);
     }
-    external
+    (external, own)
 }
 
 fn satoshi(amount: Amount) -> U256 {
     U256::from(amount.to_sat())
 }
 
-fn describe(tx: &Transaction, index: usize, output: &TxOut, fee: Amount) -> Value {
+fn describe(tx: &Transaction, index: usize, output: &TxOut, fee: Amount, own: &[OwnOutput]) -> Value {
+    let own = own.iter().map(|own| {
+        json!({
+            "output": own.index,
+            "amount": own.amount.to_string(),
+            "script": hex::encode(&own.script),
+            "path": own.path,
+        })
+    });
     json!({
         "type": "bitcoin_psbt",
         "txid": tx.compute_txid().to_string(),
@@ -158,6 +168,7 @@ fn describe(tx: &Transaction, index: usize, output: &TxOut, fee: Amount) -> Valu
         "input_script": hex::encode(output.script_pubkey.as_bytes()),
         "inputs": tx.input.len(),
         "outputs": tx.output.len(),
+        "own_outputs": own.collect::<Vec<_>>(),
         "lock_time": words::number(tx.lock_time.to_consensus_u32().into()),
         "fee": fee.to_sat().to_string(),
     })

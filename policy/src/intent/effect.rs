@@ -201,6 +201,19 @@ pub struct TypedData {
     pub primary_type: String,
 }
 
+/// An output of a Bitcoin transaction that stays with the key, and so is no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnOutput {
+    /// Its place among the transaction's outputs, from 0.
+    pub index: usize,
+    /// In satoshi.
+    pub amount: U256,
+    /// The script that it pays to.
+    pub script: Vec<u8>,
+    /// Where the key that can spend it stands below the threshold key, such as `m/1/7`; `m` is that key itself.
+    pub path: String,
+}
+
 /// One effect, in base units and without names: those come from the bundle's asset table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effect {
@@ -247,6 +260,14 @@ impl Effect {
             reading: Reading::Settled,
             typed_data: None,
             message: None,
+        }
+    }
+
+    /// The contract that is called or checks the signature, where it is not the token's own.
+    pub(crate) fn contract_beside_token(&self) -> Option<Address> {
+        match self.asset {
+            AssetRef::Token(token) => self.contract.filter(|contract| *contract != token),
+            AssetRef::Native | AssetRef::Anything | AssetRef::Nothing => None,
         }
     }
 }

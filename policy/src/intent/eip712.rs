@@ -3,9 +3,7 @@
 //! Every member must be declared, and everything declared must be there, in the type's range and once. The hash is computed
 //! here from the values that were read, and a second time by alloy; they must agree.
 
-use alloy_dyn_abi::eip712::Resolver;
-use alloy_primitives::{B256, U256, keccak256};
-use alloy_sol_types::Eip712Domain;
+use alloy_primitives::{U256, keccak256};
 use casemate_wire::Digest32;
 use serde_json::json;
 
@@ -14,12 +12,13 @@ use super::effect::{AssetRef, Chain, Effect, EffectKind, TypedData, lower_hex};
 
 mod json;
 mod permits;
+mod second_opinion;
 mod types;
 mod values;
 
 use json::Json;
 use types::Types;
-use values::{Checked, Struct};
+use values::Struct;
 
 /// The type of the domain.
 const DOMAIN: &str = "EIP712Domain";
@@ -52,7 +51,7 @@ pub(super) fn decode(text: &str) -> Result<Understood, String> {
     preimage.extend(domain.hash(&types)?);
     preimage.extend(message.hash(&types)?);
     let digest = keccak256(preimage);
-    if digest != second_opinion(&types, &primary_type, &domain, &message)? {
+    if digest != second_opinion::digest(&types, &primary_type, &domain, &message)? {
         return Err(
             "two ways to hash it disagree: it uses something that implementations of EIP-712 differ about".into()
         );
@@ -108,29 +107,6 @@ fn chain(domain: &Struct) -> Result<Chain, String> {
             .map(Chain::Ethereum)
             .ok_or_else(|| "the domain's chain id is larger than policies can hold".into()),
     }
-}
-
-/// The hash as alloy computes it, from the values that were read here rather than from the text.
-fn second_opinion(types: &Types, primary_type: &str, domain: &Struct, message: &Struct) -> Result<B256, String> {
-    let refuse = |error: &dyn std::fmt::Display| format!("it cannot be hashed: {error}");
-    let resolver: Resolver = serde_json::from_value(types.to_json()).map_err(|error| refuse(&error))?;
-    let salt = domain.get("salt").and_then(|salt| match salt {
-        Checked::FixedBytes { word, .. } => Some(*word),
-        _ => None,
-    });
-    let data = alloy_dyn_abi::TypedData {
-        domain: Eip712Domain::new(
-            domain.text("name").map(Into::into),
-            domain.text("version").map(Into::into),
-            domain.uint("chainId"),
-            domain.address("verifyingContract"),
-            salt,
-        ),
-        resolver,
-        primary_type: primary_type.to_owned(),
-        message: message.to_json(),
-    };
-    data.eip712_signing_hash().map_err(|error| refuse(&error))
 }
 
 #[cfg(test)]

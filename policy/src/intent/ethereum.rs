@@ -12,7 +12,7 @@ mod abi;
 mod calls;
 mod envelope;
 
-pub(super) use calls::{permit2_amount, unlimited};
+pub(super) use calls::{PERMIT2, permit2_amount, unlimited};
 
 /// Decodes the preimage of the hash that is signed: `type ‖ rlp([…])` (EIP-2718), or `rlp([…, chain id, 0, 0])` (EIP-155).
 pub(super) fn decode(bytes: &[u8]) -> Result<Understood, String> {

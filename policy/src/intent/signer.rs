@@ -15,6 +15,8 @@ const MAX_PATH: usize = 10;
 pub struct Signer {
     key: CompressedPublicKey,
     parent: CompressedPublicKey,
+    /// From the parent to the key.
+    path: Vec<ChildNumber>,
     /// Of the parent; without one, children are unknown.
     chain_code: Option<[u8; 32]>,
 }
@@ -33,7 +35,7 @@ impl Signer {
             .collect::<Result<_, _>>()
             .map_err(|error| IntentError::Signer(error.to_string()))?;
         let key = child(parent, chain_code, &path).map_err(IntentError::Signer)?;
-        Ok(Self { key, parent, chain_code: Some(chain_code) })
+        Ok(Self { key, parent, path, chain_code: Some(chain_code) })
     }
 
     /// A key of which no children are known.
@@ -42,7 +44,7 @@ impl Signer {
     /// [`IntentError::Signer`]: the key is not a point of the curve.
     pub fn alone(key: &PublicKey) -> Result<Self, IntentError> {
         let key = compressed(key)?;
-        Ok(Self { key, parent: key, chain_code: None })
+        Ok(Self { key, parent: key, path: Vec::new(), chain_code: None })
     }
 
     /// The key that signs.
@@ -53,6 +55,11 @@ impl Signer {
     /// The threshold key that it is a child of, or the same key.
     pub(super) fn parent(&self) -> CompressedPublicKey {
         self.parent
+    }
+
+    /// The path from the parent to the key; empty where they are the same.
+    pub(super) fn path(&self) -> &[ChildNumber] {
+        &self.path
     }
 
     /// The first four bytes of the parent's identifier, by which a PSBT names it (BIP-174, BIP-32).

@@ -3,7 +3,7 @@
 use alloy_primitives::U256;
 use serde_json::{Map, Value};
 
-use super::effect::{Account, AssetRef, Chain, Effect, EffectKind, Method, Reading, lower_hex};
+use super::effect::{Account, AssetRef, Chain, Effect, EffectKind, Method, OwnOutput, Reading, lower_hex};
 
 /// An effect as it stands in the audit log.
 pub(super) fn describe(effect: &Effect) -> Value {
@@ -30,14 +30,21 @@ pub(super) fn describe(effect: &Effect) -> Value {
     fields.into()
 }
 
-/// All effects in one sentence after `preamble`, with the fee.
-pub(super) fn summarize<'a>(preamble: &str, effects: impl Iterator<Item = &'a Effect>) -> String {
+/// All effects in one sentence after `preamble`, with what comes back and the fee.
+pub(super) fn summarize<'a>(
+    preamble: &str,
+    effects: impl Iterator<Item = &'a Effect>,
+    own_outputs: &[OwnOutput],
+) -> String {
     let mut fee = None;
     let mut parts = Vec::new();
     for effect in effects {
         fee = Some((effect.fee, effect.chain));
-        parts.push(sentence(effect));
+        parts.push(sentence(effect) + &through(effect));
     }
+    let keep =
+        |own: &OwnOutput| format!("keep {} satoshi at {} of this key (output {})", own.amount, own.path, own.index);
+    parts.extend(own_outputs.iter().map(keep));
     let what = parts.join("; and ");
     match fee {
         Some((fee, Chain::Ethereum(_))) if !fee.is_zero() => format!("{preamble}: {what}. Fees: at most {fee} wei."),
@@ -95,6 +102,17 @@ fn sentence(effect: &Effect) -> String {
             format!("sign typed data `{primary}` for {domain:?} of the contract {contract}, whose meaning is not known")
         }
         EffectKind::Message => format!("sign the message {:?}", effect.message.as_deref().unwrap_or_default()),
+    }
+}
+
+/// Permit2 and the like, which move a token that is not theirs.
+fn through(effect: &Effect) -> String {
+    match (effect.contract_beside_token(), &effect.method) {
+        (None, _) => String::new(),
+        (Some(contract), Some(method)) => {
+            format!(", by method {} of the contract {}", method.to_text(), lower_hex(&contract))
+        }
+        (Some(contract), None) => format!(", by typed data for the contract {}", lower_hex(&contract)),
     }
 }
 

@@ -6,7 +6,7 @@ use casemate_wire::Intent;
 use super::Tx;
 use crate::amount::Decimal;
 use crate::bundle::tables::Tables;
-use crate::intent::{EffectKind, Signer, decode_payload};
+use crate::intent::{EffectKind, Signer, Understood, decode_payload};
 
 const TOKEN: Address = Address::repeat_byte(0xaa);
 const NFT: Address = Address::repeat_byte(0xbb);
@@ -33,12 +33,20 @@ fn signer() -> Signer {
     Signer::alone(&generator.parse().unwrap()).unwrap()
 }
 
-fn seen(kind: &str, payload: String) -> Vec<Tx> {
+fn understood(kind: &str, payload: String) -> Understood {
     let intent = Intent { kind: kind.into(), payload, input_index: None };
-    Tx::all_of(&decode_payload(&intent, &signer()).unwrap(), &table().assets)
+    decode_payload(&intent, &signer()).unwrap()
+}
+
+fn seen(kind: &str, payload: String) -> Vec<Tx> {
+    Tx::all_of(&understood(kind, payload), &table().assets)
 }
 
 fn called(contract: Address, signature: &str, words: &[U256], value: u64) -> Vec<Tx> {
+    seen("ethereum_transaction", calling(contract, signature, words, value))
+}
+
+fn calling(contract: Address, signature: &str, words: &[U256], value: u64) -> String {
     use alloy_consensus::SignableTransaction;
     let words = words.iter().flat_map(U256::to_be_bytes::<32>);
     let tx = alloy_consensus::TxEip1559 {
@@ -48,7 +56,7 @@ fn called(contract: Address, signature: &str, words: &[U256], value: u64) -> Vec
         input: keccak256(signature)[..4].iter().copied().chain(words).collect(),
         ..Default::default()
     };
-    seen("ethereum_transaction", hex::encode(tx.encoded_for_signing()))
+    hex::encode(tx.encoded_for_signing())
 }
 
 fn word(address: Address) -> U256 {
@@ -78,6 +86,24 @@ fn people_read_whole_units_names_and_address_books() {
     let unknown = told(&called(UNKNOWN, "transfer(address,uint256)", &[word(TO), U256::from(3)], 0)[0]);
     assert!(unknown.contains("3 base units") && unknown.contains("not known"), "{unknown}");
     assert!(told(&seen("eip191", hex::encode("a\nb"))[0]).contains(r#""a\nb""#));
+}
+
+#[test]
+fn people_read_which_contract_is_called_where_it_is_not_the_token() {
+    let permit2: Address = "0x000000000022d473030f116ddee9f6b43ac78ba3".parse().unwrap();
+    let words = [word(UNKNOWN), word(TO), U256::from(2_500_000), word(TOKEN)];
+    let told = |contract, signature| {
+        let call = understood("ethereum_transaction", calling(contract, signature, &words, 0));
+        crate::narrate::sentences(&call, &table()).remove(0)
+    };
+    let through = told(permit2, "transferFrom(address,address,uint160,address)");
+    assert!(through.contains("send 2.5000 USDX"), "{through}");
+    assert!(through.contains(&format!("by method transferFrom of the contract eip155:1:{permit2:#x}")), "{through}");
+    let direct = crate::narrate::sentences(
+        &understood("ethereum_transaction", calling(TOKEN, "transfer(address,uint256)", &words[1..3], 0)),
+        &table(),
+    );
+    assert!(!direct[0].contains("by method"), "{direct:?}");
 }
 
 const TRANSFER_FROM: &str = "transferFrom(address,address,uint256)";

@@ -13,9 +13,11 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 use casemate_wire::{Code, Intent};
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::own::Scripts;
 use super::sighash;
+use crate::bundle::tables::Tables;
 use crate::intent::{Account, Effect, EffectKind, IntentError, Signer, Understood, decode_payload};
 
 /// BIP-32's second test vector: the master key.
@@ -220,6 +222,59 @@ fn a_child_is_own_only_at_the_path_that_leads_to_it() {
     let psbt = psbt(&[paying(&scripts.p2wpkh, 100_000)], vec![paying(&scripts.p2wpkh, 1), paying(&own().p2wpkh, 1)]);
     assert_eq!(decode_by(&psbt, 0, &child_signer).unwrap().outputs_external(), 0);
     refusal(&psbt);
+}
+
+#[test]
+fn change_where_nobody_would_look_is_external() {
+    let change_at = |path: &[u32]| {
+        let child = signer(path);
+        let change = paying(&Scripts::of(&child.key()).p2wpkh, 39_000);
+        let mut psbt = psbt(&[paying(&own().p2wpkh, 100_000)], vec![paying(&stranger(), 60_000), change]);
+        let path: DerivationPath = path.iter().map(|index| ChildNumber::from(*index)).collect::<Vec<_>>().into();
+        psbt.outputs[1].bip32_derivation.insert(child.key().0, (child.fingerprint(), path));
+        let understood = decode(&psbt);
+        assert_eq!(understood.own_outputs().len() + understood.outputs_external(), 2);
+        understood.outputs_external()
+    };
+    for usual in [&[0][..], &[1, 7], &[84, 0, (1 << 20) - 1]] {
+        assert_eq!(change_at(usual), 1, "{usual:?}");
+    }
+    for hidden in [&[1 << 20][..], &[0x7fff_ffff], &[0, 1_234_567_890], &[1 << 20, 0, 0], &[0, 0, 0, 0]] {
+        assert_eq!(change_at(hidden), 2, "{hidden:?}");
+    }
+}
+
+#[test]
+fn change_is_shown_with_its_path_and_amount() {
+    let (signing, other) = (signer(&[1, 7]), signer(&[2]));
+    let script = |signer: &Signer| Scripts::of(&signer.key()).p2wpkh;
+    let outputs = vec![
+        paying(&script(&signing), 10_000),
+        paying(&stranger(), 60_000),
+        paying(&own().p2pkh, 20_000),
+        paying(&script(&other), 5_000),
+    ];
+    let mut psbt = psbt(&[paying(&script(&signing), 100_000)], outputs);
+    psbt.outputs[3].bip32_derivation.insert(other.key().0, (other.fingerprint(), vec![ChildNumber::from(2)].into()));
+    let understood = decode_by(&psbt, 0, &signing).unwrap();
+    assert_eq!(understood.outputs_external(), 1);
+    let entry = |output: usize, amount: &str, script: &ScriptBuf, path: &str| json!({ "output": output, "amount": amount, "script": hex::encode(script.as_bytes()), "path": path });
+    let expected = json!([
+        entry(0, "10000", &script(&signing), "m/1/7"),
+        entry(2, "20000", &own().p2pkh, "m"),
+        entry(3, "5000", &script(&other), "m/2"),
+    ]);
+    assert_eq!(understood.describe()["own_outputs"], expected);
+    let summary = understood.summary();
+    for part in ["keep 10000 satoshi at m/1/7", "keep 20000 satoshi at m of", "keep 5000 satoshi at m/2"] {
+        assert!(summary.contains(part), "{summary}");
+    }
+
+    let books = r#"{"assets": [{"chain": "bitcoin", "symbol": "BTC", "decimals": 8}]}"#;
+    let told = crate::narrate::sentences(&understood, &Tables::parse(Some(books.as_bytes())).unwrap()).join("\n");
+    assert!(told.contains("keep 0.0001 BTC (10000 base units) at m/1/7 of this key (output 0)"), "{told}");
+    let unknown = crate::narrate::sentences(&understood, &Tables::parse(None).unwrap()).join("\n");
+    assert!(unknown.contains("keep 5000 base units of bitcoin/native at m/2"), "{unknown}");
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Typed data that tokens act on: EIP-2612 and DAI permits, Uniswap's Permit2, and EIP-3009 transfers.
 //!
 //! A contract recognises these by the hash of the type, so they are recognised here by the whole type, not by its name.
+//! Tokens check their own permits; those of Permit2 name a token, and are believed only if Permit2 itself checks them.
 
 use alloy_primitives::{Address, U256};
 
 use super::types::Types;
 use super::values::Struct;
 use crate::intent::effect::{Account, AssetRef, Effect, EffectKind, Reading, Standard};
-use crate::intent::ethereum::{permit2_amount, unlimited};
+use crate::intent::ethereum::{PERMIT2, permit2_amount, unlimited};
 
 const EIP2612: &str = "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)";
 const DAI: &str = "Permit(address holder,address spender,uint256 nonce,uint256 expiry,bool allowed)";
@@ -42,6 +43,7 @@ pub(super) fn effects(
 ) -> Result<Option<(Effect, Vec<Effect>)>, String> {
     let Some(verifier) = unknown.contract else { return Ok(None) };
     let encoded = types.encode_type(&type_name(unknown));
+    let for_permit2 = verifier == PERMIT2;
     let permits = |token, to, amount| token_effect(unknown, EffectKind::Allowance, token, to, amount);
     let encoded = encoded.as_str();
     let all = if encoded == EIP2612 {
@@ -52,15 +54,13 @@ pub(super) fn effects(
     } else if EIP3009.contains(&encoded) {
         let (to, amount) = (address(message, "to")?, uint(message, "value")?);
         vec![token_effect(unknown, EffectKind::TokenTransfer, verifier, to, amount)]
-    } else if ALLOWANCES.iter().any(|own| encoded.strip_prefix(own) == Some(DETAILS)) {
+    } else if for_permit2 && ALLOWANCES.iter().any(|own| encoded.strip_prefix(own) == Some(DETAILS)) {
         let spender = address(message, "spender")?;
         let details = message.structs("details").into_iter();
         let each = details
             .map(|one| Ok::<_, String>(permits(address(one, "token")?, spender, permit2_amount(uint(one, "amount")?))));
         each.collect::<Result<_, _>>()?
-    } else if TRANSFERS.iter().any(|own| encoded.strip_prefix(own) == Some(PERMISSIONS))
-        || (WITNESS_TRANSFERS.iter().any(|own| encoded.starts_with(own)) && has_permissions(types))
-    {
+    } else if for_permit2 && is_transfer(types, encoded) {
         let spender = address(message, "spender")?;
         let permitted = message.structs("permitted").into_iter();
         let each = permitted.map(|one| Ok::<_, String>(permits(address(one, "token")?, spender, uint(one, "amount")?)));
@@ -72,8 +72,10 @@ pub(super) fn effects(
     Ok(all.next().map(|first| (first, all.collect())))
 }
 
-fn has_permissions(types: &Types) -> bool {
-    types.encode_type("TokenPermissions") == PERMISSIONS
+fn is_transfer(types: &Types, encoded: &str) -> bool {
+    TRANSFERS.iter().any(|own| encoded.strip_prefix(own) == Some(PERMISSIONS))
+        || (WITNESS_TRANSFERS.iter().any(|own| encoded.starts_with(own))
+            && types.encode_type("TokenPermissions") == PERMISSIONS)
 }
 
 fn type_name(unknown: &Effect) -> String {

@@ -32,6 +32,7 @@ const MAIL: &str = r#"{
 const MAIL_HASH: &str = "be609aee343fb3c4b28e1df9e632fca64fcfaede20f02e86244efddf30957bd2";
 const TOKEN: [u8; 20] = [0xaa; 20];
 const SPENDER: [u8; 20] = [0x5e; 20];
+const PERMIT2: &str = "0x000000000022d473030f116ddee9f6b43ac78ba3";
 
 fn decode(payload: &str) -> Result<Understood, IntentError> {
     let key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap();
@@ -220,11 +221,11 @@ fn values_out_of_their_type_are_refused() {
 fn types_that_hold_themselves_or_explode_are_refused() {
     refusal(&typed("A", &[("A", "A[] a")], json!({ "a": [] })).to_string());
     refusal(&typed("A", &[("A", "B[] b"), ("B", "A[] a")], json!({ "b": [] })).to_string());
-    let names: Vec<String> = (0..60).map(|level| format!("T{level}")).collect();
-    let members: Vec<String> = (0..60).map(|level| format!("T{0}[] a, T{0}[] b", level + 1)).collect();
+    let names: Vec<String> = (0..20).map(|level| format!("T{level}")).collect();
+    let members: Vec<String> = (0..20).map(|level| format!("T{0}[] a, T{0}[] b", level + 1)).collect();
     let mut types: Vec<(&str, &str)> =
         names.iter().map(String::as_str).zip(members.iter().map(String::as_str)).collect();
-    types.push(("T60", "bool a"));
+    types.push(("T20", "bool a"));
     let why = refusal(&typed("T0", &types, json!({ "a": [], "b": [] })).to_string());
     assert!(why.contains("unfolds"), "{why}");
     let long = format!("uint8 {}", "a".repeat(124));
@@ -233,6 +234,78 @@ fn types_that_hold_themselves_or_explode_are_refused() {
     assert!(why.contains("long as a text"), "{why}");
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     refusal(&deep);
+}
+
+/// Types `T0` to `T<count - 1>`, each with the members that `of` gives it.
+fn many(count: usize, of: impl Fn(usize) -> String, message: Value) -> String {
+    let types: Vec<(String, String)> = (0..count).map(|at| (format!("T{at}"), of(at))).collect();
+    let types: Vec<(&str, &str)> = types.iter().map(|(name, members)| (name.as_str(), members.as_str())).collect();
+    typed("T0", &types, message).to_string()
+}
+
+#[test]
+fn types_that_nest_too_deep_are_refused_before_anything_follows_them() {
+    // The deepest list that a member can be, at each level.
+    let chain = |count: usize| {
+        let next = move |at: usize| {
+            let last = at + 1 == count;
+            if last { "bool a".to_owned() } else { format!("T{}[][][][][][][][] a", at + 1) }
+        };
+        many(count, next, json!({ "a": [] }))
+    };
+    decode(&chain(32)).unwrap();
+    for deep in [33, 1000] {
+        let why = refusal(&chain(deep));
+        assert!(why.contains("deeper than 32"), "{why}");
+    }
+
+    // Values as deep as types may be.
+    let nested = (1..32).fold(json!({ "a": true }), |inner, _| json!({ "a": inner }));
+    let next = |at: usize| if at == 31 { "bool a".to_owned() } else { format!("T{} a", at + 1) };
+    decode(&many(32, next, nested)).unwrap();
+
+    // A type that was met near the top does not hide how deep it goes from further down.
+    let twice = |at: usize| match at {
+        0 => "T20[] b, T1[] a".to_owned(),
+        39 => "bool a".to_owned(),
+        at => format!("T{}[] a", at + 1),
+    };
+    let why = refusal(&many(40, twice, json!({ "a": [], "b": [] })));
+    assert!(why.contains("deeper than 32"), "{why}");
+}
+
+#[test]
+fn a_message_of_too_many_types_is_refused() {
+    let flat = |count: usize| {
+        let members = move |at: usize| {
+            let others: Vec<String> = (1..count).map(|other| format!("T{other}[] m{other}")).collect();
+            if at == 0 { others.join(", ") } else { "bool a".to_owned() }
+        };
+        let values = (1..count).map(|other| (format!("m{other}"), json!([])));
+        many(count, members, Value::Object(values.collect()))
+    };
+    decode(&flat(64)).unwrap();
+    let why = refusal(&flat(65));
+    assert!(why.contains("at most 64 types"), "{why}");
+}
+
+#[test]
+fn thousands_of_small_values_of_a_large_type_are_hashed_quickly() {
+    // Each value is a few bytes, but its type has nearly the longest text and the most types.
+    let members = |at: usize| match at {
+        0 => "T1[] a".to_owned(),
+        1 => "T2[] c".to_owned(),
+        2 => (3..64).map(|other| format!("T{other}[] c{other}")).collect::<Vec<_>>().join(", "),
+        _ => format!("bool {}", "a".repeat(90)),
+    };
+    let text = many(64, members, json!({ "a": vec![json!({ "c": [] }); 3000] }));
+    let fast = || {
+        let begun = std::time::Instant::now();
+        decode(&text).unwrap();
+        begun.elapsed() < std::time::Duration::from_secs(2)
+    };
+    // Other tests run beside this one, so one slow run says nothing.
+    assert!((0..3).any(|_| fast()));
 }
 
 #[test]
@@ -281,12 +354,20 @@ fn an_authorised_transfer_is_a_transfer() {
 fn permit2_is_an_allowance_for_each_token() {
     let tokens: [[u8; 20]; 2] = [[0x11; 20], [0x22; 20]];
     let expect = |data: &Value, amounts: &[U256]| {
-        let effects = effects(data);
+        // On another contract than Permit2 the tokens that it names need not be touched, and others may be.
+        let decoy = effects(data);
+        assert_eq!((decoy.len(), decoy[0].kind, decoy[0].asset), (1, EffectKind::TypedData, AssetRef::Anything));
+        let mut data = data.clone();
+        data["domain"]["verifyingContract"] = PERMIT2.into();
+        let summary = decode(&data.to_string()).unwrap().summary();
+        assert!(summary.contains(&format!("by typed data for the contract {PERMIT2}")), "{summary}");
+        let effects = effects(&data);
         assert_eq!(effects.len(), amounts.len());
         for ((effect, amount), token) in effects.iter().zip(amounts).zip(tokens) {
             assert_eq!((effect.kind, effect.amount), (EffectKind::Allowance, *amount));
             assert_eq!(effect.asset, AssetRef::Token(Address::from(token)));
-            assert_eq!((&effect.to, effect.contract), (&Some(Account::Ethereum(SPENDER.into())), Some(TOKEN.into())));
+            assert_eq!(effect.to, Some(Account::Ethereum(SPENDER.into())));
+            assert_eq!(effect.contract, Some(PERMIT2.parse().unwrap()));
         }
     };
     let details = ("PermitDetails", "address token, uint160 amount, uint48 expiration, uint48 nonce");
@@ -338,6 +419,7 @@ fn permit2_is_an_allowance_for_each_token() {
     expect(&witness, &[U256::from(8), U256::from(8)]);
     // One that permits nothing is not understood, rather than harmless.
     let mut empty = batch;
+    empty["domain"]["verifyingContract"] = PERMIT2.into();
     empty["message"]["permitted"] = json!([]);
     assert_eq!(effects(&empty)[0].kind, EffectKind::TypedData);
 }

@@ -1,7 +1,9 @@
 //! The `types` of typed data.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use alloy_primitives::{B256, keccak256};
 use serde_json::{Value, json};
 
 use super::json::Json;
@@ -9,14 +11,26 @@ use super::json::Json;
 /// The most values that one message of a type may have, not counting the length of its lists. Types that hold each other
 /// several times over grow without bound, and implementations unfold them.
 const MAX_UNFOLDED: usize = 4096;
-/// The longest `encodeType` text of a message, in bytes. It is hashed for every value of the type; Seaport's has 1,000.
+/// The most types that one message may be made of. Seaport's has three.
+const MAX_TYPES: usize = 64;
+/// How deep types may hold each other. Implementations follow them by recursion, each level on their stack.
+const MAX_DEPTH: usize = 32;
+/// The longest `encodeType` text of a message, in bytes. Implementations hash it for every value; Seaport's has 1,000.
 const MAX_TYPE_TEXT: usize = 8 * 1024;
 /// The most dimensions of a list.
 const MAX_DIMENSIONS: usize = 8;
 
 /// Struct types by name.
 #[derive(Debug)]
-pub(super) struct Types(BTreeMap<String, Vec<Member>>);
+pub(super) struct Types(BTreeMap<String, Declared>);
+
+/// A struct type.
+#[derive(Debug)]
+struct Declared {
+    members: Vec<Member>,
+    /// EIP-712's `typeHash`. A list can hold thousands of values of a type, so it is computed once.
+    hash: OnceCell<B256>,
+}
 
 /// A member of a struct type.
 #[derive(Debug)]
@@ -45,6 +59,15 @@ pub(super) enum Kind {
     Struct(String),
 }
 
+/// How large a type is.
+#[derive(Debug, Clone, Copy)]
+struct Unfolded {
+    /// Values, not counting the length of lists.
+    size: usize,
+    /// Levels of types, itself the first.
+    depth: usize,
+}
+
 impl Types {
     pub(super) fn read(types: &Json) -> Result<Self, String> {
         let Json::Object(declared) = types else {
@@ -64,11 +87,11 @@ impl Types {
             if let Some(twice) = members.iter().find(|member| !names.insert(&member.name)) {
                 return Err(format!("type `{name}` has two members `{}`", twice.name));
             }
-            read.insert(name.clone(), members);
+            read.insert(name.clone(), Declared { members, hash: OnceCell::new() });
         }
         let types = Self(read);
-        for (name, members) in &types.0 {
-            for member in members {
+        for (name, declared) in &types.0 {
+            for member in &declared.members {
                 match member.kind.innermost() {
                     Kind::Struct(other) if !types.0.contains_key(other) => {
                         return Err(format!("type `{name}` has a member of type `{other}`, which is not declared"));
@@ -81,12 +104,12 @@ impl Types {
     }
 
     pub(super) fn members(&self, name: &str) -> Option<&[Member]> {
-        self.0.get(name).map(Vec::as_slice)
+        self.0.get(name).map(|declared| declared.members.as_slice())
     }
 
-    /// Refuses types that hold themselves, or unfold to too much.
+    /// Refuses types that hold themselves, nest too deep, are too many, or unfold to too much.
     pub(super) fn bound(&self, name: &str) -> Result<(), String> {
-        let unfolded = self.unfolded(name, &mut BTreeMap::new())?;
+        let unfolded = self.unfolded(name, MAX_DEPTH, &mut BTreeMap::new())?.size;
         if unfolded > MAX_UNFOLDED {
             return Err(format!("type `{name}` unfolds to more than {MAX_UNFOLDED} values"));
         }
@@ -97,22 +120,42 @@ impl Types {
         Ok(())
     }
 
-    fn unfolded<'a>(&'a self, name: &'a str, known: &mut BTreeMap<&'a str, Option<usize>>) -> Result<usize, String> {
+    /// Measures a type that may go `levels` deep. `known` holds those that were met, and nothing for those on the way here.
+    fn unfolded<'a>(
+        &'a self,
+        name: &'a str,
+        levels: usize,
+        known: &mut BTreeMap<&'a str, Option<Unfolded>>,
+    ) -> Result<Unfolded, String> {
+        let too_deep = || format!("types nest deeper than {MAX_DEPTH} levels, down to `{name}`");
         match known.get(name) {
-            Some(Some(size)) => return Ok(*size),
+            Some(Some(measured)) if measured.depth > levels => return Err(too_deep()),
+            Some(Some(measured)) => return Ok(*measured),
             Some(None) => return Err(format!("type `{name}` holds itself, which is not taken here")),
             None => known.insert(name, None),
         };
-        let members = self.members(name).ok_or_else(|| format!("type `{name}` is not declared"))?;
-        let mut size: usize = 1;
-        for member in members {
-            size = size.saturating_add(match member.kind.innermost() {
-                Kind::Struct(other) => self.unfolded(other, known)?,
-                _ => 1,
-            });
+        let below = levels.checked_sub(1).ok_or_else(too_deep)?;
+        if known.len() > MAX_TYPES {
+            return Err(format!("a message is made of at most {MAX_TYPES} types; `{name}` is one more"));
         }
-        known.insert(name, Some(size));
-        Ok(size)
+        let members = self.members(name).ok_or_else(|| format!("type `{name}` is not declared"))?;
+        let mut sum = Unfolded { size: 1, depth: 1 };
+        for member in members {
+            let inner = match member.kind.innermost() {
+                Kind::Struct(other) => self.unfolded(other, below, known)?,
+                _ => Unfolded { size: 1, depth: 0 },
+            };
+            sum.size = sum.size.saturating_add(inner.size);
+            sum.depth = sum.depth.max(inner.depth.saturating_add(1));
+        }
+        known.insert(name, Some(sum));
+        Ok(sum)
+    }
+
+    /// EIP-712's `typeHash`. `name` must have been bounded.
+    pub(super) fn type_hash(&self, name: &str) -> Result<B256, String> {
+        let declared = self.0.get(name).ok_or_else(|| format!("type `{name}` is not declared"))?;
+        Ok(*declared.hash.get_or_init(|| keccak256(self.encode_type(name))))
     }
 
     /// EIP-712's `encodeType`: the type, and those that it refers to sorted by name.
@@ -140,8 +183,9 @@ impl Types {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let members = |members: &Vec<Member>| -> Value {
-            members.iter().map(|member| json!({ "name": member.name, "type": member.type_name })).collect()
+        let members = |declared: &Declared| -> Value {
+            let members = declared.members.iter();
+            members.map(|member| json!({ "name": member.name, "type": member.type_name })).collect()
         };
         Value::Object(self.0.iter().map(|(name, declared)| (name.clone(), members(declared))).collect())
     }

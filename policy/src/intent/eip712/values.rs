@@ -52,7 +52,7 @@ impl Struct {
 
     /// EIP-712's `hashStruct`.
     pub(super) fn hash(&self, types: &Types) -> Result<B256, String> {
-        let mut encoded = keccak256(types.encode_type(&self.type_name)).to_vec();
+        let mut encoded = types.type_hash(&self.type_name)?.to_vec();
         for (_, value) in &self.members {
             encoded.extend(value.encode(types)?);
         }

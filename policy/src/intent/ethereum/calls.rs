@@ -1,14 +1,21 @@
 //! Calls whose meaning is known: tokens (EIP-20, EIP-721, EIP-1155), permits (EIP-2612, DAI) and Uniswap's Permit2.
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, U256, address};
 
 use super::abi::{self, Arguments};
 use crate::intent::effect::{Account, AssetRef, Effect, EffectKind, Method, Reading, Standard};
+
+/// Permit2. Deployed by CREATE2, so that its address is the same on every chain that computes addresses as Ethereum does.
+/// What names the token beside the contract is believed of this contract alone: on another one the token would be an
+/// argument that need not mean anything.
+pub(in crate::intent) const PERMIT2: Address = address!("000000000022d473030f116ddee9f6b43ac78ba3");
 
 /// A known method: its selector, which a test recomputes from the signature.
 pub(super) struct KnownCall {
     pub(super) selector: [u8; 4],
     pub(super) signature: &'static str,
+    /// The one contract that has it; `None` for a method of every token.
+    pub(super) only_on: Option<Address>,
     does: fn(&Call, &Arguments<'_>) -> Result<Vec<Effect>, String>,
 }
 
@@ -17,10 +24,15 @@ const fn known(
     signature: &'static str,
     does: fn(&Call, &Arguments<'_>) -> Result<Vec<Effect>, String>,
 ) -> KnownCall {
-    KnownCall { selector: selector.to_be_bytes(), signature, does }
+    KnownCall { selector: selector.to_be_bytes(), signature, only_on: None, does }
 }
 
-/// A known selector with arguments of another shape is malformed, on whatever contract it is called.
+const fn on_permit2(known: KnownCall) -> KnownCall {
+    KnownCall { only_on: Some(PERMIT2), ..known }
+}
+
+/// A known selector with arguments of another shape is malformed, on whatever contract it is called; those of Permit2 are
+/// known on Permit2 alone.
 pub(super) const KNOWN: &[KnownCall] = &[
     known(0xa905_9cbb, "transfer(address,uint256)", transfer),
     known(0x23b8_72dd, "transferFrom(address,address,uint256)", transfer_from),
@@ -33,14 +45,18 @@ pub(super) const KNOWN: &[KnownCall] = &[
     known(0xa22c_b465, "setApprovalForAll(address,bool)", set_approval_for_all),
     known(0xd505_accf, "permit(address,address,uint256,uint256,uint8,bytes32,bytes32)", permit_eip2612),
     known(0x8fcb_af0c, "permit(address,address,uint256,uint256,bool,uint8,bytes32,bytes32)", permit_dai),
-    known(0x8751_7c45, "approve(address,address,uint160,uint48)", permit2_approve),
-    known(0x2b67_b570, "permit(address,((address,uint160,uint48,uint48),address,uint256),bytes)", permit2_permit),
-    known(
+    on_permit2(known(0x8751_7c45, "approve(address,address,uint160,uint48)", permit2_approve)),
+    on_permit2(known(
+        0x2b67_b570,
+        "permit(address,((address,uint160,uint48,uint48),address,uint256),bytes)",
+        permit2_permit,
+    )),
+    on_permit2(known(
         0x2a2d_80d1,
         "permit(address,((address,uint160,uint48,uint48)[],address,uint256),bytes)",
         permit2_permit_batch,
-    ),
-    known(0x36c7_8516, "transferFrom(address,address,uint160,address)", permit2_transfer_from),
+    )),
+    on_permit2(known(0x36c7_8516, "transferFrom(address,address,uint160,address)", permit2_transfer_from)),
 ];
 
 /// A call before its arguments are read.
@@ -56,7 +72,8 @@ pub(super) fn effects(native: Effect, contract: Address, input: &[u8]) -> Result
     let Some((selector, arguments)) = input.split_first_chunk::<4>() else {
         return Ok((contract_call(native, contract, Method::Fallback), Vec::new()));
     };
-    let Some(known) = KNOWN.iter().find(|known| known.selector == *selector) else {
+    let here = |known: &&KnownCall| known.only_on.is_none_or(|only| only == contract);
+    let Some(known) = KNOWN.iter().find(|known| known.selector == *selector).filter(here) else {
         return Ok((contract_call(native, contract, Method::Selector((*selector).into())), Vec::new()));
     };
     let name = known.signature.split('(').next().unwrap_or(known.signature);

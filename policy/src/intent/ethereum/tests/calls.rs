@@ -5,8 +5,8 @@ use alloy_primitives::{Address, Bytes, TxKind, U256, keccak256};
 use proptest::prelude::*;
 
 use super::{account, intent, refusal, signer, understood, unsigned};
-use crate::intent::ethereum::calls::KNOWN;
-use crate::intent::{AssetRef, Effect, EffectKind, Reading, Standard, decode_payload};
+use crate::intent::ethereum::calls::{KNOWN, PERMIT2};
+use crate::intent::{AssetRef, Effect, EffectKind, Method, Reading, Standard, decode_payload};
 
 const CONTRACT: Address = Address::repeat_byte(0xcc);
 const TOKEN: Address = Address::repeat_byte(0x70);
@@ -56,9 +56,19 @@ fn encode(arguments: Vec<Arg>) -> Vec<u8> {
     [heads, tails].concat()
 }
 
+/// A contract that has this method.
+fn home(signature: &str) -> Address {
+    let known = KNOWN.iter().find(|known| known.signature == signature);
+    known.and_then(|known| known.only_on).unwrap_or(CONTRACT)
+}
+
 fn call(signature: &str, arguments: &[u8], value: u64) -> String {
+    call_on(home(signature), signature, arguments, value)
+}
+
+fn call_on(contract: Address, signature: &str, arguments: &[u8], value: u64) -> String {
     let input = [&keccak256(signature)[..4], arguments].concat();
-    let (to, value) = (TxKind::Call(CONTRACT), U256::from(value));
+    let (to, value) = (TxKind::Call(contract), U256::from(value));
     unsigned(&TxEip1559 { chain_id: 1, to, value, input: Bytes::from(input), ..TxEip1559::default() })
 }
 
@@ -70,7 +80,7 @@ fn one(signature: &str, arguments: Vec<Arg>) -> Effect {
     let mut effects = effects(signature, arguments);
     assert_eq!(effects.len(), 1, "{signature}");
     let effect = effects.remove(0);
-    assert_eq!(effect.contract, Some(CONTRACT));
+    assert_eq!(effect.contract, Some(home(signature)));
     effect
 }
 
@@ -156,6 +166,36 @@ fn permit2_names_the_token_besides_the_contract() {
     let arguments = vec![address(OWNER), address(TO), number(5), address(TOKEN)];
     let moved = one("transferFrom(address,address,uint160,address)", arguments);
     assert_eq!((moved.kind, moved.asset, moved.to), (EffectKind::TokenTransfer, AssetRef::Token(TOKEN), account(TO)));
+}
+
+#[test]
+fn the_methods_of_permit2_mean_nothing_on_another_contract() {
+    let signature = "transferFrom(address,address,uint160,address)";
+    let arguments = encode(vec![address(OWNER), address(TO), number(5), address(TOKEN)]);
+    let decoy = understood(&call_on(CONTRACT, signature, &arguments, 6));
+    let effects: Vec<_> = decoy.effects().collect();
+    assert_eq!(effects.len(), 1);
+    assert_eq!((effects[0].kind, effects[0].asset), (EffectKind::ContractCall, AssetRef::Native));
+    assert_eq!((&effects[0].to, effects[0].contract), (&account(CONTRACT), Some(CONTRACT)));
+    assert_eq!(
+        (effects[0].amount, &effects[0].method),
+        (U256::from(6), &Some(Method::Selector([0x36, 0xc7, 0x85, 0x16].into())))
+    );
+    let all: Vec<_> = KNOWN.iter().filter(|known| known.only_on.is_some()).collect();
+    assert_eq!(all.len(), 4);
+    for known in all {
+        let decoy = understood(&call_on(CONTRACT, known.signature, &[], 0));
+        assert_eq!(decoy.effects().next().unwrap().kind, EffectKind::ContractCall, "{}", known.signature);
+    }
+
+    let real = understood(&call_on(PERMIT2, signature, &arguments, 0));
+    let summary = real.summary();
+    assert!(
+        summary.contains("by method transferFrom of the contract 0x000000000022d473030f116ddee9f6b43ac78ba3"),
+        "{summary}"
+    );
+    let plain = understood(&call("approve(address,uint256)", &encode(vec![address(TO), number(7)]), 0));
+    assert!(!plain.summary().contains("by method"), "{}", plain.summary());
 }
 
 #[test]
