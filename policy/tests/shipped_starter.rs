@@ -9,10 +9,11 @@ use common::*;
 const FILES: [(&str, &str); 5] = [
     ("entities.json", include_str!("../../packaging/policy-starter/entities.json")),
     ("transfers.cedar", TRANSFERS),
-    ("keys.cedar", include_str!("../../packaging/policy-starter/keys.cedar")),
+    ("keys.cedar", KEYS),
     ("tests/keys.json", include_str!("../../packaging/policy-starter/tests/keys.json")),
     ("tests/transfers.json", include_str!("../../packaging/policy-starter/tests/transfers.json")),
 ];
+const KEYS: &str = include_str!("../../packaging/policy-starter/keys.cedar");
 const TRANSFERS: &str = include_str!("../../packaging/policy-starter/transfers.cedar");
 
 /// Why the bundle does not load once something is left out of its rules about transfers, where it stands first.
@@ -26,8 +27,8 @@ fn without(part: &str) -> String {
 #[test]
 fn the_starter_bundle_passes_its_tests_and_is_formatted() {
     load(&folder(&FILES)).unwrap();
-    for (path, text) in FILES.iter().filter(|(path, _)| path.ends_with(".cedar")) {
-        assert_eq!(bundle::format(path, text).unwrap(), *text, "{path}");
+    for (path, text) in [("transfers.cedar", TRANSFERS), ("keys.cedar", KEYS)] {
+        assert_eq!(bundle::format(path, text).unwrap(), text, "{path}");
     }
 }
 

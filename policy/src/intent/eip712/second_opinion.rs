@@ -13,8 +13,8 @@ use super::values::{Checked, Struct};
 /// What alloy says is signed. `primary_type` must have been bounded: alloy follows types by recursion.
 pub(super) fn digest(types: &Types, primary_type: &str, domain: &Struct, message: &Struct) -> Result<B256, String> {
     let resolver: Resolver = serde_json::from_value(types.to_json()).map_err(|error| refuse(&error))?;
-    let resolved = resolver.resolve(primary_type).map_err(|error| refuse(&error))?;
-    let value = resolved.coerce_json(&message.to_json()).map_err(|error| refuse(&error))?;
+    let root = resolver.resolve(primary_type).map_err(|error| refuse(&error))?;
+    let value = root.coerce_json(&message.to_json()).map_err(|error| refuse(&error))?;
     let message = Hasher { resolver: &resolver, type_hashes: BTreeMap::new() }.word(&value)?;
     let salt = domain.get("salt").and_then(|salt| match salt {
         Checked::FixedBytes { word, .. } => Some(*word),

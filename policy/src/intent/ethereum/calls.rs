@@ -27,8 +27,12 @@ const fn known(
     KnownCall { selector: selector.to_be_bytes(), signature, only_on: None, does }
 }
 
-const fn on_permit2(known: KnownCall) -> KnownCall {
-    KnownCall { only_on: Some(PERMIT2), ..known }
+const fn on_permit2(
+    selector: u32,
+    signature: &'static str,
+    does: fn(&Call, &Arguments<'_>) -> Result<Vec<Effect>, String>,
+) -> KnownCall {
+    KnownCall { selector: selector.to_be_bytes(), signature, only_on: Some(PERMIT2), does }
 }
 
 /// A known selector with arguments of another shape is malformed, on whatever contract it is called; those of Permit2 are
@@ -45,18 +49,14 @@ pub(super) const KNOWN: &[KnownCall] = &[
     known(0xa22c_b465, "setApprovalForAll(address,bool)", set_approval_for_all),
     known(0xd505_accf, "permit(address,address,uint256,uint256,uint8,bytes32,bytes32)", permit_eip2612),
     known(0x8fcb_af0c, "permit(address,address,uint256,uint256,bool,uint8,bytes32,bytes32)", permit_dai),
-    on_permit2(known(0x8751_7c45, "approve(address,address,uint160,uint48)", permit2_approve)),
-    on_permit2(known(
-        0x2b67_b570,
-        "permit(address,((address,uint160,uint48,uint48),address,uint256),bytes)",
-        permit2_permit,
-    )),
-    on_permit2(known(
+    on_permit2(0x8751_7c45, "approve(address,address,uint160,uint48)", permit2_approve),
+    on_permit2(0x2b67_b570, "permit(address,((address,uint160,uint48,uint48),address,uint256),bytes)", permit2_permit),
+    on_permit2(
         0x2a2d_80d1,
         "permit(address,((address,uint160,uint48,uint48)[],address,uint256),bytes)",
         permit2_permit_batch,
-    )),
-    on_permit2(known(0x36c7_8516, "transferFrom(address,address,uint160,address)", permit2_transfer_from)),
+    ),
+    on_permit2(0x36c7_8516, "transferFrom(address,address,uint160,address)", permit2_transfer_from),
 ];
 
 /// A call before its arguments are read.
