@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! *.cedar          policies; each has a unique @id("...") and may carry @reason("shown to the requester")
-//! entities.json    asset table, address books, key groups (see `tables`)
+//! entities.json    asset table, address books, key groups, calendars (see `tables`)
 //! tests/*.json     test cases: a request and the expected verdict (see `cases`)
 //! manifest.toml    version, name, schema, not_before, previous, time_zone, and the SHA-256 of every file above
 //! manifest.toml.sig*  signatures over the manifest, one for each person (see `signatures`)
@@ -28,6 +28,7 @@ use crate::tx::Tx;
 use crate::verdict::{Denied, PolicyNote, Verdict};
 
 mod bounds;
+mod calendars;
 mod case_request;
 mod cases;
 pub(crate) mod conditions;

@@ -95,7 +95,7 @@ pub(crate) fn evaluate(rules: &Rules, facts: &Facts<'_>, subject: &Subject) -> V
         .enumerate()
         .filter(|(_, (opinion, _))| !opinion.allowed)
         .map(|(index, (opinion, judged))| {
-            let seen = Observation::of(facts, judged.tx, judged.blind, judged.counters, local_time(rules, facts));
+            let seen = Observation::of(facts, judged.tx, judged.blind, judged.counters, &LocalTime::of(rules, facts));
             Refused { index, opinion, tx: judged.tx, seen }
         })
         .collect();
@@ -195,11 +195,24 @@ fn no_permit(rules: &Rules, action: Action) -> String {
     format!("no permit matched: those for {action} are {}{more}", shown.join(", "))
 }
 
-/// Weekday (1 is Monday) and minute of the day, in the manifest's zone.
-fn local_time(rules: &Rules, facts: &Facts<'_>) -> (i8, i64) {
-    let local = facts.time.to_zoned(rules.time_zone.clone());
-    let minute = i64::from(local.hour()) * 60 + i64::from(local.minute());
-    (local.weekday().to_monday_one_offset(), minute)
+/// A request's time as people at the desk see it, in the manifest's zone.
+pub(crate) struct LocalTime {
+    /// 1 is Monday.
+    pub(crate) weekday: i8,
+    pub(crate) minute_of_day: i64,
+    /// The calendars in which the day stands.
+    pub(crate) calendars: BTreeSet<String>,
+}
+
+impl LocalTime {
+    fn of(rules: &Rules, facts: &Facts<'_>) -> Self {
+        let local = facts.time.to_zoned(rules.time_zone.clone());
+        Self {
+            weekday: local.weekday().to_monday_one_offset(),
+            minute_of_day: i64::from(local.hour()) * 60 + i64::from(local.minute()),
+            calendars: rules.tables.calendars.on(local.date()),
+        }
+    }
 }
 
 type Attributes = HashMap<String, RestrictedExpression>;
@@ -263,11 +276,12 @@ fn slot_attributes(slot: &SlotFacts) -> Attributes {
 }
 
 fn context(rules: &Rules, facts: &Facts<'_>, judged: Judged<'_>) -> Result<Context, String> {
-    let (weekday, minute_of_day) = local_time(rules, facts);
+    let local = LocalTime::of(rules, facts);
     let time = record([
-        ("weekday", long(weekday.into())),
-        ("minute_of_day", long(minute_of_day)),
+        ("weekday", long(local.weekday.into())),
+        ("minute_of_day", long(local.minute_of_day)),
         ("unix", long(facts.time.as_second())),
+        ("calendars", texts(&local.calendars)),
     ])?;
     let approvals = record([
         ("count", long(facts.approvals.count.into())),

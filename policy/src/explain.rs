@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::amount::Decimal;
 use crate::bundle::conditions::{Alternative, Condition};
 use crate::counters::Counters;
-use crate::evaluate::Facts;
+use crate::evaluate::{Facts, LocalTime};
 use crate::request::{Resource, SlotFacts};
 use crate::tx::Tx;
 
@@ -18,7 +18,7 @@ const SELF: &str = "";
 pub(crate) struct Observation(Value);
 
 impl Observation {
-    pub(crate) fn of(facts: &Facts<'_>, tx: Option<&Tx>, blind: bool, counters: &Counters, local: (i8, i64)) -> Self {
+    pub(crate) fn of(facts: &Facts<'_>, tx: Option<&Tx>, blind: bool, counters: &Counters, local: &LocalTime) -> Self {
         let Facts { principal, session, approvals, .. } = facts;
         let mut context = json!({
             "blind": blind,
@@ -27,7 +27,10 @@ impl Observation {
             "approvals": {
                 "count": approvals.count, "distinct_orgs": approvals.distinct_orgs, "names": approvals.names,
             },
-            "time": { "weekday": local.0, "minute_of_day": local.1, "unix": facts.time.as_second() },
+            "time": {
+                "weekday": local.weekday, "minute_of_day": local.minute_of_day, "unix": facts.time.as_second(),
+                "calendars": local.calendars,
+            },
             "session": {
                 "participants": session.participants, "threshold_t": session.threshold_t, "devices": session.devices,
             },
@@ -171,6 +174,13 @@ fn holds(observed: &Value, sign: &str, permitted: &Value) -> Option<bool> {
                 _ if entities => None,
                 "in" => Some(items.contains(seen)),
                 "not in" => Some(!items.contains(seen)),
+                _ => None,
+            };
+        }
+        (Value::Array(seen), text @ Value::String(_)) => {
+            return match sign {
+                "contains" => Some(seen.contains(text)),
+                "does not contain" => Some(!seen.contains(text)),
                 _ => None,
             };
         }

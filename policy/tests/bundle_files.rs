@@ -208,6 +208,8 @@ fn test_cases_with_unknown_or_contradictory_fields_are_refused() {
         (r#""action": "Backup""#, r#""action": "Backup", "effects": []"#),
         (r#""action": "Backup""#, r#""action": "backup""#),
         (r#""action": "Backup""#, r#""action": "Backup", "context": {"tmie": 1}"#),
+        // Calendars follow from the time.
+        (r#""action": "Backup""#, r#""action": "Backup", "context": {"calendars": ["holidays"]}"#),
         (r#"{ "appliance": {} }"#, r#"{ "appliance": {}, "key_slot": {} }"#),
         (r#"{ "name": "coordinator" }"#, r#"{ "name": "coordinator", "admin": true }"#),
     ] {
@@ -222,6 +224,8 @@ fn tables_with_anything_odd_are_refused() {
     let address = "eip155:1:0x1111111111111111111111111111111111111111";
     let book = |entries: &str| format!(r#"{{"address_books": [{{"name": "b", "addresses": [{entries}]}}]}}"#);
     let asset = |rows: &str| format!(r#"{{"assets": [{rows}]}}"#);
+    let calendar = |days: &str| format!(r#"{{"calendars": [{{"name": "c", "days": [{days}]}}]}}"#);
+    let many = |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<Vec<_>>().join(", ");
     let eth = r#"{"chain": "eip155:1", "symbol": "ETH", "decimals": 18}"#;
     for entities in [
         "[]".to_owned(),
@@ -242,6 +246,22 @@ fn tables_with_anything_odd_are_refused() {
         asset(&eth.replace("eip155:1", "ethereum")),
         r#"{"key_groups": [{"name": "g", "public_keys": ["00"]}]}"#.into(),
         r#"{"key_groups": [{"name": "g"}, {"name": "g"}]}"#.into(),
+        r#"{"calendars": [{"name": "c", "days": []}, {"name": "c", "days": []}]}"#.into(),
+        r#"{"calendars": [{"name": "c"}]}"#.into(),
+        r#"{"calendars": [{"name": "", "days": []}]}"#.into(),
+        r#"{"calendars": [{"name": "c", "days": [], "zone": "UTC"}]}"#.into(),
+        format!(r#"{{"calendars": [{}]}}"#, many(65, &|n| format!(r#"{{"name": "c{n}", "days": []}}"#))),
+        calendar(&many(3_661, &|n| format!(r#""{:04}-{:02}-{:02}""#, 2000 + n / 336, 1 + n / 28 % 12, 1 + n % 28))),
+        calendar(r#""2026-12-25", "2026-12-25""#),
+        calendar(r#""20261225""#),
+        calendar(r#""2026-12-25T00:00""#),
+        calendar(r#""2026-12-25T00:00:00[Europe/Zurich]""#),
+        calendar(r#""2026-12-32""#),
+        calendar(r#""2027-02-29""#),
+        calendar(r#""2026-W52-5""#),
+        calendar(r#"" 2026-12-25""#),
+        calendar(r#""25.12.2026""#),
+        calendar("20261225"),
     ] {
         let dir = folder(&[("all.cedar", ALLOW_ALL), ("tests/a.json", ONE_ALLOWED), ("entities.json", &entities)]);
         assert!(why(&dir).starts_with("entities.json:"), "{entities}: {}", why(&dir));

@@ -269,3 +269,69 @@ fn time_is_seen_in_the_manifests_zone() {
     let bundle: Bundle = load(&dir).unwrap();
     assert_eq!(allowed_by(&judge(&bundle, &to_sign(None))), ["all"]);
 }
+
+#[test]
+fn a_calendars_day_begins_and_ends_at_midnight_of_the_manifests_zone() {
+    let at = |time: &str| casemate_policy::Request { time: time.parse().unwrap(), ..to_sign(None) };
+    let rule = r#"@id("holidays") forbid (principal, action, resource)
+        unless { !context.time.calendars.contains("christmas") };"#;
+    let refused = r#"[{ "name": "at Christmas", "request": {
+            "principal": {"name": "coordinator"}, "action": "Backup", "resource": {"appliance": {}},
+            "context": {"time": "2026-12-25T12:00:00Z"} },
+          "expect": {"verdict": "deny", "policies": ["holidays"]} }]"#;
+    let dir = folder(&[
+        ("all.cedar", ALLOW_ALL),
+        ("holidays.cedar", rule),
+        (
+            "entities.json",
+            r#"{"calendars": [{"name": "christmas", "days": ["2026-12-25"]}, {"name": "other", "days": ["2026-12-24"]}]}"#,
+        ),
+        ("tests/a.json", ONE_ALLOWED),
+        ("tests/b.json", refused),
+    ]);
+    let manifest = dir.path().join("manifest.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    for (zone, first, last) in [
+        ("UTC", "2026-12-25T00:00:00Z", "2026-12-25T23:59:59Z"),
+        ("America/New_York", "2026-12-25T05:00:00Z", "2026-12-26T04:59:59Z"),
+        ("Asia/Tokyo", "2026-12-24T15:00:00Z", "2026-12-25T14:59:59Z"),
+    ] {
+        std::fs::write(&manifest, text.replace("\"UTC\"", &format!("{zone:?}"))).unwrap();
+        let bundle: Bundle = load(&dir).unwrap();
+        let second = jiff::SignedDuration::from_secs(1);
+        let (first, last) = (at(first), at(last));
+        let before = casemate_policy::Request { time: first.time - second, ..first.clone() };
+        let after = casemate_policy::Request { time: last.time + second, ..last.clone() };
+        for request in [&first, &last] {
+            assert_eq!(refused_by(&denied(judge(&bundle, request))), ["holidays"], "{zone}");
+        }
+        for request in [&before, &after] {
+            assert_eq!(allowed_by(&judge(&bundle, request)), ["all"], "{zone}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_on_a_holiday_shows_the_calendar() {
+    let rule = r#"@id("desk") forbid (principal, action, resource)
+        unless { context.time.weekday <= 5 && !context.time.calendars.contains("holidays") };"#;
+    let refused = r#"[{ "name": "at Christmas", "request": {
+            "principal": {"name": "coordinator"}, "action": "Backup", "resource": {"appliance": {}},
+            "context": {"time": "2026-12-25T12:00:00Z"} },
+          "expect": {"verdict": "deny", "policies": ["desk"]} }]"#;
+    let bundle: Bundle = load(&folder(&[
+        ("all.cedar", ALLOW_ALL),
+        ("desk.cedar", rule),
+        ("entities.json", r#"{"calendars": [{"name": "holidays", "days": ["2026-12-25"]}]}"#),
+        ("tests/a.json", ONE_ALLOWED),
+        ("tests/b.json", refused),
+    ]))
+    .unwrap();
+    let christmas = "2026-12-25T12:00:00Z".parse().unwrap();
+    let refusal = denied(judge(&bundle, &casemate_policy::Request { time: christmas, ..to_sign(None) }));
+    // The weekday is as it should be, so nothing is said of it.
+    assert_eq!(
+        refusal.explanation(),
+        ["desk forbids it", r#"  context.time.calendars is ["holidays"], permitted is does not contain holidays"#]
+    );
+}

@@ -138,6 +138,20 @@ fn rule_3_entities_that_do_not_exist_are_refused() {
 }
 
 #[test]
+fn rule_3_calendars_that_do_not_exist_are_refused() {
+    for condition in [
+        r#"context.time.calendars.contains("holiday")"#,
+        r#"!(["holiday"].containsAny(context.time.calendars)) && !context.blind"#,
+        r#"context.time["calendars"].containsAll(["holiday"])"#,
+        r#"context.time.calendars == ["holiday"]"#,
+        r#"context.time.calendars.contains(if context.blind then "holiday" else "other")"#,
+    ] {
+        let why = refusal(&format!(r#"@id("p") forbid (principal, action, resource) when {{ {condition} }};"#));
+        assert!(why.contains(r#"there is no calendar "holiday""#), "{condition}\n{why}");
+    }
+}
+
+#[test]
 fn rule_3_entities_that_exist_are_accepted() {
     let literals = r#"@id("p") permit (principal == Mpc::Client::"coordinator", action == Mpc::Action::"Sign", resource)
         when { context has tx && context.tx has to &&
@@ -170,6 +184,7 @@ fn rule_3_confusable_characters_are_refused() {
     assert!(names(r#"{"address_books": [{"name": "trеasury", "addresses": []}]}"#).contains("look alike"));
     assert!(names(r#"{"assets": [{"chain": "eip155:1", "symbol": "USDС", "decimals": 6}]}"#).contains("look alike"));
     assert!(names(r#"{"key_groups": [{"name": "hоt"}]}"#).contains("look alike"));
+    assert!(names(r#"{"calendars": [{"name": "hоlidays", "days": []}]}"#).contains("look alike"));
 }
 
 #[test]

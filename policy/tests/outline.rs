@@ -14,7 +14,8 @@ const ENTITIES: &str = r#"{
     "address_books": [{"name": "treasury", "addresses": [
         {"address": "eip155:1:0x3535353535353535353535353535353535353535", "note": "vault"}
     ]}],
-    "key_groups": [{"name": "hot", "labels": ["hot-1"]}]
+    "key_groups": [{"name": "hot", "labels": ["hot-1"]}],
+    "calendars": [{"name": "holidays", "days": ["2026-12-25", "2027-01-01"]}]
 }"#;
 
 fn bundle_with(cedar: &str) -> TempDir {
@@ -33,6 +34,8 @@ fn everything_in_a_bundle_has_a_name() {
     let treasury = &found.entities.address_books["treasury"];
     assert_eq!(treasury["eip155:1:0x3535353535353535353535353535353535353535"], "vault");
     assert!(found.entities.key_groups["hot"].contains("label hot-1"));
+    let days: Vec<&String> = found.entities.calendars["holidays"].iter().collect();
+    assert_eq!(days, ["2026-12-25", "2027-01-01"]);
     assert!(found.tests.contains_key("tests/a.json: allowed"));
     assert!(found.unsealed.is_empty());
     assert_eq!(found.manifest.unwrap().version, 1);
@@ -51,6 +54,17 @@ fn layout_and_place_make_no_difference_but_words_do() {
     let changes = difference(&tight, &reason);
     assert_eq!(changes.len(), 1);
     assert_eq!((changes[0].section, changes[0].change), (Section::Policy, ChangeKind::Changed));
+}
+
+#[test]
+fn a_holiday_less_is_a_difference() {
+    let old = outline(&bundle_with(ALLOW_ALL));
+    let dir = bundle_with(ALLOW_ALL);
+    write(dir.path(), "entities.json", &ENTITIES.replace(r#""2026-12-25", "#, ""));
+    let changes = difference(&old, &outline(&dir));
+    assert_eq!(changes.len(), 1);
+    assert_eq!((changes[0].section, changes[0].change), (Section::CalendarDay, ChangeKind::Removed));
+    assert_eq!(changes[0].name, "holidays: 2026-12-25");
 }
 
 #[test]

@@ -11,11 +11,12 @@
 //! `resource` is `key`, `key_slot` or `appliance`. A request to sign gives its `effects`, or an `intent` as clients send it,
 //! or neither, which is blind signing.
 //!
-//! `context` may set `time`, `approvals`, `session` (with `new_roster`), `derivation_path`, `peers_attested`, and, as they
-//! stand with this request included, `spent`, `group_spent`, `fees`, `count` and `group_count`, each with any of `hour`,
-//! `day` and `week`. What is not set is as if nothing had been signed before: `spent` is what this request moves out of
-//! the effect's asset, with the fee for the native asset, `fees` its fee, `count` 1. A longer window holds at least what a
-//! shorter one was set to, and a group at least what its key was set to.
+//! `context` may set `time` (weekday, minute of the day and calendars follow from it), `approvals`, `session` (with
+//! `new_roster`), `derivation_path`, `peers_attested`, and, as they stand with this request included, `spent`, `group_spent`,
+//! `fees`, `count` and `group_count`, each with any of `hour`, `day` and `week`. What is not set is as if nothing had been
+//! signed before: `spent` is what this request moves out of the effect's asset, with the fee for the native asset, `fees`
+//! its fee, `count` 1. A longer window holds at least what a shorter one was set to, and a group at least what its key was
+//! set to.
 
 use std::collections::BTreeSet;
 

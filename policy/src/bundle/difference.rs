@@ -42,6 +42,10 @@ pub enum Section {
     KeyGroup,
     /// A label or public key in a group.
     GroupMember,
+    /// A calendar, whatever days stand in it.
+    Calendar,
+    /// A day in a calendar.
+    CalendarDay,
     /// A test case.
     Test,
 }
@@ -100,6 +104,12 @@ fn things(outline: &Outline) -> Things {
         add(Section::KeyGroup, group.clone(), String::new());
         for member in members {
             add(Section::GroupMember, format!("{group}: {member}"), String::new());
+        }
+    }
+    for (calendar, days) in &outline.entities.calendars {
+        add(Section::Calendar, calendar.clone(), String::new());
+        for day in days {
+            add(Section::CalendarDay, format!("{calendar}: {day}"), String::new());
         }
     }
     for (name, case) in &outline.tests {

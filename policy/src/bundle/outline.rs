@@ -77,6 +77,8 @@ pub struct EntitiesOutline {
     pub address_books: BTreeMap<String, BTreeMap<String, String>>,
     /// Key group → its labels and public keys.
     pub key_groups: BTreeMap<String, BTreeSet<String>>,
+    /// Calendar → its days.
+    pub calendars: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Outline {
@@ -172,6 +174,7 @@ struct Tables {
     assets: Vec<Asset>,
     address_books: Vec<Book>,
     key_groups: Vec<Group>,
+    calendars: Vec<Calendar>,
 }
 
 #[derive(Deserialize)]
@@ -205,6 +208,13 @@ struct Group {
     public_keys: Vec<String>,
 }
 
+#[derive(Deserialize)]
+struct Calendar {
+    name: String,
+    #[serde(default)]
+    days: Vec<String>,
+}
+
 fn entities_of(bytes: Option<&[u8]>) -> Result<EntitiesOutline, BundleError> {
     let tables: Tables = match bytes {
         None => Tables::default(),
@@ -223,6 +233,9 @@ fn entities_of(bytes: Option<&[u8]>) -> Result<EntitiesOutline, BundleError> {
         let labels = group.labels.into_iter().map(|label| format!("label {label}"));
         let keys = group.public_keys.into_iter().map(|key| format!("key {key}"));
         outline.key_groups.entry(group.name).or_default().extend(labels.chain(keys));
+    }
+    for calendar in tables.calendars {
+        outline.calendars.entry(calendar.name).or_default().extend(calendar.days);
     }
     Ok(outline)
 }

@@ -176,13 +176,17 @@ fn refusal(homes: &Homes<'_>, policy: &str, reason: String, cause: Option<&dyn D
     }
 }
 
-/// The entities that a policy names, each of which must exist: Cedar would take a misspelt name for one that nothing
+/// The entities that a policy names. They must exist, and so must the calendars that it names: Cedar would take a misspelt name for one that nothing
 /// belongs to, and a forbid about it would never apply.
 fn known_literals(policy: &Policy, tables: &Tables, clients: &[Client]) -> Result<Vec<(EntityUid, Entity)>, String> {
     let literals: HashSet<EntityUid> = policy.entity_literals().into_iter().collect();
     let addresses = literals.iter().filter(|literal| literal.type_name().to_string() == "Mpc::Address");
     if addresses.count() > 1 {
         return Err("a list of addresses belongs into an address book of entities.json, not into a policy".into());
+    }
+    let form = policy.to_json().map_err(|error| chain(&error))?;
+    if let Some(name) = tables.calendars.unknown(&form) {
+        return Err(format!("there is no calendar {name:?}; add it to entities.json or correct the name"));
     }
     let mut entities = Vec::new();
     for literal in literals {

@@ -13,6 +13,9 @@
 //!   ],
 //!   "key_groups": [
 //!     { "name": "hot", "labels": ["hot-1"], "public_keys": ["02…"] }
+//!   ],
+//!   "calendars": [
+//!     { "name": "us-holidays", "days": ["2026-12-25", "2027-01-01"] }
 //!   ]
 //! }
 //! ```
@@ -20,7 +23,9 @@
 //! Address books become `Mpc::AddressBook` with its `Mpc::Address`es, key groups `Mpc::KeyGroup` with the keys that have one
 //! of the labels or are named by public key. An asset without `contract` is the chain's own coin; a token follows the
 //! `standard` `erc20` unless its row says `erc721` or `erc1155`. A Bitcoin address is `bitcoin:` and an address of the main
-//! network, or the script in hex, which serves every network. All parts may be left out, `note`s are for readers, and every name is ASCII, so that no two look alike.
+//! network, or the script in hex, which serves every network. `context.time.calendars` holds the names of the calendars in
+//! which today stands, in the manifest's time zone; a day is `YYYY-MM-DD`. All parts may be left out, `note`s are for
+//! readers, and every name is ASCII, so that no two look alike.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -28,6 +33,7 @@ use casemate_wire::PublicKey;
 use cedar_policy::{Entity, EntityUid};
 use serde::Deserialize;
 
+use super::calendars::{CalendarRow, Calendars};
 use super::error::BundleError;
 use super::files::ENTITIES;
 use crate::amount::MAX_DECIMALS;
@@ -43,6 +49,7 @@ pub(crate) struct Tables {
     addresses: BTreeMap<String, BTreeSet<String>>,
     books: BTreeSet<String>,
     groups: BTreeMap<String, Group>,
+    pub(crate) calendars: Calendars,
 }
 
 /// Which assets are known, by chain and contract.
@@ -115,6 +122,7 @@ impl Tables {
                 return Err(format!("key group `{}` stands twice", row.name));
             }
         }
+        tables.calendars = Calendars::build(file.calendars)?;
         Ok(tables)
     }
 
@@ -174,6 +182,8 @@ struct File {
     address_books: Vec<BookRow>,
     #[serde(default)]
     key_groups: Vec<GroupRow>,
+    #[serde(default)]
+    calendars: Vec<CalendarRow>,
 }
 
 #[derive(Deserialize)]
@@ -241,7 +251,8 @@ struct GroupRow {
     public_keys: Vec<PublicKey>,
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), String> {
+/// Checks the name of something in the tables.
+pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
         return Err(format!(

@@ -77,6 +77,8 @@ fn told(change: &Change) -> Vec<String> {
         Section::Address => "address",
         Section::KeyGroup => "key group",
         Section::GroupMember => "key group member",
+        Section::Calendar => "calendar",
+        Section::CalendarDay => "calendar day",
         Section::Test => "test",
     };
     let became = match change.change {

@@ -33,14 +33,15 @@ pub(super) fn run(arguments: &InitArguments) -> CommandResult {
     if !is_free(dir)? {
         return Err(format!("{shown} is not empty; nothing was written. Give a new folder").into());
     }
-    let at_the_desk = at_the_desk(&arguments.time_zone)?;
+    let moved = at_the_desk(&arguments.time_zone)?;
     for (path, text) in starter::FILES {
         let target = dir.join(path);
         let failed = |e: std::io::Error| format!("cannot write {}: {e}", target.display());
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
         }
-        fs::write(&target, text.replace(starter::AT_THE_DESK, &at_the_desk)).map_err(failed)?;
+        let text = moved.iter().fold(text.to_owned(), |text, (utc, local)| text.replace(utc, local));
+        fs::write(&target, text).map_err(failed)?;
     }
     let fields = SealFields {
         name: Some(arguments.name.clone()),
@@ -69,12 +70,16 @@ const NEXT: &str = "edit next, in this order:
   tests/*.json      one case for every rule, with your own numbers
 then: casemate policy fmt, check, test, seal, sign; and keep the folder in git";
 
-/// The moment that the starter's tests take for a working hour, in the bundle's own zone.
-fn at_the_desk(zone: &str) -> Result<String, String> {
-    let known = |e: jiff::Error| format!("--time-zone {zone} is not an IANA zone of this host: {e}");
-    let zone = jiff::tz::TimeZone::get(zone).map_err(known)?;
-    let moment = jiff::civil::date(2025, 6, 2).at(10, 0, 0, 0).to_zoned(zone).map_err(known)?;
-    Ok(moment.timestamp().to_string())
+/// The moments that the starter's tests take for hours at the desk, each with what it is in the bundle's own zone.
+fn at_the_desk(name: &str) -> Result<Vec<(&'static str, String)>, String> {
+    let known = |e: jiff::Error| format!("--time-zone {name} is not an IANA zone of this host: {e}");
+    let zone = jiff::tz::TimeZone::get(name).map_err(known)?;
+    let moved = |utc: &'static str| {
+        let moment: Timestamp = utc.parse().map_err(known)?;
+        let hour = moment.to_zoned(jiff::tz::TimeZone::UTC).datetime();
+        Ok((utc, hour.to_zoned(zone.clone()).map_err(known)?.timestamp().to_string()))
+    };
+    starter::AT_THE_DESK.into_iter().map(moved).collect()
 }
 
 fn is_free(dir: &Path) -> Result<bool, String> {

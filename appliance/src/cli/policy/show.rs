@@ -109,6 +109,10 @@ fn tell(dir: &Path, outline: &Outline) {
     for (group, members) in &entities.key_groups {
         say(format!("  {group}: {}", members.iter().cloned().collect::<Vec<_>>().join(", ")));
     }
+    say("calendars");
+    for (calendar, days) in &entities.calendars {
+        say(format!("  {calendar}: {}", days.iter().cloned().collect::<Vec<_>>().join(", ")));
+    }
     say(format!("tests: {}", outline.tests.len()));
     outline.tests.keys().for_each(|name| say(format!("  {name}")));
     say("files");
