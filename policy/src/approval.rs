@@ -52,7 +52,7 @@ pub struct Counted {
 pub struct CountedApproval {
     /// Who.
     pub approver: Principal,
-    /// SHA-256 of the statement's text.
+    /// The statement's digest; see [`statement_digest`].
     pub statement: Digest32,
 }
 
@@ -141,6 +141,11 @@ fn small(count: usize) -> u16 {
     u16::try_from(count).unwrap_or_default()
 }
 
+/// What a statement is known by once it is used: the SHA-256 of its exact text.
+pub fn statement_digest(text: &str) -> Digest32 {
+    Digest32(Sha256::digest(text).into())
+}
+
 fn judge(
     item: &Approval,
     expected: &Expected<'_>,
@@ -163,7 +168,7 @@ fn judge(
     if statement.expires.duration_since(expected.now) > MAX_LIFE {
         return Err(NotCounted::LivesTooLong(statement.expires));
     }
-    let digest = Digest32(Sha256::digest(text).into());
+    let digest = statement_digest(text);
     if expected.act.counts_once() && used(&digest) {
         return Err(NotCounted::Used);
     }

@@ -1,13 +1,12 @@
 //! The sections `[policy]` and `[approvals]`: where the policy lies, and whose signatures count.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use casemate_policy::signers::MAX_ALLOWED_SIGNERS;
 use casemate_policy::{AllowedSigners, Quorum, TrustAnchors};
 use serde::Deserialize;
-
-/// The largest file of allowed signers, in bytes.
-const MAX_SIGNERS: u64 = 256 * 1024;
 
 /// Where the policy bundle lies, and who may sign it.
 #[derive(Debug)]
@@ -54,9 +53,13 @@ impl ApprovalsSection {
 
 fn read(path: &Path) -> Result<AllowedSigners, String> {
     let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    if fs::metadata(path).map_err(unreadable)?.len() > MAX_SIGNERS {
-        return Err(format!("{} has more than {MAX_SIGNERS} bytes", path.display()));
+    // One byte more than may be shows that a file is too long, even one that grows or does not say its length.
+    let bound = u64::try_from(MAX_ALLOWED_SIGNERS).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(bound).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() > MAX_ALLOWED_SIGNERS {
+        return Err(format!("{} has more than {MAX_ALLOWED_SIGNERS} bytes", path.display()));
     }
-    let text = fs::read_to_string(path).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|error| format!("{} is not text: {error}", path.display()))?;
     AllowedSigners::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -88,7 +88,7 @@ fn ready(node: &Node) -> Result<(), Problem> {
 /// Which of the request's statements were used up before.
 async fn used_approvals(node: &Node, understood: &Understood) -> Result<BTreeSet<Digest32>, StoreError> {
     let approvals = understood.authenticated().ask().approvals();
-    let statements: Vec<Digest32> = approvals.iter().map(|one| crate::digest(one.statement().as_bytes())).collect();
+    let statements: Vec<Digest32> = approvals.iter().map(|one| approval::statement_digest(one.statement())).collect();
     if statements.is_empty() {
         return Ok(BTreeSet::new());
     }

@@ -6,12 +6,14 @@
 //! | `writer.rs` | the writer thread: group commit, the audit head |
 //! | `sessions.rs` | session rows and used tokens |
 //! | `sealed.rs` | shares, committees' aux info and primes, all sealed |
-//! | `spend.rs` | what sessions spend, used approvals |
+//! | `spend.rs` | what sessions spend |
+//! | `approvals.rs` | used approvals |
 //! | `policy.rs` | the newest policy bundle ever loaded |
 //!
 //! Whatever a guard forbids twice (a token, a session id) is changed in the transaction of its audit leaf. A pair of
 //! primes is deleted, durably, before it is used.
 
+mod approvals;
 mod policy;
 mod schema;
 mod sealed;
@@ -25,14 +27,13 @@ use std::sync::{Arc, Mutex};
 use casemate_attest::{Head, LogId};
 use rusqlite::Connection;
 
+pub(crate) use approvals::{approval_used, use_approval};
 pub(crate) use policy::PolicyRow;
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
 pub use sessions::{SessionResult, SessionRow};
-pub(crate) use spend::{
-    approval_used, load_spending, release_spending, reserve_spending, spending_digest, use_approval,
-};
+pub(crate) use spend::{load_spending, release_spending, reserve_spending, spending_digest};
 pub use writer::Transaction;
 
 use writer::Writer;

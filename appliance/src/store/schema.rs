@@ -80,8 +80,8 @@ CREATE TABLE spend (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX spend_by_time ON spend (at);
 CREATE TABLE approvals (
-    statement TEXT PRIMARY KEY,
-    expires   INTEGER NOT NULL
+    statement  TEXT PRIMARY KEY,
+    keep_until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE policy (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),

@@ -2,10 +2,10 @@
 
 use casemate_policy::spend::Spending;
 use casemate_wire::{Digest32, SessionId};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::sessions::{from_json, to_json};
-use super::{OneUse, StoreError, Transaction};
+use super::{StoreError, Transaction};
 
 /// Seconds that a row is kept: far longer than any window, so that a clock that is wrong for a while deletes nothing.
 const KEPT: i64 = 90 * 24 * 3600;
@@ -48,33 +48,4 @@ pub(crate) fn release_spending(transaction: &Transaction<'_>, session: &SessionI
         .and_then(|mut statement| statement.execute([session.as_str()]))
         .map_err(StoreError::sqlite("release what was reserved"))?;
     Ok(changed == 1)
-}
-
-/// Whether an approval that counts once has been used.
-pub(crate) fn approval_used(connection: &Connection, statement: &Digest32) -> Result<bool, StoreError> {
-    connection
-        .prepare_cached("SELECT 1 FROM approvals WHERE statement = ?1")
-        .and_then(|mut query| query.query_row([statement.to_string()], |_| Ok(())).optional())
-        .map(|found| found.is_some())
-        .map_err(StoreError::sqlite("read the used approvals"))
-}
-
-/// Marks an approval as used. Those that expired long ago are forgotten: they count no more anyway.
-pub(crate) fn use_approval(
-    transaction: &Transaction<'_>,
-    statement: &Digest32,
-    expires: i64,
-    now: i64,
-) -> Result<OneUse, StoreError> {
-    const KEPT_AFTER_EXPIRY: i64 = 30 * 24 * 3600;
-    let failed = StoreError::sqlite("record an approval");
-    let sql = transaction.sql();
-    sql.prepare_cached("DELETE FROM approvals WHERE expires < ?1")
-        .and_then(|mut query| query.execute([now.saturating_sub(KEPT_AFTER_EXPIRY)]))
-        .map_err(&failed)?;
-    let inserted = sql
-        .prepare_cached("INSERT OR IGNORE INTO approvals (statement, expires) VALUES (?1, ?2)")
-        .and_then(|mut query| query.execute((statement.to_string(), expires)))
-        .map_err(&failed)?;
-    Ok(if inserted == 1 { OneUse::First } else { OneUse::Replayed })
 }

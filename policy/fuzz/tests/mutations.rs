@@ -42,6 +42,61 @@ const PSBT: &str = "cHNidP8BAHECAAAAAcghi434p+RLe3AnT/7thntf1V63wYLKpLA9EweNKPHs
     AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAD/////AgEAAAAAAAAAFgAU0MWZA8W6woaHYOkP1SGkZlqnZSCghgEAAAAAABYAFL0WvuU5YaR9atiI\
     4pVFQ0qJvf6VAAAAAAAAAA==";
 
+/// Options, comments, and a FIDO key.
+const OPTIONS: &str = "# who may sign
+carol@acme namespaces=\"casemate-policy,casemate-approval\",valid-after=\"20260101Z\",valid-before=\"203001010000Z\" \
+sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIDMF8wnFP6N9DyK2pawFNpdhqGpK5zU3vC1gzzRo79CwAAAABHNzaDo= carol's key
+
+";
+
+/// Alice's (Ed25519) and Bob's (P-256) signatures over what the target expects.
+const SIGNATURES: [&str; 2] = [
+    "\
+-----BEGIN SSH SIGNATURE-----
+U1NIU0lHAAAAAQAAADMAAAALc3NoLWVkMjU1MTkAAAAgMwXzCcU/o30PIralrAU2l2Goak
+rnNTe8LWDPNGjv0LAAAAARY2FzZW1hdGUtYXBwcm92YWwAAAAAAAAABnNoYTUxMgAAAFMA
+AAALc3NoLWVkMjU1MTkAAABA/v9vjpgSNkvy8EEI3gMgGqlC0S2FhOY3sPgMq76J8vfQAO
+SJhHFnHWa6hsPdZcnS5HuE3Vqpq9iPSBR8raIoAw==
+-----END SSH SIGNATURE-----
+",
+    "\
+-----BEGIN SSH SIGNATURE-----
+U1NIU0lHAAAAAQAAAGgAAAATZWNkc2Etc2hhMi1uaXN0cDI1NgAAAAhuaXN0cDI1NgAAAE
+EE75o61z71kmvKDEdqTcOMOUL3fpXEmsaAEFmzcss3SRD7mDvEDrWcM9umwadeB3WpGCOo
+57oNJ4vqiQd1iK7KsgAAABFjYXNlbWF0ZS1hcHByb3ZhbAAAAAAAAAAGc2hhNTEyAAAAZQ
+AAABNlY2RzYS1zaGEyLW5pc3RwMjU2AAAASgAAACEAk3iCx3SIm7UasQ2A6TqcraCJSCpe
+T3b/30wLYnV3PPwAAAAhALm0LIHNOwg4BnNF5s82vmDGp4JoVUf+O9A06nb3Davd
+-----END SSH SIGNATURE-----
+",
+];
+
+/// The identity key of a participant, stated as `IDENTITY` below.
+const IDENTITY: &str = "3059301306072a8648ce3d020106082a8648ce3d03010703420004ef9a3ad73ef5926bca0c476a4dc38c3942f7\
+    7e95c49ac6801059b372cb374910fb983bc40eb59c33dba6c1a75e0775a91823a8e7ba0d278bea89077588aecab2";
+
+/// One statement of each action.
+const STATEMENTS: [&str; 5] = [
+    r#"{"v":1,"action":"sign","key":"0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798","parameters":
+{"message_hash":"0101010101010101010101010101010101010101010101010101010101010101","derivation_path":"m/0/1"},
+"bundle":"0505050505050505050505050505050505050505050505050505050505050505","expires":"2026-11-21T12:00:00Z",
+"nonce":"00112233445566778899aabbccddeeff"}"#,
+    r#"{"v":1,"action":"keygen","slot":{"share_type":"wallet","threshold_t":2,"threshold_n":3,"label":"hot"},"parameters":
+{"participants":[{"party_id":"party-1","identity":"IDENTITY"}]},
+"bundle":"0505050505050505050505050505050505050505050505050505050505050505","expires":"2026-11-21T12:00:00Z",
+"nonce":"00112233445566778899aabbccddeeff"}"#,
+    r#"{"v":1,"action":"rotate","key":"0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798","parameters":
+{"participants":[{"party_id":"party-1","identity":"IDENTITY"}],"threshold_t":2,"epoch":2},
+"bundle":"0505050505050505050505050505050505050505050505050505050505050505","expires":"2026-11-21T12:00:00Z",
+"nonce":"00112233445566778899aabbccddeeff"}"#,
+    r#"{"v":1,"action":"revoke","key":"0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798","parameters":
+{"party_id":"party-1","reason":"lost"},
+"bundle":"0505050505050505050505050505050505050505050505050505050505050505","expires":"2026-11-21T12:00:00Z",
+"nonce":"00112233445566778899aabbccddeeff"}"#,
+    r#"{"v":1,"action":"backup","parameters":{"party_id":"party-1","recipients":["age1x"]},
+"bundle":"0505050505050505050505050505050505050505050505050505050505050505","expires":"2026-11-21T12:00:00Z",
+"nonce":"00112233445566778899aabbccddeeff"}"#,
+];
+
 /// A generator of numbers that is the same everywhere (xorshift64*).
 struct Numbers(u64);
 
@@ -111,4 +166,19 @@ fn typed_data_keeps_its_promises() {
 fn bitcoin_transactions_keep_their_promises() {
     let psbt = STANDARD.decode(PSBT).unwrap();
     run(targets::bitcoin_psbt, &[[&[0], psbt.as_slice()].concat()]);
+}
+
+#[test]
+fn files_of_signers_keep_their_promises() {
+    run(targets::allowed_signers, &[targets::SIGNERS.into(), OPTIONS.into()]);
+}
+
+#[test]
+fn signatures_keep_their_promises() {
+    run(targets::sshsig, &SIGNATURES.map(Vec::from));
+}
+
+#[test]
+fn approval_statements_keep_their_promises() {
+    run(targets::approval_statement, &STATEMENTS.map(|seed| seed.replace("IDENTITY", IDENTITY).into_bytes()));
 }
