@@ -1,7 +1,6 @@
 //! Sums over rolling windows: from the ledger to what one request's policies see.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::U256;
 use casemate_wire::{Digest32, PublicKey, SessionId};
@@ -144,7 +143,8 @@ pub(crate) fn reserve(
 /// What policies see beside each effect if nothing was signed before: for test cases.
 pub(crate) fn alone(rules: &Rules, understood: &Understood) -> Vec<Counters> {
     let assets = Assets::of(rules, Some(understood));
-    let key = Sum::of_charges(&charges(rules, understood), Windows::all(true), &assets);
+    let mut key = Sum::default();
+    key.charge(&charges(rules, understood), Windows::all(true), &assets);
     let sums = Sums { assets, key, groups: Vec::new() };
     understood.effects().map(|effect| sums.counters(rules, effect)).collect()
 }
@@ -297,39 +297,42 @@ impl Sum {
     /// Adds up one key's entries at `now`. In each window a transaction counts once: each asset with the most that any
     /// of its requests in that window moved.
     fn of_key<'a>(entries: impl Iterator<Item = &'a Spending>, now: i64, assets: &Assets) -> Self {
-        let mut transactions: HashMap<Digest32, Self> = HashMap::new();
-        for entry in entries.filter(|entry| entry.at > now.saturating_sub(WEEK)) {
+        let windows = |entry: &Spending| {
             let within = |seconds: i64| entry.at > now.saturating_sub(seconds);
-            let windows = Windows { hour: within(3600), day: within(24 * 3600), week: within(WEEK) };
-            let sum = Self::of_charges(&entry.charges, windows, assets);
-            match transactions.entry(entry.transaction) {
-                Entry::Vacant(first) => {
-                    first.insert(sum);
-                }
-                Entry::Occupied(mut seen) => seen.get_mut().join(&sum, Windows::max, Windows::max),
-            }
-        }
+            Windows { hour: within(3600), day: within(24 * 3600), week: within(WEEK) }
+        };
+        let mut counting: Vec<&Spending> = entries.filter(|entry| windows(entry).week).collect();
+        counting.sort_unstable_by_key(|entry| entry.transaction);
         let mut total = Self::default();
-        for transaction in transactions.values() {
-            total.add(transaction);
+        for requests in counting.chunk_by(|one, next| one.transaction == next.transaction) {
+            if let [only] = requests {
+                total.charge(&only.charges, windows(only), assets);
+                continue;
+            }
+            let mut most = Self::default();
+            for request in requests {
+                let mut sum = Self::default();
+                sum.charge(&request.charges, windows(request), assets);
+                most.join(&sum, Windows::max, Windows::max);
+            }
+            total.add(&most);
         }
         total
     }
 
-    /// What one request moves, in the windows that it stands in.
-    fn of_charges(charges: &[Charge], windows: Windows<bool>, assets: &Assets) -> Self {
-        let mut sum = Self { count: windows.map(i64::from), ..Self::default() };
+    /// Adds what one request moves, in the windows that it stands in.
+    fn charge(&mut self, charges: &[Charge], windows: Windows<bool>, assets: &Assets) {
+        self.count = self.count.zip(windows.map(i64::from), i64::saturating_add);
         for charge in charges {
             let amount = windows.map(|within| if within { charge.amount } else { U256::ZERO });
             if let Some(place) = assets.place(&charge.asset) {
-                let (spent, fees) = sum.spent.entry(place).or_default();
+                let (spent, fees) = self.spent.entry(place).or_default();
                 *spent = spent.zip(amount, U256::saturating_add);
                 if charge.fee {
                     *fees = fees.zip(amount, U256::saturating_add);
                 }
             }
         }
-        sum
     }
 
     fn add(&mut self, other: &Self) {
