@@ -302,7 +302,7 @@ fn thousands_of_small_values_of_a_large_type_are_hashed_quickly() {
     let fast = || {
         let begun = std::time::Instant::now();
         decode(&text).unwrap();
-        begun.elapsed() < std::time::Duration::from_secs(4)
+        begun.elapsed() < std::time::Duration::from_secs(2)
     };
     // Other tests run beside this one, so one slow run says nothing.
     assert!((0..3).any(|_| fast()));
