@@ -18,8 +18,6 @@ pub fn describe(leaf: &Leaf) -> String {
     add("by", leaf.actor.as_ref().map(|v| v as _));
     add("key", leaf.key.as_ref().map(|v| v as _));
     add("digest", leaf.tx.as_ref().map(|tx| &tx.digest as _));
-    let decoded = leaf.tx.as_ref().and_then(|tx| tx.decoded.as_ref()).map(ascii);
-    add("of", decoded.as_ref().map(|v| v as _));
     let decision = leaf.decision.as_ref().map(decision);
     add("policy", decision.as_ref().map(|v| v as _));
     for approval in &leaf.approvals {

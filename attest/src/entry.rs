@@ -2,7 +2,8 @@
 
 use casemate_wire::{PublicKey, SessionId};
 
-use crate::leaf::{Approval, Decision, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Tx};
+use crate::detail::Disclosure;
+use crate::leaf::{Approval, Decision, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Recovery, Tx};
 use crate::text::Text;
 
 /// Something to be logged; [`crate::Head::append`] gives it its place and its time.
@@ -20,6 +21,8 @@ pub struct Entry {
     pub(crate) outcome: Option<Outcome>,
     pub(crate) guards: Vec<GuardChange>,
     pub(crate) peers: Vec<PeerCheckpoint>,
+    pub(crate) disclosure: Option<Disclosure>,
+    pub(crate) recovery: Option<Recovery>,
 }
 
 /// Where a request came from.
@@ -101,9 +104,10 @@ impl Entry {
         Self { key: Some(key), ..Self::outcome(intent, Outcome::key_made()) }
     }
 
-    /// What was asked and is not done, with the stable code of the answer.
-    pub fn refusal(op: Op, origin: Origin, code: Text, detail: Text) -> Self {
-        let entry = Self { outcome: Some(Outcome::refused(code, detail)), ..Self::bare(op, Phase::Refusal) };
+    /// What was asked and is not done, with the stable code of the answer. Why, in words, belongs into its
+    /// [detail](Entry::disclosing).
+    pub fn refusal(op: Op, origin: Origin, code: Text) -> Self {
+        let entry = Self { outcome: Some(Outcome::refused(code)), ..Self::bare(op, Phase::Refusal) };
         entry.asked_by(origin)
     }
 
@@ -112,9 +116,9 @@ impl Entry {
         Self::bare(op, Phase::Admin)
     }
 
-    /// A policy bundle that was not taken, so that nothing changed: `code` and `detail` say why.
-    pub fn policy_refused(code: Text, detail: Text) -> Self {
-        Self { outcome: Some(Outcome::refused(code, detail)), ..Self::admin(Op::Policy) }
+    /// A policy bundle that was not taken, so that nothing changed: `code` says why.
+    pub fn policy_refused(code: Text) -> Self {
+        Self { outcome: Some(Outcome::refused(code)), ..Self::admin(Op::Policy) }
     }
 
     /// A start of the daemon.
@@ -122,8 +126,29 @@ impl Entry {
         Self::bare(Op::Boot, Phase::Boot)
     }
 
-    pub(crate) fn genesis() -> Self {
+    /// The first leaf of a log.
+    pub fn genesis() -> Self {
         Self::bare(Op::Init, Phase::Genesis)
+    }
+
+    /// Says what a new log takes the place of, and who signed for that, in its genesis.
+    #[must_use]
+    pub fn recovering(mut self, recovery: Recovery, signers: Vec<Approval>) -> Self {
+        self.recovery = Some(recovery);
+        self.approvals = signers;
+        self
+    }
+
+    /// Adds what is sensitive: the leaf commits to it, and the store keeps it beside the log.
+    #[must_use]
+    pub fn disclosing(mut self, disclosure: Disclosure) -> Self {
+        self.disclosure = Some(disclosure);
+        self
+    }
+
+    /// What is to be kept beside the leaf.
+    pub fn disclosure(&self) -> Option<&Disclosure> {
+        self.disclosure.as_ref()
     }
 
     /// Says who asked.
@@ -167,7 +192,7 @@ impl Entry {
         self
     }
 
-    /// Adds the peers' checkpoints that came with their hellos.
+    /// Adds the peers' checkpoints, each of which was found to continue what had been seen of that log before.
     #[must_use]
     pub fn witnessing(mut self, peers: Vec<PeerCheckpoint>) -> Self {
         self.peers = peers;
@@ -188,6 +213,8 @@ impl Entry {
             outcome: None,
             guards: Vec::new(),
             peers: Vec::new(),
+            disclosure: None,
+            recovery: None,
         }
     }
 }

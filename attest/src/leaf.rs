@@ -2,7 +2,6 @@
 
 use casemate_wire::{Digest32, EcdsaSignature, PartyId, PublicKey, SessionId};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::text::{At, LogId, Text};
 
@@ -56,9 +55,15 @@ pub struct Leaf {
     /// Every guard that changes in the same database transaction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guards: Vec<GuardChange>,
-    /// Where the peers' logs stood, by their hellos.
+    /// Where the peers' logs stood: each is proven to continue what this party had seen of it before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerCheckpoint>,
+    /// Commits to what is sensitive about the leaf ([`crate::Disclosure::commitment`]), which is kept beside the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Digest32>,
+    /// What a log that was begun anew takes the place of; in a genesis only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
 }
 
 /// What a leaf is about.
@@ -79,6 +84,12 @@ pub enum Op {
     Policy,
     /// A share changes its state outside an act's own leaves.
     Share,
+    /// A pair of safe primes is stored, or taken for use.
+    Primes,
+    /// An operator accepts another log of a peer.
+    Peer,
+    /// Lines up to here were exported, and are kept elsewhere from now on.
+    Prune,
 }
 
 impl Op {
@@ -97,6 +108,9 @@ impl Op {
             Self::Sign => "sign",
             Self::Policy => "policy",
             Self::Share => "share",
+            Self::Primes => "primes",
+            Self::Peer => "peer",
+            Self::Prune => "prune",
         }
     }
 }
@@ -137,12 +151,8 @@ impl Phase {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tx {
-    /// The message hash.
+    /// The message hash. What was decoded stands in the leaf's detail.
     pub digest: Digest32,
-    /// The decoded fields as an object. Numbers in it are integers of at most 2^53 − 1; larger ones must be text, since
-    /// canonical JSON has doubles only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decoded: Option<Value>,
 }
 
 /// Which way policy decided.
@@ -189,7 +199,7 @@ pub struct Outcome {
     /// The stable code of a failure or refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Text>,
-    /// The failure in words.
+    /// The failure in words; a refusal's words stand in the leaf's detail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Text>,
     /// The peer that is proven to have caused a failure.
@@ -228,8 +238,8 @@ impl Outcome {
         Self { code: Some(code), detail: Some(detail), ..Self::ended(Verdict::Failed) }
     }
 
-    pub(crate) fn refused(code: Text, detail: Text) -> Self {
-        Self { code: Some(code), detail: Some(detail), ..Self::ended(Verdict::Refused) }
+    pub(crate) fn refused(code: Text) -> Self {
+        Self { code: Some(code), ..Self::ended(Verdict::Refused) }
     }
 
     /// Names the peer that is proven to have caused it.
@@ -263,6 +273,13 @@ pub enum Guard {
     Spend,
     /// An approval of something else than a signature, which counts once; the id is its statement's digest, in hex.
     Approval,
+    /// A pair of safe primes, which serves once; the id is the pair's. `stored`, then `taken`.
+    Primes,
+    /// Another log of a peer that an operator accepted; the id is the party's, the state is `size root log`.
+    Peer,
+    /// The state of all guards at this leaf, for a log that does not begin with what it rests on; the id is `guards`, the
+    /// state is the SHA-256 of the [`crate::Snapshot`].
+    Snapshot,
 }
 
 impl Guard {
@@ -276,6 +293,9 @@ impl Guard {
             Self::Bundle => "bundle",
             Self::Spend => "spend",
             Self::Approval => "approval",
+            Self::Primes => "primes",
+            Self::Peer => "peer",
+            Self::Snapshot => "snapshot",
         }
     }
 }
@@ -293,7 +313,7 @@ pub struct GuardChange {
     pub to: Option<Text>,
 }
 
-/// Where a peer's log stood, by its hello.
+/// Where a peer's log stood, by a checkpoint that its audit key signed and that continues what was seen of it before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeerCheckpoint {
@@ -303,6 +323,38 @@ pub struct PeerCheckpoint {
     pub log: LogId,
     /// How many leaves it had.
     pub size: u64,
-    /// The hash that commits to them.
-    pub hash: Digest32,
+    /// The root that commits to them.
+    pub root: Digest32,
+    /// The SHA-256 of the attestation token that it gave, where policy asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attested: Option<Digest32>,
+}
+
+/// Where a log stood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// The log.
+    pub log: LogId,
+    /// How many leaves it had.
+    pub size: u64,
+    /// The root that commits to them.
+    pub root: Digest32,
+}
+
+/// Why a log was begun anew in the place of another: after a rollback, a fork or a restore, with the policy quorum's
+/// signatures over both heads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recovery {
+    /// What was found at the start, in one word.
+    pub verdict: Text,
+    /// What the HSM held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchored: Option<Place>,
+    /// What the database held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Place>,
+    /// The SHA-256 of the statement that the quorum signed; `approvals` of the leaf names its people.
+    pub statement: Digest32,
 }

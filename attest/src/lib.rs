@@ -13,33 +13,47 @@
 //! | [`text`] | bounded words, log names and times, each valid by construction |
 //! | [`leaf`] | the fields of one leaf |
 //! | [`entry`] | what may be said: one constructor for each phase |
+//! | [`detail`] | what is sensitive: salted, kept beside the log, withheld at will |
 //! | [`line`] | one canonical JSON line (RFC 8785) and its hash |
 //! | [`head`] | where a log stands; the only way to make a line |
+//! | [`tree`] | the Merkle tree over all leaves (RFC 6962) |
+//! | [`proof`] | proofs of inclusion and consistency |
+//! | [`checkpoint`] | what the HSM signs of a log (C2SP signed note) |
+//! | [`state`] | what every guard says by the log alone, and snapshots of it |
 //! | [`verify`] | the offline verifier |
 //! | [`receipt`] | what a refused caller is given: signed by the key in [`key`] |
 //! | [`describe`] | a leaf in plain words |
 //!
 //! # What the chain alone proves
 //! Each leaf holds the hash of the one before, so no line before the last can be altered, dropped, added or moved
-//! unnoticed. Whoever holds the file can still cut its end off, or write a wholly new log: only a head kept elsewhere
-//! shows that, so give [`verify::Verifier::against`] the newest one known.
+//! unnoticed. Whoever holds the file can still cut its end off, or write a wholly new log: only a checkpoint kept elsewhere
+//! shows that, so give [`verify::Verifier::against`] all that are known.
 
+pub mod checkpoint;
 pub mod describe;
+pub mod detail;
 pub mod entry;
 pub mod head;
 pub mod key;
 pub mod leaf;
 pub mod line;
+pub mod proof;
 pub mod receipt;
 mod rules;
+pub mod state;
 pub mod text;
+pub mod tree;
 pub mod verify;
 
 pub use entry::{Act, Entry, IntentRef, Origin};
-pub use head::{AppendError, Head};
+pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
+pub use detail::{Detail, DisclosedLeaf, Disclosure};
+pub use head::{AppendError, Appended, Head};
 pub use key::AuditKey;
-pub use leaf::{Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Tx, Verdict};
+pub use leaf::{Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Place, Recovery, Tx, Verdict};
 pub use line::Line;
+pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use receipt::{Receipt, ReceiptError, SignedReceipt};
+pub use state::{Snapshot, State};
 pub use text::{At, LogId, Text};
 pub use verify::{Fault, FaultKind, OpenIntent, Report, Verifier};

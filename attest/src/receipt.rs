@@ -59,9 +59,9 @@ pub struct Receipt {
     /// What was to be signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_hash: Option<Digest32>,
-    /// The refusal in words, as far as a leaf holds them.
+    /// The leaf's commitment to the refusal in words and to what was decoded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<Text>,
+    pub detail: Option<Digest32>,
 }
 
 /// A receipt as it is handed over: its exact text, and the signature over it.
@@ -117,7 +117,7 @@ impl Receipt {
             bundle: decision.bundle,
             key: leaf.key,
             message_hash: leaf.tx.as_ref().map(|tx| tx.digest),
-            detail: outcome.detail.clone(),
+            detail: leaf.detail,
         })
     }
 

@@ -16,6 +16,8 @@ const MAX_DEPTH: usize = 16;
 pub(crate) fn check(leaf: &Leaf) -> Result<(), String> {
     integers(leaf)?;
     guards::check(leaf)?;
+    only(leaf.recovery.is_none() || leaf.phase == Phase::Genesis, "only a new log takes the place of another")?;
+    only(leaf.detail.is_none() || may_have_detail(leaf), "it has a detail where nothing is withheld")?;
     match leaf.phase {
         Phase::Genesis => genesis(leaf),
         _ if leaf.seq == 0 => Err("the first leaf of a log must be its genesis".into()),
@@ -32,7 +34,14 @@ fn genesis(leaf: &Leaf) -> Result<(), String> {
     only(leaf.seq == 0, "a genesis can only be the first leaf")?;
     only(leaf.boot == 0, "a genesis comes before the first start")?;
     no_request(leaf)?;
-    no_act(leaf)
+    only(leaf.recovery.is_some() || leaf.approvals.is_empty(), "nobody signs for a log that replaces none")?;
+    only(leaf.outcome.is_none(), "nothing was begun that could end")?;
+    no_fields_of_an_act(leaf)
+}
+
+/// Decoded fields and the words of a refusal are withheld; a failure's words are the appliance's own.
+fn may_have_detail(leaf: &Leaf) -> bool {
+    leaf.phase == Phase::Intent || leaf.outcome.as_ref().is_some_and(is_refused)
 }
 
 fn boot(leaf: &Leaf) -> Result<(), String> {
@@ -98,7 +107,8 @@ fn refusal(leaf: &Leaf) -> Result<(), String> {
 }
 
 fn admin(leaf: &Leaf) -> Result<(), String> {
-    only(matches!(leaf.op, Op::Stop | Op::Policy | Op::Share), "an admin leaf is the op stop, policy or share")?;
+    let admin = matches!(leaf.op, Op::Stop | Op::Policy | Op::Share | Op::Primes | Op::Peer | Op::Prune);
+    only(admin, "an admin leaf is the op stop, policy, share, primes, peer or prune")?;
     only(leaf.session.is_none(), "an admin leaf belongs to no session")?;
     only(
         leaf.req.is_some() == leaf.actor.is_some(),
@@ -115,7 +125,9 @@ fn admin(leaf: &Leaf) -> Result<(), String> {
 }
 
 fn is_refused(outcome: &Outcome) -> bool {
-    outcome.result == Verdict::Refused && outcome.code.is_some() && outcome.signature.is_none()
+    // Its words may name what is sensitive, so they stand in the leaf's detail.
+    let bare = outcome.detail.is_none() && outcome.signature.is_none();
+    outcome.result == Verdict::Refused && outcome.code.is_some() && bare
 }
 
 /// An act that its outcome can be joined to.
@@ -136,7 +148,8 @@ fn no_act(leaf: &Leaf) -> Result<(), String> {
 
 fn no_fields_of_an_act(leaf: &Leaf) -> Result<(), String> {
     let acts = leaf.tx.is_some() || leaf.decision.is_some() || leaf.key.is_some();
-    only(!acts && leaf.approvals.is_empty() && leaf.peers.is_empty(), "it holds fields of an act")
+    let approved = !leaf.approvals.is_empty() && leaf.phase != Phase::Genesis;
+    only(!acts && !approved && leaf.peers.is_empty(), "it holds fields of an act")
 }
 
 fn only(holds: bool, otherwise: &str) -> Result<(), String> {
@@ -145,11 +158,17 @@ fn only(holds: bool, otherwise: &str) -> Result<(), String> {
 
 /// Refuses numbers that canonical JSON cannot carry exactly.
 fn integers(leaf: &Leaf) -> Result<(), String> {
-    let sizes = leaf.peers.iter().map(|peer| peer.size);
+    let recovery = leaf.recovery.iter().flat_map(|recovery| [&recovery.anchored, &recovery.found]).flatten();
+    let sizes = leaf.peers.iter().map(|peer| peer.size).chain(recovery.map(|place| place.size));
     if [leaf.seq, leaf.boot].into_iter().chain(sizes).any(|number| number > MAX_INTEGER) {
         return Err("a number is above 2^53 - 1".into());
     }
-    match leaf.tx.as_ref().and_then(|tx| tx.decoded.as_ref()) {
+    Ok(())
+}
+
+/// Whether decoded fields can stand in canonical JSON.
+pub(crate) fn decoded(decoded: Option<&Value>) -> Result<(), String> {
+    match decoded {
         None => Ok(()),
         Some(decoded @ Value::Object(_)) => exact(decoded, MAX_DEPTH),
         Some(_) => Err("decoded fields must be an object".into()),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use casemate_wire::Digest32;
+
 use super::only;
 use crate::leaf::{Guard, GuardChange, Leaf, Op, Phase, Verdict};
 
@@ -12,6 +14,9 @@ pub(super) fn check(leaf: &Leaf) -> Result<(), String> {
             Guard::Bundle => bundle(leaf),
             Guard::Spend => spend(leaf, change),
             Guard::Approval => approval(leaf, change),
+            Guard::Primes => primes(leaf, change),
+            Guard::Peer => peer(leaf, change),
+            Guard::Snapshot => snapshot(leaf, change),
         }?;
     }
     people(leaf)?;
@@ -21,6 +26,25 @@ pub(super) fn check(leaf: &Leaf) -> Result<(), String> {
 fn bundle(leaf: &Leaf) -> Result<(), String> {
     let loads = leaf.phase == Phase::Genesis || (leaf.phase, leaf.op) == (Phase::Admin, Op::Policy);
     only(loads, "a policy bundle changes in its own admin leaf")
+}
+
+fn primes(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
+    only((leaf.phase, leaf.op) == (Phase::Admin, Op::Primes), "primes change in their own admin leaf")?;
+    only(matches!(to(change), Some("stored" | "taken")), "primes are stored, then taken")
+}
+
+/// What a session has seen of a peer stands in its `peers`; anything else of a peer is an operator's act.
+fn peer(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
+    only((leaf.phase, leaf.op) == (Phase::Admin, Op::Peer), "a peer's log is accepted in its own admin leaf")?;
+    only(leaf.actor.is_some(), "somebody accepts a peer's log")?;
+    only(crate::state::peer_place(change).is_some(), "a peer's log is accepted at `size root log`")
+}
+
+fn snapshot(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
+    let rests = leaf.recovery.is_some() || (leaf.phase, leaf.op) == (Phase::Admin, Op::Prune);
+    only(rests, "a snapshot stands where lines before are not at hand")?;
+    let digest = to(change).is_some_and(|digest| digest.parse::<Digest32>().is_ok());
+    only(digest && change.id.as_str() == "guards", "a snapshot is named by its SHA-256")
 }
 
 /// Spend is reserved by the intent that will spend it, and released only where that act failed.

@@ -12,9 +12,11 @@ use serde::Serialize;
 pub use fault::{Fault, FaultKind, ReadError};
 pub use story::OpenIntent;
 
+use crate::checkpoint::Checkpoint;
 use crate::head::Head;
 use crate::leaf::{Leaf, Phase};
 use crate::line::{Line, MAX_LINE};
+use crate::state::{Snapshot, State};
 use crate::text::{At, LogId};
 use story::Story;
 
@@ -27,6 +29,8 @@ pub struct Report {
     pub size: u64,
     /// The last leaf's hash.
     pub head: Digest32,
+    /// The root over all leaves: what a checkpoint of this size signs.
+    pub root: Digest32,
     /// Intents.
     pub intents: u64,
     /// Outcomes; each belongs to one of the intents.
@@ -45,11 +49,11 @@ pub struct Report {
     pub last: At,
     /// How often a leaf is older than the one before it: the host's clock was set back.
     pub clock_set_back: u64,
-    /// Whether the log was compared with a head that was kept elsewhere.
-    pub anchored: bool,
+    /// How many checkpoints that were kept elsewhere it was compared with; at 0, its end may have been cut off.
+    pub checkpoints: u64,
 }
 
-/// Verifies one log, line by line, in memory that grows only with the number of sessions.
+/// Verifies one log, line by line, in memory that grows only with the number of sessions and guards.
 ///
 /// # Security
 /// Without [`Verifier::against`] a log that was cut off at its end, or written anew from its first line, verifies.
@@ -59,7 +63,9 @@ pub struct Verifier {
     story: Story,
     counts: BTreeMap<&'static str, u64>,
     clock_set_back: u64,
-    known: Option<(u64, Digest32)>,
+    state: State,
+    known: BTreeMap<u64, Checkpoint>,
+    compared: u64,
     fault: Option<Fault>,
 }
 
@@ -67,6 +73,7 @@ pub struct Verifier {
 #[derive(Debug)]
 struct End {
     head: Head,
+    /// The first leaf's time; none before it.
     first: At,
     last: At,
 }
@@ -77,10 +84,62 @@ impl Verifier {
         Self::default()
     }
 
-    /// A verifier that also knows that this log, at `size` leaves, ended with the leaf hash `hash`: from a copy kept
-    /// elsewhere, a peer that keeps checkpoints, or the HSM.
-    pub fn against(size: u64, hash: Digest32) -> Self {
-        Self { known: Some((size, hash)), ..Self::default() }
+    /// Compares the log with what its owner signed before: from peers, from whoever collects checkpoints, or from the HSM.
+    /// Of several checkpoints of one size give those that differ to [`Verifier::against`] one after the other: the second
+    /// is found to contradict the first.
+    ///
+    /// # Errors
+    /// Two checkpoints of one size contradict each other: whoever signed both runs two logs under one name.
+    pub fn against(mut self, checkpoint: Checkpoint) -> Result<Self, Fault> {
+        match self.known.get(&checkpoint.size) {
+            Some(known) if *known != checkpoint => {
+                let what = format!("two checkpoints of {} leaves contradict each other: the log was forked", known.size);
+                let seq = checkpoint.size;
+                Err(Fault { seq, line: seq.saturating_add(1), kind: FaultKind::Head, what })
+            }
+            _ => {
+                self.known.insert(checkpoint.size, checkpoint);
+                Ok(self)
+            }
+        }
+    }
+
+    /// A verifier for the lines after a snapshot, whose digest a leaf of the log must then name.
+    ///
+    /// # Errors
+    /// The snapshot does not fit together.
+    pub fn resume(snapshot: Snapshot) -> Result<Self, Fault> {
+        let Snapshot { place, last, at, boot, tree, state, open, v: _ } = snapshot;
+        let head = Head::of_snapshot(place.log, last, boot, tree);
+        let story = Story::resume(open, &state);
+        Ok(Self { end: Some(End { head, first: at, last: at }), story, state, ..Self::default() })
+    }
+
+    /// Takes the guards over that a log rests on which replaces another: its genesis names their snapshot.
+    #[must_use]
+    pub fn resting_on(mut self, state: State) -> Self {
+        self.state = state;
+        self
+    }
+
+    /// What every guard says so far.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Where the log stands so far; `None` before its first line.
+    pub fn head(&self) -> Option<&Head> {
+        self.end.as_ref().map(|end| &end.head)
+    }
+
+    /// All that the log rests on from here, for [`Verifier::resume`]. `None` before the first line.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let End { head, last, .. } = self.end.as_ref()?;
+        let mut state = self.state.clone();
+        state.forget(*last);
+        let place = crate::leaf::Place { log: head.log().clone(), size: head.size(), root: head.root() };
+        let (last, at, boot, tree) = (head.hash(), *last, head.boot(), head.tree().clone());
+        Some(Snapshot { v: 1, place, last, at, boot, tree, state, open: self.story.open() })
     }
 
     /// Takes the next line, without its newline.
@@ -107,7 +166,7 @@ impl Verifier {
             return Err(self.condemn(FaultKind::Empty, "there is no line; a log has at least its genesis".into()));
         };
         let size = end.head.size();
-        if let Some((known, _)) = self.known.filter(|(known, _)| *known > size) {
+        if let Some(known) = self.known.keys().next_back().copied().filter(|known| *known > size) {
             let what =
                 format!("the log ends after {size} leaves, but it is known to have had {known}: its end was cut off");
             self.end = Some(end);
@@ -118,6 +177,7 @@ impl Verifier {
             log: end.head.log().clone(),
             size,
             head: end.head.hash(),
+            root: end.head.root(),
             intents: count(Phase::Intent),
             outcomes: count(Phase::Outcome),
             refusals: count(Phase::Refusal),
@@ -126,8 +186,8 @@ impl Verifier {
             first: end.first,
             last: end.last,
             clock_set_back: self.clock_set_back,
-            anchored: self.known.is_some(),
-            open_intents: self.story.into_open(),
+            checkpoints: self.compared,
+            open_intents: self.story.open(),
         })
     }
 
@@ -136,11 +196,20 @@ impl Verifier {
         let leaf = line.leaf();
         self.check_place(leaf)?;
         self.story.take(leaf)?;
-        let head = Head::after(&line).map_err(|e| (FaultKind::Sequence, e.to_string()))?;
-        if let Some((_, hash)) = self.known.filter(|(size, hash)| *size == head.size() && *hash != line.hash()) {
-            let what = format!("its hash is {}, but the known head has {hash}: the log was rewritten", line.hash());
-            return Err((FaultKind::Head, what));
+        let before = self.end.as_ref().map_or_else(|| Head::before(&line), |end| end.head.clone());
+        let (head, _) = before.advance(&line).map_err(|e| (FaultKind::Sequence, e.to_string()))?;
+        if let Some(known) = self.known.get(&head.size()) {
+            if known.log != *head.log() {
+                return Err((FaultKind::Head, format!("a checkpoint of this size is of the log {}", known.log)));
+            }
+            let root = head.root();
+            if known.root != root {
+                let what = format!("the root up to here is {root}, but a checkpoint has {}: the log was rewritten", known.root);
+                return Err((FaultKind::Head, what));
+            }
+            self.compared += 1;
         }
+        self.state.take(leaf);
         let previous = self.end.as_ref();
         self.clock_set_back += u64::from(previous.is_some_and(|end| leaf.at < end.last));
         let first = previous.map_or(leaf.at, |end| end.first);

@@ -4,27 +4,29 @@
 use std::collections::{HashMap, HashSet};
 
 use casemate_wire::{PublicKey, SessionId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::FaultKind;
 use crate::leaf::{Guard, Leaf, Op, Phase};
+use crate::state::State;
 use crate::text::{At, Text};
 
 /// An intent whose outcome the log does not hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OpenIntent {
     /// Its place in the log.
     pub seq: u64,
     /// What was intended.
     pub op: Op,
     /// The session that it opened.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
     /// The request that asked for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub req: Option<Text>,
     /// The key that was to act.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PublicKey>,
     /// When it was written.
     pub at: At,
@@ -84,8 +86,25 @@ impl Story {
         }
     }
 
-    pub(super) fn into_open(self) -> Vec<OpenIntent> {
-        let mut open: Vec<_> = self.acts.into_values().flatten().map(|begun| begun.intent).collect();
+    /// The story after a snapshot.
+    pub(super) fn resume(open: Vec<OpenIntent>, state: &State) -> Self {
+        let mut acts: HashMap<Join, Option<Begun>> = HashMap::new();
+        for id in state.sessions.keys().filter_map(|id| id.as_str().parse().ok()) {
+            acts.insert(Join::Session(id), None);
+        }
+        for intent in open {
+            let session = intent.session.clone();
+            let spent = session.as_ref().and_then(|session| state.spend.get(&Text::fitted(session.as_str())));
+            let join = session.map(Join::Session).or_else(|| intent.req.clone().map(Join::Request));
+            if let Some(join) = join {
+                acts.insert(join, Some(Begun { intent, reserved: spent.is_some() }));
+            }
+        }
+        Self { acts, approvals: state.approvals.keys().cloned().collect() }
+    }
+
+    pub(super) fn open(&self) -> Vec<OpenIntent> {
+        let mut open: Vec<_> = self.acts.values().flatten().map(|begun| begun.intent.clone()).collect();
         open.sort_by_key(|intent| intent.seq);
         open
     }
