@@ -20,6 +20,7 @@
 //! | [`proof`] | proofs of inclusion and consistency |
 //! | [`checkpoint`] | what the HSM signs of a log (C2SP signed note) |
 //! | [`state`] | what every guard says by the log alone, and snapshots of it |
+//! | [`standing`] | how a log stands against its anchor at a start 
 //! | [`verify`] | the offline verifier |
 //! | [`receipt`] | what a refused caller is given: signed by the key in [`key`] |
 //! | [`describe`] | a leaf in plain words |
@@ -40,6 +41,7 @@ pub mod line;
 pub mod proof;
 pub mod receipt;
 mod rules;
+pub mod standing;
 pub mod state;
 pub mod text;
 pub mod tree;
@@ -54,6 +56,7 @@ pub use leaf::{Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome
 pub use line::Line;
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use receipt::{Receipt, ReceiptError, SignedReceipt};
+pub use standing::{Anchored, Facts, Finding, Found, Refusal, Standing, WINDOW};
 pub use state::{Snapshot, State};
 pub use text::{At, LogId, Text};
 pub use verify::{Fault, FaultKind, OpenIntent, Report, Verifier};
