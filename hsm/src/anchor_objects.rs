@@ -10,12 +10,14 @@ use cryptoki::session::Session;
 
 use crate::anchor::{Anchor, LABEL_PREFIX, Placement, highest, place};
 use crate::error::{Doing, HsmError};
+use crate::session::OpenSession;
 
 /// `CKA_APPLICATION` of our objects.
 const APPLICATION: &[u8] = b"casemate";
 
 /// The anchors on a token, as one logged-in session sees them.
 pub(crate) struct AnchorObjects<'a> {
+    open: &'a OpenSession,
     session: &'a Session,
 }
 
@@ -26,8 +28,8 @@ struct Found {
 }
 
 impl<'a> AnchorObjects<'a> {
-    pub(crate) fn of(session: &'a Session) -> Self {
-        Self { session }
+    pub(crate) fn of(open: &'a OpenSession, session: &'a Session) -> Self {
+        Self { open, session }
     }
 
     /// The anchor that counts. A single one that cannot be read is an error: it may be the one that counts.
@@ -72,7 +74,11 @@ impl<'a> AnchorObjects<'a> {
         ];
         let objects = self.session.find_objects(&wanted).doing("looking for the audit anchor")?;
         let read = objects.into_iter().map(|handle| self.read(handle));
-        read.filter_map(Result::transpose).collect()
+        let found = read.filter_map(Result::transpose).collect();
+        // A session that was logged out, or a token that is gone, finds nothing and reports no error. Private handles
+        // end with the login (PKCS#11 v2.40, C_Logout), so a key that still answers shows that all was to be seen.
+        self.open.probe()?;
+        found
     }
 
     /// Reads one of our data objects; `None` when it is not an anchor.
@@ -121,7 +127,7 @@ impl<'a> AnchorObjects<'a> {
             return Ok(handle);
         }
         // Left there it would be found damaged, and stand in the way of the one that counted until now.
-        if let Err(left) = self.session.destroy_object(handle).doing("removing an anchor that reads back changed") {
+        if let Err(left) = self.destroy(handle, "removing an anchor that reads back changed") {
             tracing::error!(event = "hsm_anchor_left", id = anchor.label(), %left);
         }
         Err(HsmError::AnchorDamaged { id: anchor.label(), problem: "it reads back other than it was written" })
@@ -134,10 +140,19 @@ impl<'a> AnchorObjects<'a> {
     ) -> Result<(), HsmError> {
         for handle in handles {
             if handle != kept {
-                self.session.destroy_object(handle).doing("destroying an earlier audit anchor")?;
+                self.destroy(handle, "destroying an earlier audit anchor")?;
             }
         }
         Ok(())
+    }
+
+    /// Destroys a data object and nothing else: a handle whose session was lost may stand for a key by now.
+    fn destroy(&self, handle: ObjectHandle, doing: &'static str) -> Result<(), HsmError> {
+        let class = self.session.get_attributes(handle, &[AttributeType::Class]).doing(doing)?;
+        if class != [Attribute::Class(ObjectClass::DATA)] {
+            return Err(HsmError::HandleStale { doing });
+        }
+        self.session.destroy_object(handle).doing(doing)
     }
 }
 

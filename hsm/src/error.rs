@@ -269,6 +269,12 @@ pub enum HsmError {
         /// What the module said.
         source: TokenError,
     },
+    /// The token has given a handle of this session to another object.
+    #[error("{doing}: the object's handle stands for another one now; try again")]
+    HandleStale {
+        /// What was being done.
+        doing: &'static str,
+    },
     /// A PKCS#11 call failed.
     #[error("{doing}: {source}")]
     Call {
@@ -314,7 +320,7 @@ impl HsmError {
         match self {
             Self::Call { source, .. } => source.fault(),
             // Handles that the token has given to other keys meanwhile would look like this.
-            Self::BadSignature { .. } => Fault::Session,
+            Self::BadSignature { .. } | Self::HandleStale { .. } => Fault::Session,
             Self::Module { .. }
             | Self::NoToken { .. }
             | Self::SeveralTokens { .. }

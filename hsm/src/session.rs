@@ -2,7 +2,7 @@
 
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
-use cryptoki::object::{AttributeType, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
 use cryptoki::session::Session;
 use p256::ecdsa::Signature;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
@@ -137,14 +137,18 @@ impl OpenSession {
 
     /// The audit anchors on the token.
     pub(crate) fn anchors(&self) -> AnchorObjects<'_> {
-        AnchorObjects::of(&self.session)
+        AnchorObjects::of(self, &self.session)
     }
 
     /// Asks the token for something that it cannot answer from memory if it is gone.
     pub(crate) fn probe(&self) -> Result<(), HsmError> {
         self.session.get_session_info().doing("probing the session")?;
         let identity = self.keys.pair(KeyPurpose::Identity)?;
-        self.session.get_attributes(identity.private, &[AttributeType::Id]).doing("probing the token")?;
+        let doing = "probing the token";
+        let id = self.session.get_attributes(identity.private, &[AttributeType::Id]).doing(doing)?;
+        if id != [Attribute::Id(KeyPurpose::Identity.id().into())] {
+            return Err(HsmError::HandleStale { doing });
+        }
         Ok(())
     }
 
