@@ -1,6 +1,7 @@
 //! `casemate audit verify`, `audit export` and `audit verify-receipt`: the log, offline. They need the files and nothing
 //! else.
 
+mod init;
 mod receipt;
 
 use std::fs::File;
@@ -20,6 +21,8 @@ const CHUNK: u64 = 1000;
 
 #[derive(Subcommand)]
 pub(super) enum AuditCommand {
+    /// Begin the audit log of a new appliance: its database, and its anchor in the HSM. Once, and never again.
+    Init(init::Arguments),
     /// Check every line: form, order, hashes, and that each outcome has its intent. Exit code 1 if anything is wrong.
     Verify(VerifyArguments),
     /// Write the log's lines, exactly as hashed, to a file.
@@ -53,6 +56,7 @@ pub(super) struct ExportArguments {
 
 pub(super) fn run(command: AuditCommand) -> CommandResult {
     match command {
+        AuditCommand::Init(arguments) => init::run(&arguments),
         AuditCommand::Verify(arguments) => verify(&arguments),
         AuditCommand::Export(arguments) => export(&arguments),
         AuditCommand::VerifyReceipt(arguments) => receipt::verify(&arguments),
