@@ -4,7 +4,7 @@
 use casemate_attest::state::Snapshot;
 use casemate_attest::tree::Frontier;
 use casemate_attest::{
-    Act, At, Decision, Effect, Entry, Fault, FaultKind, Guard, GuardChange, Head, Line, LogId, Op, Origin, Outcome,
+    Act, At, Decision, Effect, Entry, Fault, FaultKind, Guard, GuardChange, Head, Line, Op, Origin, Outcome,
     Place, Recovery, Report, State, Text, Verifier,
 };
 use casemate_wire::Digest32;
@@ -152,11 +152,7 @@ fn a_prune_that_vouches_for_other_guards_than_the_lines_lead_to_is_found() {
 
 /// What a log rests on that has no line yet.
 fn carried(log: &str, state: State) -> Snapshot {
-    let at = At::new(time(0)).unwrap();
-    let log: LogId = log.parse().unwrap();
-    let tree = Frontier::default();
-    let place = Place { log, size: 0, root: tree.root() };
-    Snapshot { v: 1, place, last: Digest32([0; 32]), at, boot: 0, tree, state, open: Vec::new() }
+    Snapshot::before_first(log.parse().unwrap(), state, At::new(time(0)).unwrap())
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
     }
     let spent = node.store.read(load_spending).await?;
     node.till.fill(spent).map_err(|error| StoreError::corrupt("what was spent")(error.to_string()))?;
+    if let Some(recovered) = node.store.recovered() {
+        tracing::warn!(event = "log_was_recovered", at = %recovered, "tokens from before are refused, and windows count as full until they have passed");
+        node.till.fill_since(recovered.timestamp());
+    }
     match policy_slot::reload(node, None).await {
         // Without a bundle the daemon serves and denies; health says why.
         Ok(_) | Err(ReloadError::Refused { .. }) => Ok(()),

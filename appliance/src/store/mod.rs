@@ -10,6 +10,8 @@
 //! | `approvals.rs` | used approvals |
 //! | `anchor.rs` | the port to what keeps the log's newest place: the HSM |
 //! | `create.rs` | how a log begins |
+//! | `prune.rs` | lines that are kept elsewhere, and the snapshot that the log then rests on |
+//! | `anew/` | how a new log takes the place of one that must not be continued |
 //! | `examine.rs`, `tables.rs` | the examination at a start: log, tree, guard tables, anchor |
 //! | `peers.rs` | the peers' last checkpoints |
 //! | `evidence.rs` | the audit log's lines, tree and details |
@@ -20,12 +22,14 @@
 //! read, and nothing is written to it.
 
 mod anchor;
+mod anew;
 mod approvals;
 mod create;
 mod evidence;
 mod examine;
 mod peers;
 mod policy;
+mod prune;
 mod schema;
 mod sealed;
 mod sessions;
@@ -40,12 +44,15 @@ use casemate_attest::{At, Finding, Head, Standing};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub(crate) use anew::put_text;
+pub use anew::{AnewError, Mandate, MandateError, Proposal, Recovered, Stopped};
 pub use anchor::{Anchor, AnchorError, HsmAnchor, to_stored};
 pub(crate) use approvals::{approval_used, use_approval};
 pub use evidence::{TreeNodes, audit_lines};
 pub use examine::{Examined, examine};
 pub(crate) use peers::put_peers;
 pub(crate) use policy::PolicyRow;
+pub use prune::{Exported, Segment, stored_snapshot, stored_verifier};
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
