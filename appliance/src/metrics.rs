@@ -44,6 +44,11 @@ struct ResultLabels {
     result: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VerdictLabels {
+    verdict: String,
+}
+
 /// How long HSM calls take.
 #[derive(Clone)]
 pub struct HsmMetrics(Family<OpLabels, Histogram, fn() -> Histogram>);
@@ -73,6 +78,7 @@ pub struct Metrics {
     auth_failures: Family<ReasonLabels, Counter>,
     hsm: HsmMetrics,
     audit_size: Gauge,
+    audit_verdict: Family<VerdictLabels, Gauge>,
     primes: Gauge,
     policy_loads: Family<ResultLabels, Counter>,
     policy_version: Gauge,
@@ -94,6 +100,7 @@ impl Metrics {
             auth_failures: Family::default(),
             hsm: HsmMetrics::default(),
             audit_size: Gauge::default(),
+            audit_verdict: Family::default(),
             primes: Gauge::default(),
             policy_loads: Family::default(),
             policy_version: Gauge::default(),
@@ -121,6 +128,11 @@ impl Metrics {
         );
         registry.register("mpc_hsm_op_duration_seconds", "Calls to the HSM", metrics.hsm.0.clone());
         registry.register("mpc_audit_size", "Leaves in the audit log", metrics.audit_size.clone());
+        registry.register(
+            "mpc_audit_verdict",
+            "How the audit log stood against its anchor at the start",
+            metrics.audit_verdict.clone(),
+        );
         registry.register(
             "mpc_policy_loads",
             "Policy bundles that were loaded or refused",
@@ -178,6 +190,11 @@ impl Metrics {
 
     pub(crate) fn primes_ready(&self, count: u32) {
         self.primes.set(i64::from(count));
+    }
+
+    /// How the audit log stood at the start: 1 for that verdict.
+    pub(crate) fn audit_verdict(&self, verdict: &str) {
+        self.audit_verdict.get_or_create(&VerdictLabels { verdict: verdict.into() }).set(1);
     }
 
     /// The text that Prometheus scrapes.

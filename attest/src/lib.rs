@@ -20,7 +20,9 @@
 //! | [`proof`] | proofs of inclusion and consistency |
 //! | [`checkpoint`] | what the HSM signs of a log (C2SP signed note) |
 //! | [`state`] | what every guard says by the log alone, and snapshots of it |
+//! | [`standing`] | how a log stands against its anchor at a start
 //! | [`verify`] | the offline verifier |
+//! | [`recovery`] | the statement by which the policy quorum lets an appliance go on in a new log |
 //! | [`receipt`] | what a refused caller is given: signed by the key in [`key`] |
 //! | [`describe`] | a leaf in plain words |
 //!
@@ -39,7 +41,9 @@ pub mod leaf;
 pub mod line;
 pub mod proof;
 pub mod receipt;
+pub mod recovery;
 mod rules;
+pub mod standing;
 pub mod state;
 pub mod text;
 pub mod tree;
@@ -57,6 +61,7 @@ pub use leaf::{
 pub use line::Line;
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use receipt::{Receipt, ReceiptError, SignedReceipt};
+pub use standing::{Anchored, Facts, Finding, Found, Refusal, Standing, WINDOW};
 pub use state::{Snapshot, State};
 pub use text::{At, LogId, Text};
 pub use verify::{Fault, FaultKind, OpenIntent, Report, Verifier};
