@@ -18,12 +18,14 @@
 //! | [`verify`] | the offline verifier |
 //! | [`receipt`] | what a refused caller is given: signed by the key in [`key`] |
 //! | [`describe`] | a leaf in plain words |
+//! | [`attestation`] | what an appliance says of itself, fresh for a nonce, and what verifies and appraises it |
 //!
 //! # What the chain alone proves
 //! Each leaf holds the hash of the one before, so no line before the last can be altered, dropped, added or moved
 //! unnoticed. Whoever holds the file can still cut its end off, or write a wholly new log: only a head kept elsewhere
 //! shows that, so give [`verify::Verifier::against`] the newest one known.
 
+pub mod attestation;
 pub mod describe;
 pub mod entry;
 pub mod head;
