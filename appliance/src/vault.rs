@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use casemate_hsm::{Hsm, HsmError, HsmState, KeyPurpose, Secret32, WrappedKey};
+use casemate_hsm::{Hsm, HsmError, HsmState, HsmStatus, KeyPurpose, Secret32, WrappedKey};
 
 use crate::metrics::HsmMetrics;
 
@@ -40,6 +40,16 @@ impl Vault {
     /// Why the HSM did not.
     pub async fn sign(&self, purpose: KeyPurpose, message: &[u8]) -> Result<[u8; 64], HsmError> {
         self.measured("sign", self.hsm.sign(purpose, message)).await
+    }
+
+    /// SubjectPublicKeyInfo (DER) of one of the HSM's keys.
+    pub fn public_key(&self, purpose: KeyPurpose) -> Vec<u8> {
+        self.hsm.public_key(purpose)
+    }
+
+    /// The token and the keys on it.
+    pub fn status(&self) -> HsmStatus {
+        self.hsm.status()
     }
 
     /// Whether calls can be made now.

@@ -13,6 +13,7 @@ use casemate_mpc::{Engine, MpcError};
 use casemate_wire::IdentityKey;
 use tokio::net::TcpListener;
 
+use crate::attestation::{Measured, MeasuringError};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::metrics::Metrics;
@@ -37,6 +38,9 @@ pub enum DaemonError {
     /// TLS files cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What attestations say cannot be measured.
+    #[error(transparent)]
+    Measuring(#[from] MeasuringError),
     /// The HSM cannot be used.
     #[error(transparent)]
     Hsm(#[from] HsmError),
@@ -87,6 +91,8 @@ pub struct Node {
     pub primes: Pool,
     /// The wall clock's guard.
     pub clock: Clock,
+    /// What attestations say of this process.
+    pub measured: Measured,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -178,6 +184,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
 }
 
 async fn start(config: Config) -> Result<Node, DaemonError> {
+    let measured = Measured::now(&config)?;
     let hsm = Hsm::open(config.hsm.clone()).await?;
     let identity = IdentityKey::from_spki(&hsm.public_key(KeyPurpose::Identity))
         .map_err(|e| DaemonError::Other(format!("the HSM's identity key cannot be used: {e}")))?;
@@ -210,6 +217,7 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         metrics,
         primes: Pool::default(),
         supervisor: Supervisor::new(),
+        measured,
         policy: PolicySlot::default(),
         till: Till::default(),
         store,
