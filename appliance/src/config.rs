@@ -304,6 +304,13 @@ impl Config {
         Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.check(file, digest)
     }
 
+    /// The peer whose attestations would be checked with this key, if there is one.
+    pub fn peer_with_attest_key(&self, key: &AttestKey) -> Option<&PartyId> {
+        let by_file = self.attestation.references.values().find(|reference| reference.attest_key == *key);
+        let by_pin = self.peers.iter().find(|peer| peer.attest.as_ref() == Some(key));
+        by_file.map(|reference| &reference.party).or(by_pin.map(|peer| &peer.party_id))
+    }
+
     /// The pinned identity of a party; `own` is what this host's HSM holds.
     pub fn identity_of(&self, party: &PartyId, own: &IdentityKey) -> Option<IdentityKey> {
         if party == &self.party {

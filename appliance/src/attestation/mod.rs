@@ -24,6 +24,7 @@ use crate::VERSION;
 use crate::daemon::Node;
 
 pub use measured::{Measured, MeasuringError};
+pub(crate) use measured::{program, tls_spki};
 pub use peers::{PeerAppraisal, appraise};
 
 /// Why there is no token.

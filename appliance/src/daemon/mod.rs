@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use casemate_attest::attestation::AttestKey;
 use casemate_attest::{AuditKey, Entry, LogId, Op};
 use casemate_hsm::{Hsm, HsmError, KeyPurpose};
 use casemate_mpc::{Engine, MpcError};
@@ -200,6 +201,13 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         let name = &peer.party_id;
         return Err(DaemonError::Other(format!(
             "[[peer]] {name} has this HSM's own audit key; each host needs its own"
+        )));
+    }
+    let attest = AttestKey::from_spki(&hsm.public_key(KeyPurpose::Attest))
+        .map_err(|e| DaemonError::Other(format!("the HSM's attest key cannot be used: {e}")))?;
+    if let Some(name) = config.peer_with_attest_key(&attest) {
+        return Err(DaemonError::Other(format!(
+            "[[peer]] {name} has this HSM's own attest key; each host needs its own"
         )));
     }
     // Two logs never share a name: a store that is made anew begins a log that nobody takes for the old one.

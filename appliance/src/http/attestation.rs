@@ -26,8 +26,7 @@ pub(super) async fn attestation(
 ) -> Result<Response, Failed> {
     let bad = |detail: String| Failed(Problem::new(Code::BadRequest, detail));
     let Query(query) = query.map_err(|error| bad(error.body_text()))?;
-    let digits = query.nonce.strip_prefix("0x").unwrap_or(&query.nonce);
-    let nonce: Nonce = digits.parse().map_err(|error| bad(format!("{error}")))?;
+    let nonce: Nonce = query.nonce.parse().map_err(|error| bad(format!("{error}")))?;
     let token = token(&node, &[nonce.as_bytes().to_vec()]).await.map_err(|error| Failed(problem(&error)))?;
     // A token is for one question; whoever keeps it between has nothing to give to the next.
     Ok(([(header::CONTENT_TYPE, MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")], token).into_response())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// 8 to 64 bytes that the asker drew at random for one question (RFC 9711, section 4.1). Hex as text.
+/// 8 to 64 bytes that the asker drew at random for one question (RFC 9711, section 4.1). Hex as text; a leading `0x` is read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Nonce(Vec<u8>);
 
@@ -73,7 +73,8 @@ impl From<Nonce> for Nonces {
 impl FromStr for Nonce {
     type Err = InvalidNonce;
     fn from_str(text: &str) -> Result<Self, InvalidNonce> {
-        Self::new(hex::decode(text).map_err(|_| InvalidNonce::NotHex)?)
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        Self::new(hex::decode(digits).map_err(|_| InvalidNonce::NotHex)?)
     }
 }
 impl fmt::Display for Nonce {
@@ -99,7 +100,7 @@ mod tests {
         assert_eq!(Nonce::new(vec![0; 65]), Err(InvalidNonce::Length(65)));
         assert_eq!("0011".parse::<Nonce>(), Err(InvalidNonce::Length(2)));
         assert_eq!("00112233445566zz".parse::<Nonce>(), Err(InvalidNonce::NotHex));
-        assert_eq!("00112233445566aa".parse::<Nonce>().unwrap().to_string(), "00112233445566aa");
+        assert_eq!("0x00112233445566AA".parse::<Nonce>().unwrap().to_string(), "00112233445566aa");
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Claims in lines that people read and compare.
+//! Claims as words that people read and compare.
 
 use super::claims::Claims;
 
-/// One line for each claim: its name as `docs/attestation.md` has it, two spaces or more, its value.
-pub fn describe(claims: &Claims) -> Vec<String> {
+/// Each claim's name, as `docs/attestation.md` has it, and its value in words. A name may stand more than once.
+pub fn describe(claims: &Claims) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
-    let mut say = |name: &str, value: String| lines.push(format!("{name:<16} {value}"));
+    let mut say = |name: &'static str, value: String| lines.push((name, value));
     say("party", claims.party.to_string());
     say("iat", claims.issued_at.to_string());
     say("exp", claims.expires_at.to_string());
@@ -33,7 +33,7 @@ pub fn describe(claims: &Claims) -> Vec<String> {
         Some(quote) => {
             say("tpm.ak", quote.ak.fingerprint().to_string());
             for (index, value) in &quote.pcrs {
-                say(&format!("tpm.pcrs {index}"), value.to_string());
+                say("tpm.pcrs", format!("{index} {value}"));
             }
         }
     }

@@ -19,7 +19,7 @@ fn a_token_says_what_went_into_it() {
         assert_eq!(*check(&token).unwrap().claims(), claims);
         let read = Unverified::read(&token).unwrap();
         assert_eq!((read.claims, read.key_id), (claims.clone(), public(&key(1)).fingerprint()));
-        assert!(describe(&claims).iter().any(|line| line.starts_with("audit.size") && line.ends_with(" 41")));
+        assert!(describe(&claims).iter().any(|claim| *claim == ("audit.size", "41".to_owned())));
     }
 }
 
