@@ -4,8 +4,8 @@
 use casemate_attest::state::Snapshot;
 use casemate_attest::tree::Frontier;
 use casemate_attest::{
-    Act, At, Decision, Effect, Entry, Fault, FaultKind, Guard, GuardChange, Head, Line, Op, Origin, Outcome,
-    Place, Recovery, Report, State, Text, Verifier,
+    Act, At, Decision, Effect, Entry, Fault, FaultKind, Guard, GuardChange, Head, Line, Op, Origin, Outcome, Place,
+    Recovery, Report, State, Text, Verifier,
 };
 use casemate_wire::Digest32;
 use jiff::{SignedDuration, Timestamp};

@@ -58,7 +58,9 @@ pub(super) async fn interrupt_sessions(store: &Store, first: Entry) -> Result<us
         if chunk.is_empty() {
             return Ok(count);
         }
-        store.write(move |transaction| chunk.into_iter().try_for_each(|row| interrupt(transaction, row, detail))).await?;
+        store
+            .write(move |transaction| chunk.into_iter().try_for_each(|row| interrupt(transaction, row, detail)))
+            .await?;
     }
 }
 

@@ -84,7 +84,9 @@ pub(super) fn detail_of(connection: &Connection, seq: u64) -> Result<Option<Disc
     let row: Option<([u8; 32], String)> = connection
         .prepare_cached("SELECT salt, detail FROM details WHERE seq = ?1")
         .and_then(|mut statement| {
-            statement.query_row([i64::try_from(seq).unwrap_or(i64::MAX)], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+            statement
+                .query_row([i64::try_from(seq).unwrap_or(i64::MAX)], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()
         })
         .map_err(StoreError::sqlite("read the audit log's details"))?;
     row.map(|(salt, detail)| Ok(Disclosure { salt, detail: from_json(&detail)? })).transpose()

@@ -44,9 +44,9 @@ use casemate_attest::{At, Finding, Head, Standing};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub use anchor::{Anchor, AnchorError, HsmAnchor, to_stored};
 pub(crate) use anew::put_text;
 pub use anew::{AnewError, Mandate, MandateError, Proposal, Recovered, Stopped};
-pub use anchor::{Anchor, AnchorError, HsmAnchor, to_stored};
 pub(crate) use approvals::{approval_used, use_approval};
 pub use evidence::{TreeNodes, audit_lines, details};
 pub use examine::{Examined, examine};
@@ -108,7 +108,9 @@ pub enum StoreError {
     #[error("there is no audit log in {} and no anchor in the HSM; for a new host run: casemate audit init --config FILE", .0.display())]
     NotBegun(PathBuf),
     /// There is a log or an anchor where a new log was to begin.
-    #[error("no audit log is begun here: {0}; to go on with it start the daemon, which says what is wrong; to replace it see casemate audit recover and docs/runbook.md")]
+    #[error(
+        "no audit log is begun here: {0}; to go on with it start the daemon, which says what is wrong; to replace it see casemate audit recover and docs/runbook.md"
+    )]
     Begun(String),
     /// The writer has ended.
     #[error("the store is closed; the daemon is stopping")]
@@ -183,7 +185,14 @@ impl Store {
         };
         let path = connection.is_some().then(|| schema::database(folder));
         let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()) });
-        let start = Start { head: head.clone().unwrap_or_else(Head::none), verdict, quarantine: None, recovered: state.recovered, latest, _lock: None };
+        let start = Start {
+            head: head.clone().unwrap_or_else(Head::none),
+            verdict,
+            quarantine: None,
+            recovered: state.recovered,
+            latest,
+            _lock: None,
+        };
         match (standing, connection, head) {
             (Standing::Refused(finding), ..) => {
                 let quarantine = Some(Quarantine { finding, since: Timestamp::now() });

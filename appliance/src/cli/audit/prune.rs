@@ -47,7 +47,9 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let Checkpoint { log, size, root } = before;
     let kept = after.saturating_sub(size);
     match arguments.format {
-        Format::Json => say(json!({"log": log, "pruned": size, "root": root, "size": after, "segment": arguments.segment})),
+        Format::Json => {
+            say(json!({"log": log, "pruned": size, "root": root, "size": after, "segment": arguments.segment}))
+        }
         Format::Human => {
             say(format!("the first {size} leaves of {log} are in {}, with a checkpoint", arguments.segment.display()));
             say(format!("  {kept} stay here; keep the segment's files for good: nothing else holds those lines"));

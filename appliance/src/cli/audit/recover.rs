@@ -96,7 +96,9 @@ fn explain(proposal: &Proposal, config: &Config) -> Vec<String> {
     lines.push(format!("  the new log will be  {}", statement.log));
     lines.push(format!("  made at {}, to be used until {}", statement.created, statement.expires));
     if let Some(latest) = latest.filter(|latest| *latest > statement.created) {
-        lines.push(format!("  WARNING: the old log was still written at {latest}: this host's clock is wrong, set it first"));
+        lines.push(format!(
+            "  WARNING: the old log was still written at {latest}: this host's clock is wrong, set it first"
+        ));
     }
     let differences = finding.iter().flat_map(|finding| &finding.differences);
     lines.extend(differences.map(|difference| format!("  differs: {difference}")));
@@ -129,10 +131,18 @@ fn tell(arguments: &Arguments, mandate: &Mandate, recovered: &Recovered) {
         }));
         return;
     }
-    say(format!("{what}: the audit log {} takes the place of the old one, signed for by {}", place.log, signers.join(", ")));
+    say(format!(
+        "{what}: the audit log {} takes the place of the old one, signed for by {}",
+        place.log,
+        signers.join(", ")
+    ));
     say("  the old log lies in the data folder, in archive/; keep a copy elsewhere");
-    say("  join tokens from before are refused, spend windows count as full until they have passed, primes are made anew");
-    say("next: start the daemon; have each peer's operator accept the new log; seal and sign the policy again, which ends");
+    say(
+        "  join tokens from before are refused, spend windows count as full until they have passed, primes are made anew",
+    );
+    say(
+        "next: start the daemon; have each peer's operator accept the new log; seal and sign the policy again, which ends",
+    );
     say("  approvals from before (docs/runbook.md)");
 }
 

@@ -23,7 +23,8 @@ pub(crate) fn put_file(
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
     let unfinished = PathBuf::from(unfinished);
-    let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&unfinished).map_err(failed)?;
+    let file =
+        OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&unfinished).map_err(failed)?;
     let mut output = BufWriter::new(file);
     write(&mut output)?;
     output.flush().map_err(failed)?;
@@ -67,7 +68,10 @@ pub(crate) fn put_rows(path: &Path, store: &Connection, sql: &str) -> Result<(),
         let mut rows = statement.query([]).map_err(&failed)?;
         while let Some(row) = rows.next().map_err(&failed)? {
             let line: String = row.get(0).map_err(&failed)?;
-            output.write_all(line.as_bytes()).and_then(|()| output.write_all(b"\n")).map_err(|e| cannot_write(path, &e))?;
+            output
+                .write_all(line.as_bytes())
+                .and_then(|()| output.write_all(b"\n"))
+                .map_err(|e| cannot_write(path, &e))?;
         }
         Ok(())
     })
@@ -76,8 +80,7 @@ pub(crate) fn put_rows(path: &Path, store: &Connection, sql: &str) -> Result<(),
 /// The lines of the log from a number of leaves on, and what is disclosed beside them as [`casemate_attest::DisclosedLeaf`]s.
 pub(crate) const LINES: &str = "SELECT line FROM leaves ORDER BY seq";
 /// See [`LINES`].
-pub(crate) const DETAILS: &str =
-    "SELECT json_object('seq', seq, 'disclosure', json_object('salt', lower(hex(salt)),
+pub(crate) const DETAILS: &str = "SELECT json_object('seq', seq, 'disclosure', json_object('salt', lower(hex(salt)),
          'detail', CASE WHEN json_valid(detail) THEN json(detail) ELSE detail END))
      FROM details ORDER BY seq";
 /// The notes of all kept checkpoints, each with the empty line that ends it.

@@ -71,7 +71,11 @@ fn believe(store: &Connection, log: &State, moment: At) -> Result<(), StoreError
     sessions(store, log, moment)?;
     for (statement, at) in &log.approvals {
         let until = at.timestamp().as_second().saturating_add(MAX_LIFE.as_secs());
-        run(store, "INSERT OR IGNORE INTO approvals (statement, keep_until) VALUES (?1, ?2)", (statement.as_str(), until))?;
+        run(
+            store,
+            "INSERT OR IGNORE INTO approvals (statement, keep_until) VALUES (?1, ?2)",
+            (statement.as_str(), until),
+        )?;
     }
     bundle(store, log)?;
     peers(store, log, moment)

@@ -85,7 +85,9 @@ pub enum AnewError {
     #[error("the recovery statement does not serve: {0}")]
     Statement(#[from] casemate_attest::recovery::StatementError),
     /// The new log that stands there is not the one that the statement leads to.
-    #[error("the new log was changed since it was begun: {0}; put the archived database back, or have a new statement signed")]
+    #[error(
+        "the new log was changed since it was begun: {0}; put the archived database back, or have a new statement signed"
+    )]
     Changed(String),
     /// Store or anchor failed.
     #[error(transparent)]
