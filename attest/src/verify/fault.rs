@@ -58,6 +58,12 @@ pub enum FaultKind {
     Unterminated,
     /// Not the log whose head is known.
     Head,
+    /// The guards that it begins with are not those that a leaf vouches for.
+    Snapshot,
+    /// A detail is not the one that its leaf commits to.
+    Detail,
+    /// A recorded signature does not verify.
+    Signature,
 }
 
 impl FaultKind {
