@@ -45,12 +45,15 @@ pub mod text;
 pub mod tree;
 pub mod verify;
 
-pub use entry::{Act, Entry, IntentRef, Origin};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use detail::{Detail, DisclosedLeaf, Disclosure};
+pub use entry::{Act, Entry, IntentRef, Origin};
 pub use head::{AppendError, Appended, Head};
 pub use key::AuditKey;
-pub use leaf::{Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Place, Recovery, Tx, Verdict};
+pub use leaf::{
+    Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Place, Recovery, Tx,
+    Verdict,
+};
 pub use line::Line;
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use receipt::{Receipt, ReceiptError, SignedReceipt};

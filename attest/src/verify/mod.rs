@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use audit::{Audit, Auditor, Withheld};
 pub use fault::{Fault, FaultKind, ReadError};
-pub use signatures::{ChildKeys, NoChildKeys, Unchecked};
+pub use signatures::{ChildKeys, NoChildKeys, Signatures};
 pub use story::OpenIntent;
 
 use crate::checkpoint::Checkpoint;
