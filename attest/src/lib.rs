@@ -21,6 +21,7 @@
 //! | [`checkpoint`] | what the HSM signs of a log (C2SP signed note) |
 //! | [`state`] | what every guard says by the log alone, and snapshots of it |
 //! | [`verify`] | the offline verifier |
+//! | [`reconcile`] | what the logs of all parties say, compared |
 //! | [`receipt`] | what a refused caller is given: signed by the key in [`key`] |
 //! | [`describe`] | a leaf in plain words |
 //!
@@ -39,6 +40,7 @@ pub mod leaf;
 pub mod line;
 pub mod proof;
 pub mod receipt;
+pub mod reconcile;
 mod rules;
 pub mod state;
 pub mod text;

@@ -79,7 +79,10 @@ impl<C: ChildKeys> Auditor<C> {
     /// As [`Verifier::finish`]; and if the lines rest on a snapshot that no leaf of them names.
     pub fn finish(mut self) -> Result<Audit, Fault> {
         if let Some(rest) = self.verifier.rests_on.as_ref().filter(|rest| rest.named_by.is_none()) {
-            let what = format!("no leaf names the snapshot {} that these lines rest on, so nothing vouches for it", rest.digest);
+            let what = format!(
+                "no leaf names the snapshot {} that these lines rest on, so nothing vouches for it",
+                rest.digest
+            );
             return Err(self.verifier.condemn(FaultKind::Snapshot, what));
         }
         let report = self.verifier.finish()?;

@@ -127,7 +127,8 @@ impl Verifier {
         self.compared += u64::from(compared_here);
         match self.known.get(&checkpoint.size) {
             Some(known) if *known != checkpoint => {
-                let what = format!("two checkpoints of {} leaves contradict each other: the log was forked", known.size);
+                let what =
+                    format!("two checkpoints of {} leaves contradict each other: the log was forked", known.size);
                 Err(self.condemn(FaultKind::Head, what))
             }
             _ => {
@@ -321,7 +322,8 @@ fn differs(known: &Checkpoint, head: &Head) -> Option<String> {
         return Some(format!("a checkpoint of this size is of the log {}, not of {}", known.log, head.log()));
     }
     let root = head.root();
-    let rewritten = || format!("the root up to here is {root}, but a checkpoint has {}: the log was rewritten", known.root);
+    let rewritten =
+        || format!("the root up to here is {root}, but a checkpoint has {}: the log was rewritten", known.root);
     (known.root != root).then(rewritten)
 }
 
