@@ -30,7 +30,7 @@ use casemate_attest::{Head, LogId};
 use rusqlite::Connection;
 
 pub(crate) use approvals::{approval_used, use_approval};
-pub use evidence::{TreeNodes, audit_lines};
+pub use evidence::{TreeNodes, audit_lines, details};
 pub(crate) use policy::PolicyRow;
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
