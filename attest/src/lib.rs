@@ -20,9 +20,10 @@
 //! | [`proof`] | proofs of inclusion and consistency |
 //! | [`checkpoint`] | what the HSM signs of a log (C2SP signed note) |
 //! | [`state`] | what every guard says by the log alone, and snapshots of it |
-//! | [`standing`] | how a log stands against its anchor at a start
+//! | [`standing`] | how a log stands against its anchor at a start |
 //! | [`verify`] | the offline verifier |
 //! | [`recovery`] | the statement by which the policy quorum lets an appliance go on in a new log |
+//! | [`reconcile`] | what the logs of all parties say, compared |
 //! | [`receipt`] | what a refused caller is given: signed by the key in [`key`] |
 //! | [`describe`] | a leaf in plain words |
 //! | [`attestation`] | what an appliance says of itself, fresh for a nonce, and what verifies and appraises it |
@@ -43,6 +44,7 @@ pub mod leaf;
 pub mod line;
 pub mod proof;
 pub mod receipt;
+pub mod reconcile;
 pub mod recovery;
 mod rules;
 pub mod standing;

@@ -77,7 +77,7 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
             let entry = match &end {
                 End::KeyMade(made) => {
                     guards.extend(activate(transaction, made)?);
-                    Entry::key_made(intent, made.certificate.statement.public_key)
+                    Entry::key_made(intent, made.certificate.statement.public_key, made.threshold)
                 }
                 End::Signed(signed) => {
                     let at = row.completed_at.as_deref().unwrap_or_default();
