@@ -19,6 +19,7 @@
 //! | [`tree`] | the Merkle tree over all leaves (RFC 6962) |
 //! | [`proof`] | proofs of inclusion and consistency |
 //! | [`checkpoint`] | what the HSM signs of a log (C2SP signed note) |
+//! | [`witness`] | whether a peer's log continues what was seen of it |
 //! | [`state`] | what every guard says by the log alone, and snapshots of it |
 //! | [`verify`] | the offline verifier |
 //! | [`receipt`] | what a refused caller is given: signed by the key in [`key`] |
@@ -44,16 +45,21 @@ pub mod state;
 pub mod text;
 pub mod tree;
 pub mod verify;
+pub mod witness;
 
-pub use entry::{Act, Entry, IntentRef, Origin};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use detail::{Detail, DisclosedLeaf, Disclosure};
+pub use entry::{Act, Entry, IntentRef, Origin};
 pub use head::{AppendError, Appended, Head};
 pub use key::AuditKey;
-pub use leaf::{Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Place, Recovery, Tx, Verdict};
+pub use leaf::{
+    Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Place, Recovery, Tx,
+    Verdict,
+};
 pub use line::Line;
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use receipt::{Receipt, ReceiptError, SignedReceipt};
 pub use state::{Snapshot, State};
 pub use text::{At, LogId, Text};
 pub use verify::{Fault, FaultKind, OpenIntent, Report, Verifier};
+pub use witness::{Claim, Doubt};

@@ -114,6 +114,24 @@ pub struct Checkpoint {
     pub log: String,
     /// How many leaves it has, below 2^53.
     pub size: u64,
-    /// The hash that commits to all of them.
-    pub hash: Digest32,
+    /// The root of the tree over all of them.
+    pub root: Digest32,
+}
+
+impl Checkpoint {
+    /// Whether an audit log can stand there.
+    pub(super) fn is_possible(&self) -> bool {
+        !self.log.is_empty() && self.log.len() <= MAX_LOG_NAME && self.size <= MAX_LOG_SIZE
+    }
+}
+
+/// What a party has seen of a peer's audit log. The peer must prove, before the first protocol message, that its log still
+/// begins with that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witnessed {
+    /// Whose log.
+    pub party: PartyId,
+    /// The last checkpoint of it that this party holds.
+    pub checkpoint: Checkpoint,
 }
