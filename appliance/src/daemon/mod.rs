@@ -189,7 +189,7 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
     }
     let audit = AuditKey::from_spki(&hsm.public_key(KeyPurpose::Audit))
         .map_err(|e| DaemonError::Other(format!("the HSM's audit key cannot be used: {e}")))?;
-    if let Some(peer) = config.peers.iter().find(|peer| peer.audit.as_ref().is_some_and(|key| *key == audit)) {
+    if let Some(peer) = config.peers.iter().find(|peer| peer.audit == audit) {
         let name = &peer.party_id;
         return Err(DaemonError::Other(format!(
             "[[peer]] {name} has this HSM's own audit key; each host needs its own"
