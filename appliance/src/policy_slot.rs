@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use casemate_attest::{Entry, Guard, GuardChange, Op, Origin, Text};
+use casemate_attest::{Detail, Entry, Guard, GuardChange, Op, Origin, Text};
 use casemate_policy::bundle::{Newest, SignedBundle};
 use casemate_policy::signers::Principal;
 use casemate_policy::{Bundle, BundleError, Client};
@@ -165,7 +165,9 @@ fn entry(loaded: &Result<SignedBundle, BundleError>) -> Entry {
             Entry::admin(Op::Policy).guarding(vec![change])
         }
         Err(error) => {
-            Entry::policy_refused(Text::fitted(Code::PolicyRefused.as_str()), Text::fitted(&error.to_string()))
+            let reason = Some(Text::fitted(&error.to_string()).to_string());
+            Entry::policy_refused(Text::fitted(Code::PolicyRefused.as_str()))
+                .disclosing(crate::disclosure(Detail { decoded: None, reason }))
         }
     }
 }

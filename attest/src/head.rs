@@ -104,8 +104,7 @@ impl Head {
         let mut tree = self.tree.clone();
         let nodes = tree.push(line.hash());
         let leaf = line.leaf();
-        let head =
-            Self { log: leaf.log.clone(), size: next(self.size)?, hash: line.hash(), boot: leaf.boot, tree };
+        let head = Self { log: leaf.log.clone(), size: next(self.size)?, hash: line.hash(), boot: leaf.boot, tree };
         Ok((head, nodes))
     }
 

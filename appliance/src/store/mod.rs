@@ -8,12 +8,14 @@
 //! | `sealed.rs` | shares, committees' aux info and primes, all sealed |
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
+//! | `evidence.rs` | the audit log's lines, tree and details |
 //! | `policy.rs` | the newest policy bundle ever loaded |
 //!
 //! Whatever a guard forbids twice (a token, a session id) is changed in the transaction of its audit leaf. A pair of
 //! primes is deleted, durably, before it is used.
 
 mod approvals;
+mod evidence;
 mod policy;
 mod schema;
 mod sealed;
@@ -28,6 +30,7 @@ use casemate_attest::{Head, LogId};
 use rusqlite::Connection;
 
 pub(crate) use approvals::{approval_used, use_approval};
+pub use evidence::{TreeNodes, audit_lines};
 pub(crate) use policy::PolicyRow;
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
@@ -150,19 +153,6 @@ impl Store {
     pub fn close(&self) {
         self.writer.stop();
     }
-}
-
-/// The audit lines from `from` on, at most `limit`, exactly as hashed.
-///
-/// # Errors
-/// Says what SQLite says.
-pub fn audit_lines(connection: &Connection, from: u64, limit: u64) -> Result<Vec<String>, StoreError> {
-    let failed = StoreError::sqlite("read the audit log");
-    let mut statement =
-        connection.prepare_cached("SELECT line FROM leaves WHERE seq >= ?1 ORDER BY seq LIMIT ?2").map_err(&failed)?;
-    let bound = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    let rows = statement.query_map([bound(from), bound(limit)], |row| row.get(0)).map_err(&failed)?;
-    rows.collect::<Result<_, _>>().map_err(&failed)
 }
 
 /// Opens the database of a data folder for reading only, beside a running daemon or without one.

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE leaves (
@@ -90,6 +90,38 @@ CREATE TABLE policy (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// What version 3 adds: the audit log's tree, details and checkpoints, peers' checkpoints, what a log rests on.
+///
+/// A node of the tree is numbered `level · 2^56 + index`. Only complete nodes stand there; they never change.
+const SINCE_3: &str = "
+CREATE TABLE tree (
+    node INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE TABLE details (
+    seq    INTEGER PRIMARY KEY,
+    salt   BLOB NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;
+CREATE TABLE checkpoints (
+    size INTEGER PRIMARY KEY,
+    note TEXT NOT NULL,
+    at   TEXT NOT NULL
+) STRICT;
+CREATE TABLE peers (
+    party TEXT PRIMARY KEY,
+    log   TEXT NOT NULL,
+    size  INTEGER NOT NULL,
+    root  TEXT NOT NULL,
+    note  TEXT NOT NULL,
+    at    TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE snapshot (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    text     TEXT NOT NULL
+) STRICT;
+";
+
 pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join("casemate.db")
 }
@@ -155,8 +187,9 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let failed = StoreError::sqlite("set its tables up");
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
     let missing = match version {
-        0 => format!("{TABLES} {SINCE_2}"),
-        1 => SINCE_2.to_owned(),
+        0 => format!("{TABLES} {SINCE_2} {SINCE_3}"),
+        1 => format!("{SINCE_2} {SINCE_3}"),
+        2 => SINCE_3.to_owned(),
         VERSION => return Ok(()),
         other => {
             return Err(StoreError::Corrupt {

@@ -10,10 +10,11 @@ use std::thread::JoinHandle;
 
 use casemate_attest::{Entry, Head, Line, LogId};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::StoreError;
+use super::evidence::{begin_log, read_head, write_leaf};
 use super::schema::FolderLock;
 
 /// Jobs that may wait; one more is refused at once.
@@ -38,10 +39,11 @@ impl Transaction<'_> {
     /// # Errors
     /// Says why the log refuses the entry, or that it cannot be written.
     pub fn append(&mut self, entry: Entry) -> Result<Line, StoreError> {
-        let (line, next) = self.log.append(entry, Timestamp::now()).map_err(|e| StoreError::Audit(e.to_string()))?;
-        write_line(self.connection, &line)?;
-        *self.log = next;
-        Ok(line)
+        let disclosure = entry.disclosure().cloned();
+        let appended = self.log.append(entry, Timestamp::now()).map_err(|e| StoreError::Audit(e.to_string()))?;
+        write_leaf(self.connection, &appended, disclosure.as_ref())?;
+        *self.log = appended.head;
+        Ok(appended.line)
     }
 }
 
@@ -64,7 +66,10 @@ struct Message {
 
 impl Writer {
     pub(super) fn start(connection: Connection, lock: FolderLock, log: &LogId) -> Result<Self, StoreError> {
-        let head = read_head(&connection, log)?;
+        let head = match read_head(&connection)? {
+            Some(head) => head,
+            None => begin_log(&connection, log)?,
+        };
         let shown = Arc::new(Mutex::new(head.clone()));
         let (sender, receiver) = sync_channel(QUEUE);
         let problem = Arc::new(Mutex::new(None));
@@ -203,32 +208,6 @@ impl Worker {
     fn sql(&self, doing: &'static str, text: &str) -> Result<(), StoreError> {
         self.connection.execute_batch(text).map_err(StoreError::sqlite(doing))
     }
-}
-
-/// Where the stored log stands; an empty one is begun.
-fn read_head(connection: &Connection, log: &LogId) -> Result<Head, StoreError> {
-    let failed = StoreError::sqlite("read the audit log");
-    let refused = |e: casemate_attest::head::AppendError| StoreError::Audit(e.to_string());
-    let last: Option<String> = connection
-        .query_row("SELECT line FROM leaves ORDER BY seq DESC LIMIT 1", [], |row| row.get(0))
-        .optional()
-        .map_err(failed)?;
-    let Some(last) = last else {
-        let (line, head) = Head::genesis(log.clone(), Timestamp::now(), Vec::new()).map_err(refused)?;
-        write_line(connection, &line)?;
-        return Ok(head);
-    };
-    let line = Line::read(last.as_bytes()).map_err(|e| StoreError::corrupt("an audit log")(e.to_string()))?;
-    Head::after(&line).map_err(refused)
-}
-
-fn write_line(connection: &Connection, line: &Line) -> Result<(), StoreError> {
-    let seq = i64::try_from(line.leaf().seq).map_err(|_| StoreError::Audit("the log is full".into()))?;
-    connection
-        .prepare_cached("INSERT INTO leaves (seq, line) VALUES (?1, ?2)")
-        .and_then(|mut statement| statement.execute((seq, line.as_str())))
-        .map(|_| ())
-        .map_err(StoreError::sqlite("write the audit log"))
 }
 
 #[cfg(test)]
