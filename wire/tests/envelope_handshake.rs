@@ -273,7 +273,7 @@ fn checkpoints_without_a_proper_log_name_are_refused() {
 }
 
 #[test]
-fn what_a_party_has_witnessed_is_of_its_peers_each_once() {
+fn what_a_party_has_witnessed_is_of_its_peers_and_bounded() {
     let of = |party: &str, size| Witnessed {
         party: party.parse().unwrap(),
         checkpoint: Checkpoint { log: "log".into(), size, root: Digest32([1; 32]) },
@@ -283,9 +283,9 @@ fn what_a_party_has_witnessed_is_of_its_peers_each_once() {
         stated.hello.own.witnessed = witnessed;
         begin(&sign_view(), 0, 1).accept(&forged_hello(stated, 2), now())
     };
-    accept(vec![of("party-0", (1 << 53) - 1)]).unwrap();
+    accept(vec![of("party-0", (1 << 53) - 1), of("party-0", 3)]).unwrap();
     for bad in [
-        vec![of("party-0", 1), of("party-0", 2)],
+        vec![of("party-0", 1), of("party-0", 2), of("party-0", 3)],
         vec![of("party-0", 1 << 53)],
         vec![of("party-2", 1)],
         vec![of("party-9", 1)],

@@ -13,6 +13,7 @@ use casemate_mpc::{Engine, MpcError};
 use casemate_wire::IdentityKey;
 use tokio::net::TcpListener;
 
+use crate::checkpoints::{self, Checkpoints};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::metrics::Metrics;
@@ -23,6 +24,7 @@ use crate::store::{Store, StoreError};
 use crate::till::Till;
 use crate::tls::{self, TlsError};
 use crate::vault::Vault;
+use crate::witness::Book;
 use crate::{VERSION, http};
 
 pub(crate) use recover::intent_of;
@@ -81,6 +83,12 @@ pub struct Node {
     pub policy: PolicySlot,
     /// What was spent within the windows that policies limit.
     pub till: Till,
+    /// The audit key in the HSM.
+    pub audit: AuditKey,
+    /// What is signed of the own audit log.
+    pub checkpoints: Checkpoints,
+    /// What is known of the peers' audit logs.
+    pub witnesses: Book,
     /// Live sessions.
     pub sessions: Registry,
     /// The prime pool.
@@ -165,6 +173,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     let bound = listener.local_addr()?;
     tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint());
     node.spawn("prime pool", primes::keep_full(node.clone()));
+    node.spawn("checkpoints", checkpoints::keep_signing(node.clone()));
     node.spawn("clock", watch_clock(node.clone()));
     node.spawn("policy reload", reload_policy(node.clone(), reloads));
     let accepting = http::serve(node.clone(), listener, tls);
@@ -214,6 +223,9 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         till: Till::default(),
         store,
         identity,
+        audit,
+        checkpoints: Checkpoints::default(),
+        witnesses: Book::default(),
         config,
     })
 }
@@ -244,6 +256,7 @@ async fn close(node: &Arc<Node>) {
     if let Err(error) = recover::interrupt_sessions(&node.store, Entry::admin(Op::Stop)).await {
         tracing::error!(event = "stop_not_recorded", %error);
     }
+    checkpoints::sign(node).await;
     node.store.close();
     if let Err(error) = node.hsm.shutdown().await {
         tracing::warn!(event = "hsm_close_failed", %error);

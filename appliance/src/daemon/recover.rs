@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::{DaemonError, Node};
+use crate::checkpoints;
 use crate::policy_slot::{self, ReloadError};
-use crate::store::{SessionRow, Store, StoreError, audit_lines, load_spending};
+use crate::store::{PeerRow, SessionRow, Store, StoreError, audit_lines, load_spending};
+use crate::witness::refused_before;
 
 /// Lines that are read at a time.
 const CHUNK: u64 = 1000;
@@ -24,6 +26,16 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
     if cut_off > 0 {
         tracing::warn!(event = "sessions_interrupted", count = cut_off, "sessions in flight were failed");
     }
+    checkpoints::take_up(node).await?;
+    let (known, refused) = node
+        .store
+        .read(|store| {
+            let known = PeerRow::all(store)?;
+            let refused = refused_before(store, &known)?;
+            Ok((known, refused))
+        })
+        .await?;
+    node.witnesses.fill(known, refused);
     let spent = node.store.read(load_spending).await?;
     node.till.fill(spent).map_err(|error| StoreError::corrupt("what was spent")(error.to_string()))?;
     match policy_slot::reload(node, None).await {

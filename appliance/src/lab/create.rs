@@ -121,8 +121,7 @@ impl Maker<'_> {
         ];
         let program = self.options.bin_dir.join("casemate");
         let printed = process::run(&program, &arguments, Some(&folder.join("softhsm2.conf")))?;
-        serde_json::from_str(&printed)
-            .map_err(|e| self.broken(format!("`casemate hsm init` printed {printed:?}: {e}")))
+        serde_json::from_str(&printed).map_err(|e| self.broken(format!("`casemate hsm init` printed {printed:?}: {e}")))
     }
 
     /// Tells every appliance who the others are.

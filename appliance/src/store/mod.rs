@@ -9,13 +9,17 @@
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
 //! | `evidence.rs` | the audit log's lines, tree and details |
+//! | `checkpoints.rs` | what was signed of the log |
+//! | `peers.rs` | the last checkpoint of each peer |
 //! | `policy.rs` | the newest policy bundle ever loaded |
 //!
 //! Whatever a guard forbids twice (a token, a session id) is changed in the transaction of its audit leaf. A pair of
 //! primes is deleted, durably, before it is used.
 
 mod approvals;
+mod checkpoints;
 mod evidence;
+mod peers;
 mod policy;
 mod schema;
 mod sealed;
@@ -30,7 +34,9 @@ use casemate_attest::{Head, LogId};
 use rusqlite::Connection;
 
 pub(crate) use approvals::{approval_used, use_approval};
+pub(crate) use checkpoints::{Signable, newest_checkpoint, put_checkpoint, signable};
 pub use evidence::{TreeNodes, audit_lines};
+pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};

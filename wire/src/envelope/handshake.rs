@@ -1,6 +1,6 @@
 //! The exchange of hellos: everyone proves its identity, states the same view, and announces keys for this session alone.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -12,7 +12,7 @@ use super::channel::{Channel, Peer};
 use super::fault::{Fault, LocalFault, PeerFault, TransportFault};
 use super::hello::{Hello, Introduction, SignedHello};
 use super::seal::{self, KemPair};
-use super::view::{Checkpoint, SessionView, Witnessed};
+use super::view::{Checkpoint, MAX_WITNESSED, SessionView, Witnessed};
 use crate::frame::MAX_FRAME;
 use crate::ids::{Digest32, PartyId};
 
@@ -244,12 +244,14 @@ impl Handshake {
 }
 
 impl Handshake {
-    /// Whether what a peer says it has witnessed is about other parties of this session, each once.
+    /// Whether what a peer says it has witnessed is about other parties of this session, and no more than is of use.
     fn is_witness(&self, own: &Introduction) -> bool {
-        let mut seen = BTreeSet::new();
+        let mut seen: BTreeMap<&PartyId, usize> = BTreeMap::new();
         own.witnessed.iter().all(|Witnessed { party, checkpoint }| {
             let other = *party != own.party && self.hello.view.roster.position(party).is_some();
-            other && checkpoint.is_possible() && seen.insert(party)
+            let count = seen.entry(party).or_default();
+            *count = count.saturating_add(1);
+            other && checkpoint.is_possible() && *count <= MAX_WITNESSED
         })
     }
 }

@@ -38,7 +38,7 @@ pub struct Introduction {
     pub time: u64,
     /// Where its audit log stands.
     pub checkpoint: Checkpoint,
-    /// What it has seen of its peers' logs before: at most one checkpoint of each peer.
+    /// What it has seen of its peers' logs before: at most [`super::MAX_WITNESSED`] checkpoints of each peer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub witnessed: Vec<Witnessed>,
     /// Whether every peer must attest itself to this party, over this hello's nonce, before the first protocol message.

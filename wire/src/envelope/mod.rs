@@ -32,4 +32,4 @@ pub use fault::{Fault, LocalFault, PeerFault, TransportFault};
 pub use handshake::{Handshake, Limits, Local};
 pub use hello::{Hello, Introduction, SignedHello};
 pub use message::{Content, SignedMessage, To};
-pub use view::{Checkpoint, SessionView, Witnessed};
+pub use view::{Checkpoint, MAX_WITNESSED, SessionView, Witnessed};

@@ -125,6 +125,9 @@ impl Checkpoint {
     }
 }
 
+/// How many checkpoints of one peer a hello may name: the last, and one that was seen in a session side by side with it.
+pub const MAX_WITNESSED: usize = 2;
+
 /// What a party has seen of a peer's audit log. The peer must prove, before the first protocol message, that its log still
 /// begins with that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
