@@ -128,7 +128,7 @@ pub struct Audit {
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { checkpoint_interval: 1000 }
+        Self { checkpoint_interval: 500 }
     }
 }
 
@@ -425,7 +425,7 @@ impl Loader<'_> {
             ("limits.attach", limits.attach, 1, 600),
             ("limits.clock_skew", limits.clock_skew, 2, 300),
             ("limits.connections", limits.connections as u64, 1, 100_000),
-            ("audit.checkpoint_interval", audit.checkpoint_interval, 100, 1000),
+            ("audit.checkpoint_interval", audit.checkpoint_interval, 100, 900),
             ("mpc.threads", mpc.threads as u64, 0, 1024),
             ("mpc.prime_pool", u64::from(mpc.prime_pool), 1, 1000),
         ];

@@ -67,7 +67,7 @@ fn the_daemon_loads_the_settings_of_an_appliance() {
     let parties = parties();
     let others: Vec<_> = parties[1..].iter().map(|peer| (&peer.party, &peer.identity, &peer.audit)).collect();
     assert_eq!((&config.party, pinned), (&parties[0].party, others));
-    assert_eq!(config.audit.checkpoint_interval, 1000);
+    assert_eq!(config.audit.checkpoint_interval, 500);
 }
 
 #[test]
