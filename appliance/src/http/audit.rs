@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::reply::{Failed, ok};
 use crate::daemon::Node;
-use crate::store::{StoreError, TreeNodes, audit_details, audit_lines};
+use crate::store::{self, StoreError, TreeNodes, audit_lines};
 
 type Reply = Result<Response, Failed>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -86,7 +86,7 @@ fn first_seq(lines: &[String]) -> Result<Option<u64>, Failed> {
 /// What leaves commit to, with the salts, for whoever may see decoded transactions.
 pub(super) async fn details(State(node): State<Arc<Node>>, asked: Asked<Range>) -> Reply {
     let Range { from, limit } = Range::read(asked)?;
-    let details = node.store.read(move |store| audit_details(store, from, limit)).await?;
+    let details = node.store.read(move |connection| store::details(connection, from, limit)).await?;
     let lines = details.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
     Ok(json_lines(lines.map_err(|e| Problem::new(Code::Internal, e.to_string()))?))
 }

@@ -21,27 +21,27 @@ pub fn audit_lines(connection: &Connection, from: u64, limit: u64) -> Result<Vec
     rows.collect::<Result<_, _>>().map_err(&failed)
 }
 
-/// What the leaves from `from` on commit to, at most `limit` of those that commit to something.
+/// What is disclosed of the leaves from `from` on, at most `limit`; leaves without a detail are left out.
 ///
 /// # Errors
-/// Says what SQLite says, or that a row cannot be read.
-pub fn audit_details(connection: &Connection, from: u64, limit: u64) -> Result<Vec<DisclosedLeaf>, StoreError> {
-    let failed = StoreError::sqlite("read the audit log's details");
+/// Says that the store cannot be read.
+pub fn details(connection: &Connection, from: u64, limit: u64) -> Result<Vec<DisclosedLeaf>, StoreError> {
+    let failed = StoreError::sqlite("read the details of the audit log");
     let mut statement = connection
         .prepare_cached("SELECT seq, salt, detail FROM details WHERE seq >= ?1 ORDER BY seq LIMIT ?2")
         .map_err(&failed)?;
     let bound = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let rows = statement
         .query_map([bound(from), bound(limit)], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, String>(2)?))
+            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, String>(2)?))
         })
         .map_err(&failed)?;
-    let read = |row: rusqlite::Result<(i64, [u8; 32], String)>| {
+    rows.map(|row| {
         let (seq, salt, detail) = row.map_err(&failed)?;
         let seq = u64::try_from(seq).map_err(|e| StoreError::corrupt("a detail")(e.to_string()))?;
         Ok(DisclosedLeaf { seq, disclosure: Disclosure { salt, detail: from_json(&detail)? } })
-    };
-    rows.map(read).collect()
+    })
+    .collect()
 }
 
 /// The tree's complete nodes in the store.

@@ -35,7 +35,7 @@ use rusqlite::Connection;
 
 pub(crate) use approvals::{approval_used, use_approval};
 pub(crate) use checkpoints::{Signable, newest_checkpoint, put_checkpoint, signable};
-pub use evidence::{TreeNodes, audit_details, audit_lines};
+pub use evidence::{TreeNodes, audit_lines, details};
 pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
