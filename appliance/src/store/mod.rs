@@ -13,8 +13,9 @@
 //! | `prune.rs` | lines that are kept elsewhere, and the snapshot that the log then rests on |
 //! | `anew/` | how a new log takes the place of one that must not be continued |
 //! | `examine.rs`, `tables.rs` | the examination at a start: log, tree, guard tables, anchor |
-//! | `peers.rs` | the peers' last checkpoints |
 //! | `evidence.rs` | the audit log's lines, tree and details |
+//! | `checkpoints.rs` | what was signed of the log |
+//! | `peers.rs` | the last checkpoint of each peer |
 //! | `policy.rs` | the newest policy bundle ever loaded |
 //!
 //! Whatever a guard forbids twice (a token, a session id, a pair of primes) is changed in the transaction of its audit
@@ -24,6 +25,7 @@
 mod anchor;
 mod anew;
 mod approvals;
+mod checkpoints;
 mod create;
 mod evidence;
 mod examine;
@@ -48,9 +50,10 @@ pub use anchor::{Anchor, AnchorError, HsmAnchor, to_stored};
 pub(crate) use anew::put_text;
 pub use anew::{AnewError, Mandate, MandateError, Proposal, Recovered, Stopped};
 pub(crate) use approvals::{approval_used, use_approval};
+pub(crate) use checkpoints::{Signable, newest_checkpoint, put_checkpoint, signable};
 pub use evidence::{TreeNodes, audit_lines, details};
 pub use examine::{Examined, examine};
-pub(crate) use peers::put_peers;
+pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
 pub use prune::{Exported, Segment, stored_snapshot, stored_verifier};
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};

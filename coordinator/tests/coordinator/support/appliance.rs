@@ -322,6 +322,8 @@ impl Part {
             nonce: [3; 32],
             time: 0,
             checkpoint: Checkpoint { log: "l".into(), size: 0, root: Digest32([0; 32]) },
+            witnessed: Vec::new(),
+            attest: false,
         };
         let signed = SignedHello { hello: Hello { view, own }.into(), signature: [5; 64] };
         self.frame(Frame::Hello(signed)).await;
