@@ -3,6 +3,7 @@
 //! Unknown keys are refused. Relative paths are taken from the folder of the file. `casemated --check-config` runs this
 //! very loader. Every key is documented in the file that [`TEMPLATE`] gives.
 
+mod attestation;
 mod policy;
 
 use std::fs;
@@ -11,14 +12,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use casemate_attest::AuditKey;
+use casemate_attest::attestation::AttestKey;
 use casemate_hsm::{HsmConfig, PinSource, TokenSelector, WrapMode};
 use casemate_policy::signers::AllowedSigners;
 use casemate_wire::token::{PinnedKey, TokenAlgorithm};
-use casemate_wire::{IdentityKey, PartyId};
+use casemate_wire::{Digest32, IdentityKey, PartyId};
 use serde::Deserialize;
 
 use crate::clients::{ClientEntry, Clients};
 
+pub use attestation::Attestation;
+use attestation::AttestationSection;
 pub use policy::Policy;
 use policy::{ApprovalsSection, PolicySection};
 
@@ -62,6 +66,8 @@ pub enum ConfigError {
 pub struct Config {
     /// Where it was read from.
     pub path: PathBuf,
+    /// SHA-256 of the file as it was read.
+    pub digest: Digest32,
     /// This party.
     pub party: PartyId,
     /// Where the store lies.
@@ -82,6 +88,8 @@ pub struct Config {
     pub policy: Policy,
     /// Who may approve requests.
     pub approvers: AllowedSigners,
+    /// The TPM, and what peers' attestations are appraised by.
+    pub attestation: Attestation,
     /// Bounds.
     pub limits: Limits,
     /// Protocol threads and pools.
@@ -114,6 +122,10 @@ pub struct Peer {
     pub identity: IdentityKey,
     /// Its audit key, in the same form: what its receipts are checked with.
     pub audit: Option<AuditKey>,
+    /// Its attest key, in the same form: what its attestations are checked with.
+    pub attest: Option<AttestKey>,
+    /// A file that says what its attestations should say; it holds the attest key too.
+    pub reference: Option<PathBuf>,
 }
 
 /// Bounds that keep the daemon responsive.
@@ -212,6 +224,8 @@ struct File {
     #[serde(default)]
     approvals: ApprovalsSection,
     #[serde(default)]
+    attestation: AttestationSection,
+    #[serde(default)]
     limits: Limits,
     #[serde(default)]
     mpc: Mpc,
@@ -286,7 +300,15 @@ impl Config {
         let text = read("the configuration", path)?;
         let file: File =
             toml::from_str(&text).map_err(|e| ConfigError::Parse { path: path.to_owned(), message: e.to_string() })?;
-        Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.check(file)
+        let digest = crate::digest(text.as_bytes());
+        Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.check(file, digest)
+    }
+
+    /// The peer whose attestations would be checked with this key, if there is one.
+    pub fn peer_with_attest_key(&self, key: &AttestKey) -> Option<&PartyId> {
+        let by_file = self.attestation.references.values().find(|reference| reference.attest_key == *key);
+        let by_pin = self.peers.iter().find(|peer| peer.attest.as_ref() == Some(key));
+        by_file.map(|reference| &reference.party).or(by_pin.map(|peer| &peer.party_id))
     }
 
     /// The pinned identity of a party; `own` is what this host's HSM holds.
@@ -324,7 +346,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn check(&self, file: File) -> Result<Config, ConfigError> {
+    fn check(&self, file: File, digest: Digest32) -> Result<Config, ConfigError> {
         let coordinator_keys =
             file.coordinator_key.into_iter().map(|entry| self.coordinator_key(entry)).collect::<Result<Vec<_>, _>>()?;
         for (place, key) in coordinator_keys.iter().enumerate() {
@@ -336,6 +358,8 @@ impl Loader<'_> {
         self.check_limits(&file.limits, &file.mpc)?;
         Ok(Config {
             path: self.path.to_owned(),
+            digest,
+            attestation: file.attestation.check(self.folder, &file.peer).map_err(|(key, why)| self.bad(key, why))?,
             party: file.party.id,
             data_dir: self.folder.join(file.party.data_dir),
             listen: file.listen.address,

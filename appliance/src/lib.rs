@@ -10,6 +10,7 @@
 //! | [`tls`], [`clients`] | who may connect, and who is who |
 //! | [`store`], [`sealing`] | the database and audit log; how secrets lie in it |
 //! | [`policy_slot`], [`till`] | the active policy bundle; what was spent within its windows |
+//! | [`attestation`] | what this appliance says of itself, and what it thinks of what peers say |
 //! | [`vault`] | the HSM, measured |
 //! | [`primes`] | the pool of safe primes |
 //! | [`daemon`] | start, supervise, stop |
@@ -19,6 +20,7 @@
 //! | [`cli`] | the operator's commands |
 //! | [`lab`] | several appliances and a coordinator on one machine |
 
+pub mod attestation;
 pub mod cli;
 pub mod clients;
 pub mod clock;

@@ -101,7 +101,8 @@ pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<Sign
     if let Err(error) = written {
         // Without its anchor the newest version on record is another one than the active: nothing is allowed by either.
         if matches!(error, StoreError::Unanchored(_)) {
-            node.policy.write().problem = Some(format!("a load at {} came to nothing: {error}; load it again", Timestamp::now()));
+            node.policy.write().problem =
+                Some(format!("a load at {} came to nothing: {error}; load it again", Timestamp::now()));
         }
         return Err(error.into());
     }

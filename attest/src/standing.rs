@@ -173,9 +173,8 @@ impl std::fmt::Display for Finding {
 /// Judges how a log stands against its anchor.
 pub fn judge(facts: Facts) -> Standing {
     let Facts { anchored, found, root_at_anchored, differences } = facts;
-    let refused = |verdict, anchored, found, differences| {
-        Standing::Refused(Finding { verdict, anchored, found, differences })
-    };
+    let refused =
+        |verdict, anchored, found, differences| Standing::Refused(Finding { verdict, anchored, found, differences });
     let (place, damage) = match found {
         Found::Nothing => (None, None),
         Found::Damaged(what) => (None, Some(what)),

@@ -99,6 +99,8 @@ codes! {
     ClockUntrusted = "clock_untrusted", 503, "The appliance's clock cannot be trusted";
     /// An appliance cannot be reached by the coordinator.
     PartyUnreachable = "party_unreachable", 502, "A party cannot be reached";
+    /// An appliance does not attest what the coordinator's reference says.
+    AttestationFailed = "attestation_failed", 502, "A party's attestation is not as it should be";
     /// Too much at once.
     Overloaded = "overloaded", 503, "Too many requests at once";
     /// Something that should not happen did.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use casemate_attest::attestation::AttestKey;
 use casemate_attest::{AuditKey, Entry, Op};
 use casemate_hsm::{Hsm, HsmError, KeyPurpose};
 use casemate_mpc::{Engine, MpcError};
@@ -14,6 +15,7 @@ use casemate_wire::IdentityKey;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
+use crate::attestation::{Measured, MeasuringError};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::metrics::Metrics;
@@ -38,6 +40,9 @@ pub enum DaemonError {
     /// TLS files cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What attestations say cannot be measured.
+    #[error(transparent)]
+    Measuring(#[from] MeasuringError),
     /// The HSM cannot be used.
     #[error(transparent)]
     Hsm(#[from] HsmError),
@@ -88,6 +93,8 @@ pub struct Node {
     pub primes: Pool,
     /// The wall clock's guard.
     pub clock: Clock,
+    /// What attestations say of this process.
+    pub measured: Measured,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -181,6 +188,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
 }
 
 async fn start(config: Config) -> Result<Node, DaemonError> {
+    let measured = Measured::now(&config)?;
     let hsm = Hsm::open(config.hsm.clone()).await?;
     let identity = IdentityKey::from_spki(&hsm.public_key(KeyPurpose::Identity))
         .map_err(|e| DaemonError::Other(format!("the HSM's identity key cannot be used: {e}")))?;
@@ -198,6 +206,13 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
             "[[peer]] {name} has this HSM's own audit key; each host needs its own"
         )));
     }
+    let attest = AttestKey::from_spki(&hsm.public_key(KeyPurpose::Attest))
+        .map_err(|e| DaemonError::Other(format!("the HSM's attest key cannot be used: {e}")))?;
+    if let Some(name) = config.peer_with_attest_key(&attest) {
+        return Err(DaemonError::Other(format!(
+            "[[peer]] {name} has this HSM's own attest key; each host needs its own"
+        )));
+    }
     let metrics = Metrics::new();
     let hsm = Vault::new(hsm, metrics.hsm());
     let (folder, anchor) = (config.data_dir.clone(), HsmAnchor::new(hsm.clone(), Handle::current()));
@@ -213,6 +228,7 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         metrics,
         primes: Pool::default(),
         supervisor: Supervisor::new(),
+        measured,
         policy: PolicySlot::default(),
         till: Till::default(),
         store,

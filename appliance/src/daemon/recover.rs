@@ -34,6 +34,10 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
     }
     let spent = node.store.read(load_spending).await?;
     node.till.fill(spent).map_err(|error| StoreError::corrupt("what was spent")(error.to_string()))?;
+    if let Some(recovered) = node.store.recovered() {
+        tracing::warn!(event = "log_was_recovered", at = %recovered, "tokens from before are refused, and windows count as full until they have passed");
+        node.till.fill_since(recovered.timestamp());
+    }
     match policy_slot::reload(node, None).await {
         // Without a bundle the daemon serves and denies; health says why.
         Ok(_) | Err(ReloadError::Refused { .. }) => Ok(()),
@@ -54,7 +58,9 @@ pub(super) async fn interrupt_sessions(store: &Store, first: Entry) -> Result<us
         if chunk.is_empty() {
             return Ok(count);
         }
-        store.write(move |transaction| chunk.into_iter().try_for_each(|row| interrupt(transaction, row, detail))).await?;
+        store
+            .write(move |transaction| chunk.into_iter().try_for_each(|row| interrupt(transaction, row, detail)))
+            .await?;
     }
 }
 

@@ -6,9 +6,11 @@
 //! | `routes.rs` | every route with the roles that may call it |
 //! | `participate.rs` | the participate calls, with and without waiting |
 //! | `stream.rs` | the full-duplex message stream |
+//! | `attestation.rs` | what this appliance says of itself |
 //! | `reads.rs` | sessions, shares, health, metrics |
 //! | `reply.rs` | JSON in and out, problems, request ids |
 
+mod attestation;
 mod participate;
 mod policy;
 mod reads;

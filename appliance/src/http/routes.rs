@@ -11,7 +11,7 @@ use casemate_wire::api::{BASE_PATH, MAX_BODY};
 use casemate_wire::{Code, Problem};
 
 use super::reply::{Failed, stamp};
-use super::{Connected, participate, policy, reads, stream};
+use super::{Connected, attestation, participate, policy, reads, stream};
 use crate::clients::Role;
 use crate::daemon::Node;
 
@@ -36,6 +36,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/shares/{id}/certificate", only(READERS, get(reads::certificate), &node))
         .route("/policy", only(POLICY_READERS, get(policy::active), &node))
         .route("/policy/reload", only(OPERATOR, post(policy::reload), &node))
+        .route("/attestation", only(READERS, get(attestation::attestation), &node))
         .route("/health", only(EVERYONE, get(reads::health), &node))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         // A message stream has no end; its frames are bounded one by one.

@@ -36,8 +36,8 @@ pub use ask::{Ask, Caller};
 pub use share::{ShareHeader, SharedKey};
 
 use answer::answer;
-use ask::{Admission, admit};
 pub(crate) use ask::unavailable;
+use ask::{Admission, admit};
 use authenticate::authenticate;
 use commit::{Committed, commit};
 use decide::decide;

@@ -1,11 +1,11 @@
 //! The examination at a start: the whole log is read again, the tree and every guard table are compared with it, and its
 //! end with the anchor.
 
+use casemate_attest::standing::judge;
 use casemate_attest::tree::{Frontier, edge, root_at};
 use casemate_attest::{
     Anchored, At, Facts, Found, Guard, Head, Leaf, Line, Place, Snapshot, Standing, State, Verifier,
 };
-use casemate_attest::standing::judge;
 use casemate_wire::Digest32;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -147,7 +147,8 @@ impl Replay {
         self.latest = self.latest.max(Some(leaf.at));
         for (id, hash) in self.tree.push(casemate_attest::line::leaf_hash(line.as_bytes())) {
             if TreeNodes(store).find(id)? != Some(hash) {
-                let what = format!("node {} of level {} of the audit tree is not what the leaves make", id.index, id.level);
+                let what =
+                    format!("node {} of level {} of the audit tree is not what the leaves make", id.index, id.level);
                 self.differences.push(what);
             }
         }
@@ -195,7 +196,8 @@ impl Replay {
         let failed = StoreError::sqlite("count the audit log's details");
         let details: i64 = store.query_row("SELECT count(*) FROM details", [], |row| row.get(0)).map_err(failed)?;
         if u64::try_from(details) != Ok(self.details) {
-            self.differences.push(format!("there are {details} details in the store; leaves commit to {} of them", self.details));
+            self.differences
+                .push(format!("there are {details} details in the store; leaves commit to {} of them", self.details));
         }
         Ok(Ok(Found::Log(place)))
     }
@@ -203,9 +205,8 @@ impl Replay {
 
 fn numbered_lines(store: &Connection, from: i64) -> Result<Vec<(i64, String)>, StoreError> {
     let failed = StoreError::sqlite("read the audit log");
-    let mut statement = store
-        .prepare_cached("SELECT seq, line FROM leaves WHERE seq >= ?1 ORDER BY seq LIMIT ?2")
-        .map_err(&failed)?;
+    let mut statement =
+        store.prepare_cached("SELECT seq, line FROM leaves WHERE seq >= ?1 ORDER BY seq LIMIT ?2").map_err(&failed)?;
     let rows = statement.query_map([from, CHUNK], |row| Ok((row.get(0)?, row.get(1)?))).map_err(&failed)?;
     rows.collect::<Result<_, _>>().map_err(&failed)
 }

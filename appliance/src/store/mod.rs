@@ -10,6 +10,8 @@
 //! | `approvals.rs` | used approvals |
 //! | `anchor.rs` | the port to what keeps the log's newest place: the HSM |
 //! | `create.rs` | how a log begins |
+//! | `prune.rs` | lines that are kept elsewhere, and the snapshot that the log then rests on |
+//! | `anew/` | how a new log takes the place of one that must not be continued |
 //! | `examine.rs`, `tables.rs` | the examination at a start: log, tree, guard tables, anchor |
 //! | `peers.rs` | the peers' last checkpoints |
 //! | `evidence.rs` | the audit log's lines, tree and details |
@@ -20,12 +22,14 @@
 //! read, and nothing is written to it.
 
 mod anchor;
+mod anew;
 mod approvals;
 mod create;
 mod evidence;
 mod examine;
 mod peers;
 mod policy;
+mod prune;
 mod schema;
 mod sealed;
 mod sessions;
@@ -41,11 +45,14 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub use anchor::{Anchor, AnchorError, HsmAnchor, to_stored};
+pub(crate) use anew::put_text;
+pub use anew::{AnewError, Mandate, MandateError, Proposal, Recovered, Stopped};
 pub(crate) use approvals::{approval_used, use_approval};
-pub use evidence::{TreeNodes, audit_lines};
+pub use evidence::{TreeNodes, audit_lines, details};
 pub use examine::{Examined, examine};
 pub(crate) use peers::put_peers;
 pub(crate) use policy::PolicyRow;
+pub use prune::{Exported, Segment, stored_snapshot, stored_verifier};
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
@@ -101,7 +108,9 @@ pub enum StoreError {
     #[error("there is no audit log in {} and no anchor in the HSM; for a new host run: casemate audit init --config FILE", .0.display())]
     NotBegun(PathBuf),
     /// There is a log or an anchor where a new log was to begin.
-    #[error("no audit log is begun here: {0}; to go on with it start the daemon, which says what is wrong; to replace it see casemate audit recover and docs/runbook.md")]
+    #[error(
+        "no audit log is begun here: {0}; to go on with it start the daemon, which says what is wrong; to replace it see casemate audit recover and docs/runbook.md"
+    )]
     Begun(String),
     /// The writer has ended.
     #[error("the store is closed; the daemon is stopping")]
@@ -176,7 +185,14 @@ impl Store {
         };
         let path = connection.is_some().then(|| schema::database(folder));
         let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()) });
-        let start = Start { head: head.clone().unwrap_or_else(Head::none), verdict, quarantine: None, recovered: state.recovered, latest, _lock: None };
+        let start = Start {
+            head: head.clone().unwrap_or_else(Head::none),
+            verdict,
+            quarantine: None,
+            recovered: state.recovered,
+            latest,
+            _lock: None,
+        };
         match (standing, connection, head) {
             (Standing::Refused(finding), ..) => {
                 let quarantine = Some(Quarantine { finding, since: Timestamp::now() });

@@ -9,8 +9,7 @@ use super::{StoreError, Transaction};
 pub(crate) fn put_peers(transaction: &Transaction<'_>, peers: &[PeerCheckpoint]) -> Result<(), StoreError> {
     let failed = StoreError::sqlite("keep a peer's checkpoint");
     for PeerCheckpoint { party, log, size, root, .. } in peers {
-        let size =
-            i64::try_from(*size).map_err(|_| StoreError::Audit(format!("the log of {party} is too large")))?;
+        let size = i64::try_from(*size).map_err(|_| StoreError::Audit(format!("the log of {party} is too large")))?;
         transaction
             .sql()
             .prepare_cached(
@@ -18,9 +17,7 @@ pub(crate) fn put_peers(transaction: &Transaction<'_>, peers: &[PeerCheckpoint])
                  ON CONFLICT (party) DO UPDATE SET log = excluded.log, size = excluded.size, root = excluded.root,
                  note = excluded.note, at = excluded.at WHERE log <> excluded.log OR size < excluded.size",
             )
-            .and_then(|mut put| {
-                put.execute((party.as_str(), log.as_str(), size, root.to_string(), crate::now_text()))
-            })
+            .and_then(|mut put| put.execute((party.as_str(), log.as_str(), size, root.to_string(), crate::now_text())))
             .map_err(&failed)?;
     }
     Ok(())

@@ -118,8 +118,7 @@ fn stored(store: &Connection) -> Result<[Rows; 9], StoreError> {
 fn spend(store: &Connection) -> Result<Rows, StoreError> {
     rows(store, "SELECT session_id, state, spending FROM spend", |row| {
         let (state, spending): (String, String) = (row.get(1)?, row.get(2)?);
-        let says =
-            if state == "reserved" { format!("reserved {}", crate::digest(spending.as_bytes())) } else { state };
+        let says = if state == "reserved" { format!("reserved {}", crate::digest(spending.as_bytes())) } else { state };
         Ok((fitted(row, 0)?, says))
     })
 }

@@ -20,11 +20,11 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+use super::StoreError;
 use super::anchor::Anchor;
 use super::create::place_of;
 use super::evidence::write_leaf;
 use super::schema::FolderLock;
-use super::StoreError;
 
 /// Jobs that may wait; one more is refused at once.
 const QUEUE: usize = 1024;
@@ -274,10 +274,10 @@ impl Worker {
     /// Does one job in a savepoint of its own.
     fn work(&mut self, message: Message, begun: Result<(), StoreError>) -> (Finish, Result<(), StoreError>) {
         let Message { job, failed } = message;
-        let begun = begun.and_then(|()| self.still_open()).and_then(|()| self.sql("begin a savepoint", "SAVEPOINT job"));
+        let begun =
+            begun.and_then(|()| self.still_open()).and_then(|()| self.sql("begin a savepoint", "SAVEPOINT job"));
         let at_start = self.head.clone();
-        let mut transaction =
-            Transaction { connection: &self.connection, log: &mut self.head, left: JOB_LEAVES };
+        let mut transaction = Transaction { connection: &self.connection, log: &mut self.head, left: JOB_LEAVES };
         let finish = job(begun.clone().map(|()| &mut transaction));
         let ended = begun.and_then(|()| self.still_open()).and_then(|()| {
             if failed.load(Ordering::Relaxed) {
@@ -294,8 +294,12 @@ impl Worker {
     fn note(&self, why: Option<&StoreError>) {
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         match (why, problem.is_some()) {
-            (Some(error), false) => tracing::error!(event = "audit_unavailable", %error, "nothing is done until it is back"),
-            (None, true) => tracing::info!(event = "audit_available", "the audit log can be written and anchored again"),
+            (Some(error), false) => {
+                tracing::error!(event = "audit_unavailable", %error, "nothing is done until it is back")
+            }
+            (None, true) => {
+                tracing::info!(event = "audit_available", "the audit log can be written and anchored again")
+            }
             _ => {}
         }
         *problem = why.map(ToString::to_string);
