@@ -3,6 +3,7 @@
 //! Unknown keys are refused. Relative paths are taken from the folder of the file. `casemated --check-config` runs this
 //! very loader. Every key is documented in the file that [`TEMPLATE`] gives.
 
+mod attestation;
 mod policy;
 
 use std::fs;
@@ -11,14 +12,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use casemate_attest::AuditKey;
+use casemate_attest::attestation::AttestKey;
 use casemate_hsm::{HsmConfig, PinSource, TokenSelector, WrapMode};
 use casemate_policy::signers::AllowedSigners;
 use casemate_wire::token::{PinnedKey, TokenAlgorithm};
-use casemate_wire::{IdentityKey, PartyId};
+use casemate_wire::{Digest32, IdentityKey, PartyId};
 use serde::Deserialize;
 
 use crate::clients::{ClientEntry, Clients};
 
+pub use attestation::Attestation;
+use attestation::AttestationSection;
 pub use policy::Policy;
 use policy::{ApprovalsSection, PolicySection};
 
@@ -62,6 +66,8 @@ pub enum ConfigError {
 pub struct Config {
     /// Where it was read from.
     pub path: PathBuf,
+    /// SHA-256 of the file as it was read.
+    pub digest: Digest32,
     /// This party.
     pub party: PartyId,
     /// Where the store lies.
@@ -84,6 +90,8 @@ pub struct Config {
     pub approvers: AllowedSigners,
     /// Checkpoints of the audit log.
     pub audit: Audit,
+    /// The TPM, and what peers' attestations are appraised by.
+    pub attestation: Attestation,
     /// Bounds.
     pub limits: Limits,
     /// Protocol threads and pools.
@@ -116,6 +124,10 @@ pub struct Peer {
     pub identity: IdentityKey,
     /// Its audit key, in the same form: what it signs of its audit log is checked with it, in every session.
     pub audit: AuditKey,
+    /// Its attest key, in the same form: what its attestations are checked with.
+    pub attest: Option<AttestKey>,
+    /// A file that says what its attestations should say; it holds the attest key too.
+    pub reference: Option<PathBuf>,
 }
 
 /// Checkpoints of the own audit log.
@@ -237,6 +249,8 @@ struct File {
     #[serde(default)]
     audit: Audit,
     #[serde(default)]
+    attestation: AttestationSection,
+    #[serde(default)]
     limits: Limits,
     #[serde(default)]
     mpc: Mpc,
@@ -311,7 +325,15 @@ impl Config {
         let text = read("the configuration", path)?;
         let file: File =
             toml::from_str(&text).map_err(|e| ConfigError::Parse { path: path.to_owned(), message: e.to_string() })?;
-        Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.check(file)
+        let digest = crate::digest(text.as_bytes());
+        Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.check(file, digest)
+    }
+
+    /// The peer whose attestations would be checked with this key, if there is one.
+    pub fn peer_with_attest_key(&self, key: &AttestKey) -> Option<&PartyId> {
+        let by_file = self.attestation.references.values().find(|reference| reference.attest_key == *key);
+        let by_pin = self.peers.iter().find(|peer| peer.attest.as_ref() == Some(key));
+        by_file.map(|reference| &reference.party).or(by_pin.map(|peer| &peer.party_id))
     }
 
     /// A pinned peer.
@@ -353,7 +375,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn check(&self, file: File) -> Result<Config, ConfigError> {
+    fn check(&self, file: File, digest: Digest32) -> Result<Config, ConfigError> {
         let coordinator_keys =
             file.coordinator_key.into_iter().map(|entry| self.coordinator_key(entry)).collect::<Result<Vec<_>, _>>()?;
         for (place, key) in coordinator_keys.iter().enumerate() {
@@ -365,6 +387,8 @@ impl Loader<'_> {
         self.check_limits(&file.limits, &file.mpc, &file.audit)?;
         Ok(Config {
             path: self.path.to_owned(),
+            digest,
+            attestation: file.attestation.check(self.folder, &file.peer).map_err(|(key, why)| self.bad(key, why))?,
             party: file.party.id,
             data_dir: self.folder.join(file.party.data_dir),
             listen: file.listen.address,

@@ -12,6 +12,7 @@
 //! | [`checkpoints`] | signed checkpoints of the own audit log |
 //! | [`witness`] | what is known of the peers' audit logs |
 //! | [`policy_slot`], [`till`] | the active policy bundle; what was spent within its windows |
+//! | [`attestation`] | what this appliance says of itself, and what it thinks of what peers say |
 //! | [`vault`] | the HSM, measured |
 //! | [`primes`] | the pool of safe primes |
 //! | [`daemon`] | start, supervise, stop |
@@ -21,6 +22,7 @@
 //! | [`cli`] | the operator's commands |
 //! | [`lab`] | several appliances and a coordinator on one machine |
 
+pub mod attestation;
 pub mod checkpoints;
 pub mod cli;
 pub mod clients;

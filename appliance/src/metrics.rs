@@ -49,6 +49,11 @@ struct ResultLabels {
     result: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VerdictLabels {
+    verdict: String,
+}
+
 /// How long HSM calls take.
 #[derive(Clone)]
 pub struct HsmMetrics(Family<OpLabels, Histogram, fn() -> Histogram>);
@@ -80,6 +85,7 @@ pub struct Metrics {
     audit_size: Gauge,
     checkpoint_failures: Counter,
     peer_logs_refused: Family<PartyLabels, Counter>,
+    audit_verdict: Family<VerdictLabels, Gauge>,
     primes: Gauge,
     policy_loads: Family<ResultLabels, Counter>,
     policy_version: Gauge,
@@ -103,6 +109,7 @@ impl Metrics {
             audit_size: Gauge::default(),
             checkpoint_failures: Counter::default(),
             peer_logs_refused: Family::default(),
+            audit_verdict: Family::default(),
             primes: Gauge::default(),
             policy_loads: Family::default(),
             policy_version: Gauge::default(),
@@ -139,6 +146,11 @@ impl Metrics {
             "mpc_peer_log_refused",
             "Sessions that ended because a peer's audit log shrank, forked, or was not proven",
             metrics.peer_logs_refused.clone(),
+        );
+        registry.register(
+            "mpc_audit_verdict",
+            "How the audit log stood against its anchor at the start",
+            metrics.audit_verdict.clone(),
         );
         registry.register(
             "mpc_policy_loads",
@@ -205,6 +217,11 @@ impl Metrics {
 
     pub(crate) fn primes_ready(&self, count: u32) {
         self.primes.set(i64::from(count));
+    }
+
+    /// How the audit log stood at the start: 1 for that verdict.
+    pub(crate) fn audit_verdict(&self, verdict: &str) {
+        self.audit_verdict.get_or_create(&VerdictLabels { verdict: verdict.into() }).set(1);
     }
 
     /// The text that Prometheus scrapes.

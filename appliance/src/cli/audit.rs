@@ -1,7 +1,10 @@
 //! `casemate audit verify`, `audit export` and `audit verify-receipt`: the log, offline. They need the files and nothing
 //! else.
 
+mod init;
+mod prune;
 mod receipt;
+mod recover;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -20,6 +23,12 @@ const CHUNK: u64 = 1000;
 
 #[derive(Subcommand)]
 pub(super) enum AuditCommand {
+    /// Begin the audit log of a new appliance: its database, and its anchor in the HSM. Once, and never again.
+    Init(init::Arguments),
+    /// After a rollback or restore: show the statement that the policy's signers must sign, then begin a new log with it.
+    Recover(recover::Arguments),
+    /// Export all lines so far and delete them here: the log goes on, and rests on a snapshot that it vouches for.
+    Prune(prune::Arguments),
     /// Check every line: form, order, hashes, and that each outcome has its intent. Exit code 1 if anything is wrong.
     Verify(VerifyArguments),
     /// Write the log's lines, exactly as hashed, to a file.
@@ -53,6 +62,9 @@ pub(super) struct ExportArguments {
 
 pub(super) fn run(command: AuditCommand) -> CommandResult {
     match command {
+        AuditCommand::Init(arguments) => init::run(&arguments),
+        AuditCommand::Recover(arguments) => recover::run(&arguments),
+        AuditCommand::Prune(arguments) => prune::run(&arguments),
         AuditCommand::Verify(arguments) => verify(&arguments),
         AuditCommand::Export(arguments) => export(&arguments),
         AuditCommand::VerifyReceipt(arguments) => receipt::verify(&arguments),

@@ -11,7 +11,7 @@ use casemate_wire::api::{BASE_PATH, MAX_BODY};
 use casemate_wire::{Code, Problem};
 
 use super::reply::{Failed, stamp};
-use super::{Connected, audit, participate, peers, policy, reads, stream};
+use super::{Connected, attestation, audit, participate, peers, policy, reads, stream};
 use crate::clients::Role;
 use crate::daemon::Node;
 
@@ -45,6 +45,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/audit/proof/consistency", only(EVIDENCE_READERS, get(audit::consistency), &node))
         .route("/peers", only(EVIDENCE_READERS, get(peers::peers), &node))
         .route("/peers/{party}/accept", only(OPERATOR, post(peers::accept), &node))
+        .route("/attestation", only(READERS, get(attestation::attestation), &node))
         .route("/health", only(EVERYONE, get(reads::health), &node))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         // A message stream has no end; its frames are bounded one by one.

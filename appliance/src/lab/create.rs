@@ -124,7 +124,7 @@ impl Maker<'_> {
         serde_json::from_str(&printed).map_err(|e| self.broken(format!("`casemate hsm init` printed {printed:?}: {e}")))
     }
 
-    /// Tells every appliance who the others are.
+    /// Tells every appliance who the others are, and begins its audit log.
     fn introduce(&self, lab: &Lab) -> Result<(), LabError> {
         let pins = |party: &Party| Pins {
             party: party.party_id.clone(),
@@ -133,8 +133,10 @@ impl Maker<'_> {
         };
         let parties: Vec<Pins> = lab.parties.iter().map(pins).collect();
         for party in &lab.parties {
-            let Party { party_id, address, config, .. } = party;
+            let Party { party_id, address, config, softhsm_conf, .. } = party;
             files::replace(config, &self.appliance(party_id, address.port(), &parties).to_toml())?;
+            let arguments: [&OsStr; 4] = ["audit".as_ref(), "init".as_ref(), "--config".as_ref(), config.as_ref()];
+            process::run(&self.options.bin_dir.join("casemate"), &arguments, Some(softhsm_conf))?;
         }
         Ok(())
     }

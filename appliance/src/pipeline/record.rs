@@ -14,7 +14,9 @@ use super::refused::guard;
 use super::run::{End, Finished, KeyMade};
 use crate::daemon::{Node, intent_of};
 use crate::session::Stream;
-use crate::store::{PeerRow, SessionRow, ShareRow, StoreError, Transaction, release_spending};
+use crate::store::{
+    PeerRow, SessionRow, ShareRow, StoreError, Transaction, release_spending, was_released,
+};
 use crate::witness::Seen;
 
 /// A session whose outcome is durable, or that ends without one because it could not be recorded. Only [`record`] makes
@@ -68,15 +70,19 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
     let (row, end, seen) = (row.clone(), end.clone(), case.seen.clone());
     let session = row.session_id.clone();
     let reach = case.reach;
-    let (released, size) = node
+    let released = node
         .store
         .write(move |transaction| {
+            // An earlier attempt may have become durable without its anchor, and its caller was told so.
+            if row.has_ended_so(transaction.sql())? {
+                return was_released(transaction.sql(), &row.session_id);
+            }
             let intent = intent_of(transaction.sql(), &row)?;
             let mut guards = vec![guard(Guard::Session, row.session_id.as_str(), row.status.as_str())];
             let entry = match &end {
                 End::KeyMade(made) => {
                     guards.extend(activate(transaction, made)?);
-                    Entry::key_made(intent, made.certificate.statement.public_key)
+                    Entry::key_made(intent, made.certificate.statement.public_key, made.threshold)
                 }
                 End::Signed(signed) => {
                     let at = row.completed_at.as_deref().unwrap_or_default();
@@ -92,14 +98,15 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
                 guards.push(guard(Guard::Spend, row.session_id.as_str(), "released"));
             }
             let peers = keep(transaction, &seen)?;
-            let line = transaction.append(entry.guarding(guards).witnessing(peers))?;
-            Ok((released, line.leaf().seq.saturating_add(1)))
+            transaction.append(entry.guarding(guards).witnessing(peers))?;
+            Ok(released)
         })
         .await?;
     if released {
         node.till.release(&session);
     }
-    Ok(size)
+    // What a checkpoint must cover; it may be a little more.
+    Ok(node.store.audit_head().size())
 }
 
 /// Keeps the peers' checkpoints, and says which of them the leaf holds. Where an operator has accepted another log of a peer

@@ -100,7 +100,8 @@ pub(super) async fn run(node: &Arc<Node>, link: &mut Link, session: SessionId) -
     store_pending(node, &header, &share, &statement, session).await?;
     drop(share);
     let certificate = confirm(node, link, statement).await?;
-    Ok(Box::new(KeyMade { share_id, certificate, committee }))
+    let threshold = link.channel().view().threshold;
+    Ok(Box::new(KeyMade { share_id, certificate, committee, threshold }))
 }
 
 /// The committee's auxiliary info: loaded where all parties hold the same, made anew otherwise.
