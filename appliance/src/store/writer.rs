@@ -54,11 +54,6 @@ impl Transaction<'_> {
         self.connection
     }
 
-    /// How many leaves the log has, those of this job included.
-    pub(crate) fn size(&self) -> u64 {
-        self.log.size()
-    }
-
     /// Appends a leaf; it becomes durable with everything else that this job writes.
     ///
     /// # Errors

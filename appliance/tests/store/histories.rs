@@ -16,7 +16,9 @@ use super::site::{MemoryAnchor, Mood, Site, change, intend, intent_at, lines, ru
 #[derive(Debug, Clone)]
 enum Step {
     /// A session with a fresh token; whether its end is written, too.
-    Session { ends: bool },
+    Session {
+        ends: bool,
+    },
     /// A token that was used before is shown again.
     Replay(prop::sample::Index),
     /// A checkpoint is signed.
@@ -133,7 +135,10 @@ impl Host {
 }
 
 fn end(t: &mut Transaction<'_>, session: &str, seq: u64, outcome: Outcome, status: &str) -> Result<(), StoreError> {
-    let changed = run(t, &format!("UPDATE sessions SET status = '{status}' WHERE session_id = '{session}' AND status = 'accepted'"))?;
+    let changed = run(
+        t,
+        &format!("UPDATE sessions SET status = '{status}' WHERE session_id = '{session}' AND status = 'accepted'"),
+    )?;
     assert_eq!(changed, 1, "{session} has ended already");
     let entry = Entry::outcome(intent_at(t, seq), outcome).guarding(vec![change(Guard::Session, session, status)]);
     t.append(entry).map(|_| ())
@@ -190,7 +195,9 @@ impl World {
         }
         for (session, mark) in &self.released {
             let of = |phase: Phase| {
-                leaves.iter().find(|leaf| leaf.phase == phase && leaf.session.as_ref().is_some_and(|s| s.as_str() == session))
+                leaves
+                    .iter()
+                    .find(|leaf| leaf.phase == phase && leaf.session.as_ref().is_some_and(|s| s.as_str() == session))
             };
             let (intent, outcome) = (of(Phase::Intent).unwrap(), of(Phase::Outcome).unwrap());
             assert!(intent.seq < outcome.seq);

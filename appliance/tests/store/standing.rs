@@ -104,7 +104,8 @@ async fn without_a_database_reads_find_nothing_and_still_answer() {
     let site = Site::begun();
     std::fs::remove_file(site.database()).unwrap();
     let store = site.try_open().unwrap();
-    let shares = store.read(|c| Ok(c.query_row("SELECT count(*) FROM shares", [], |row| row.get::<_, i64>(0)).unwrap()));
+    let shares =
+        store.read(|c| Ok(c.query_row("SELECT count(*) FROM shares", [], |row| row.get::<_, i64>(0)).unwrap()));
     assert_eq!(shares.await.unwrap(), 0);
     assert_eq!(store.audit_head().size(), 0);
 }

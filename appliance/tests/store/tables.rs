@@ -27,7 +27,13 @@ fn signs(transaction: &mut Transaction<'_>, session: &str) -> u64 {
     intend(transaction, session, vec![change(Guard::Spend, session, &format!("reserved {digest}"))]).unwrap()
 }
 
-fn ends(transaction: &mut Transaction<'_>, session: &str, entry: Entry, status: &str, more: Vec<casemate_attest::GuardChange>) {
+fn ends(
+    transaction: &mut Transaction<'_>,
+    session: &str,
+    entry: Entry,
+    status: &str,
+    more: Vec<casemate_attest::GuardChange>,
+) {
     run(transaction, &format!("UPDATE sessions SET status = '{status}' WHERE session_id = '{session}'")).unwrap();
     let mut guards = vec![change(Guard::Session, session, status)];
     guards.extend(more);
@@ -48,7 +54,9 @@ async fn busy(store: &Store) {
         let root = Digest32([9; 32]);
         run(
             transaction,
-            &format!("INSERT INTO peers (party, log, size, root, note, at) VALUES ('party-2', 'log/p2', 12, '{root}', '', '')"),
+            &format!(
+                "INSERT INTO peers (party, log, size, root, note, at) VALUES ('party-2', 'log/p2', 12, '{root}', '', '')"
+            ),
         )?;
         let seen = PeerCheckpoint {
             party: "party-2".parse().unwrap(),
@@ -92,16 +100,16 @@ async fn busy(store: &Store) {
     store.write(work).await.unwrap();
     let primes = |transaction: &mut Transaction<'_>| {
         for pair in ["p-1", "p-2"] {
-            let sql = format!("INSERT INTO primes (id, header, deks, nonce, body) VALUES ('{pair}', x'00', x'00', x'00', x'00')");
+            let sql = format!(
+                "INSERT INTO primes (id, header, deks, nonce, body) VALUES ('{pair}', x'00', x'00', x'00', x'00')"
+            );
             run(transaction, &sql)?;
             transaction.append(Entry::admin(Op::Primes).guarding(vec![change(Guard::Primes, pair, "stored")]))?;
         }
         run(transaction, "DELETE FROM primes WHERE id = 'p-1'")?;
         transaction.append(Entry::admin(Op::Primes).guarding(vec![change(Guard::Primes, "p-1", "taken")]))?;
-        let withheld = Disclosure {
-            salt: [3; 32],
-            detail: Detail { decoded: None, reason: Some("over the limit of 5".into()) },
-        };
+        let withheld =
+            Disclosure { salt: [3; 32], detail: Detail { decoded: None, reason: Some("over the limit of 5".into()) } };
         let refusal = Entry::refusal(Op::Sign, origin("s-3"), text("policy_denied")).disclosing(withheld);
         transaction.append(refusal).map(|_| ())
     };
