@@ -8,6 +8,7 @@
 //! | `sealed.rs` | shares, committees' aux info and primes, all sealed |
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
+//! | `auditing.rs` | what auditors read beside its lines |
 //! | `evidence.rs` | the audit log's lines, tree and details |
 //! | `policy.rs` | the newest policy bundle ever loaded |
 //!
@@ -15,6 +16,7 @@
 //! primes is deleted, durably, before it is used.
 
 mod approvals;
+mod auditing;
 mod evidence;
 mod policy;
 mod schema;
@@ -30,6 +32,7 @@ use casemate_attest::{Head, LogId};
 use rusqlite::Connection;
 
 pub(crate) use approvals::{approval_used, use_approval};
+pub use auditing::{audit_details, audit_notes, audit_snapshot};
 pub use evidence::{TreeNodes, audit_lines, details};
 pub(crate) use policy::PolicyRow;
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
