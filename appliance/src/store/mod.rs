@@ -13,6 +13,7 @@
 //! | `prune.rs` | lines that are kept elsewhere, and the snapshot that the log then rests on |
 //! | `anew/` | how a new log takes the place of one that must not be continued |
 //! | `examine.rs`, `tables.rs` | the examination at a start: log, tree, guard tables, anchor |
+//! | `auditing.rs` | what auditors read beside its lines |
 //! | `evidence.rs` | the audit log's lines, tree and details |
 //! | `checkpoints.rs` | what was signed of the log |
 //! | `peers.rs` | the last checkpoint of each peer |
@@ -25,6 +26,7 @@
 mod anchor;
 mod anew;
 mod approvals;
+mod auditing;
 mod checkpoints;
 mod create;
 mod evidence;
@@ -50,6 +52,7 @@ pub use anchor::{Anchor, AnchorError, HsmAnchor, to_stored};
 pub(crate) use anew::put_text;
 pub use anew::{AnewError, Mandate, MandateError, Proposal, Recovered, Stopped};
 pub(crate) use approvals::{approval_used, use_approval};
+pub use auditing::{audit_details, audit_notes, audit_snapshot};
 pub(crate) use checkpoints::{Signable, newest_checkpoint, put_checkpoint, signable};
 pub use evidence::{TreeNodes, audit_lines, details};
 pub use examine::{Examined, examine};
