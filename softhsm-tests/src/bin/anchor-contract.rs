@@ -1,13 +1,7 @@
 //! Runs the contract of an anchor against a real token: `anchor-contract CONFIG`. In a process of its own, since one process
 //! can hold one configuration of SoftHSM only. The token must hold no anchor yet.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    unreachable_pub,
-    missing_docs,
-    reason = "test code"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, missing_docs, reason = "test code")]
 
 #[path = "../../../appliance/tests/store/contract.rs"]
 mod contract;

@@ -11,6 +11,8 @@ use casemate_softhsm_tests::template::Kind;
 use casemate_softhsm_tests::{Key, LyingCoordinator, TestLab};
 use casemate_wire::Code;
 use casemate_wire::api::{Page, ShareView};
+use casemate_wire::envelope::To;
+use casemate_wire::frame::Frame;
 use serde_json::{Value, json};
 
 fn copy(from: &Path, to: &Path) {
@@ -66,7 +68,7 @@ async fn is_quarantined(lab: &mut TestLab, coordinator: &LyingCoordinator, key: 
         assert_eq!(reload.code, Code::EvidenceRefused, "{reload}");
         let shares: Page<ShareView> = lab.client(0, Role::Operator).read("shares").await;
         assert_eq!(shares.total, 1);
-        let metrics = lab.client(0, Role::Monitor).get("metrics").await;
+        let metrics = lab.client(0, Role::Monitor).get("/metrics").await;
         let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
         assert!(metrics.contains(&format!("mpc_audit_verdict{{verdict=\"{verdict}\"}} 1")), "{metrics}");
         assert!(lab.log(0).contains("event=\"evidence_refused\""));
@@ -175,4 +177,36 @@ async fn the_anchor_in_a_real_token_does_what_every_anchor_must() {
     assert!(lab.program(0, "casemate", &make).status.success());
     let done = lab.program(0, "anchor-contract", &[config]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signature_is_not_released_before_its_outcome_is_anchored_and_its_outcome_is_written_once() {
+    let (lab, key) = TestLab::keyed().await;
+    let coordinator = lab.lying_coordinator();
+    let (tokens, aside) = (lab.parties[0].folder.join("tokens"), lab.root.join("aside"));
+    let proposal = coordinator.convener.sign(&key, &[0, 1], &Transfer::allowed(0));
+    let mut away = None;
+    let ends = coordinator.run(&proposal, |_, to, frame: Frame| {
+        // From the first message for all on, party-1 has no token; after a while it is back.
+        let message = matches!(&frame, Frame::Message(message) if message.content.to == To::All);
+        if message && away.is_none() {
+            fs::rename(&tokens, &aside).unwrap();
+            let (tokens, aside) = (tokens.clone(), aside.clone());
+            away = Some(std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_secs(6));
+                fs::rename(&aside, &tokens).unwrap();
+            }));
+        }
+        vec![(to, frame)]
+    });
+    let ends = ends.await;
+    away.unwrap().join().unwrap();
+    assert_eq!(ends[0].signature(), ends[1].signature());
+    assert!(ends[0].after.as_millis() > 5500, "party-1 answered after {:?}", ends[0].after);
+    let (leaves, report) = lab.audit(0);
+    assert!(report.open_intents.is_empty());
+    let of = leaves.iter().filter(|leaf| leaf.session.as_ref() == Some(&proposal.session) && leaf.outcome.is_some());
+    let outcomes: Vec<_> = of.collect();
+    assert_eq!(outcomes.len(), 1, "it was tried again and not written again");
+    assert_eq!(outcomes[0].outcome.as_ref().unwrap().signature, Some(ends[0].signature()));
 }
