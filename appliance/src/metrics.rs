@@ -1,7 +1,7 @@
 //! What Prometheus reads. Names follow the API contract.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use casemate_policy::PolicyNote;
@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::store::SessionRow;
+use crate::store::{Reason, SessionRow};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SessionLabels {
@@ -73,6 +73,7 @@ pub struct Metrics {
     auth_failures: Family<ReasonLabels, Counter>,
     hsm: HsmMetrics,
     audit_size: Gauge,
+    audit_unavailable: Family<ReasonLabels, Counter>,
     primes: Gauge,
     policy_loads: Family<ResultLabels, Counter>,
     policy_version: Gauge,
@@ -94,6 +95,7 @@ impl Metrics {
             auth_failures: Family::default(),
             hsm: HsmMetrics::default(),
             audit_size: Gauge::default(),
+            audit_unavailable: Family::default(),
             primes: Gauge::default(),
             policy_loads: Family::default(),
             policy_version: Gauge::default(),
@@ -121,6 +123,11 @@ impl Metrics {
         );
         registry.register("mpc_hsm_op_duration_seconds", "Calls to the HSM", metrics.hsm.0.clone());
         registry.register("mpc_audit_size", "Leaves in the audit log", metrics.audit_size.clone());
+        registry.register(
+            "mpc_audit_unavailable",
+            "Writes to the store that came to nothing, leaf and all",
+            metrics.audit_unavailable.clone(),
+        );
         registry.register(
             "mpc_policy_loads",
             "Policy bundles that were loaded or refused",
@@ -173,6 +180,14 @@ impl Metrics {
         self.policy_loads.get_or_create(&ResultLabels { result: result.into() }).inc();
         if let Some(version) = version {
             self.policy_version.set(i64::try_from(version).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Writes that came to nothing, as the store has counted them since the start.
+    pub(crate) fn writes_refused(&self, counts: &[(Reason, u64)]) {
+        for (reason, count) in counts {
+            let labels = ReasonLabels { reason: reason.as_str().into() };
+            self.audit_unavailable.get_or_create(&labels).inner().store(*count, Ordering::Relaxed);
         }
     }
 

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::daemon::Node;
 use crate::sealing::{self, SealError};
 use crate::session::Failure;
-use crate::store::{Store, StoreError, count_primes, put_primes, take_primes};
+use crate::store::{Store, StoreError, Urgency, count_primes, put_primes, take_primes};
 use crate::vault::Vault;
 
 /// How much the prime search yields to everything else, as a nice value.
@@ -115,14 +115,14 @@ pub async fn add(hsm: &Vault, store: &Store, pair: &Zeroizing<Vec<u8>>) -> Resul
     let id = uuid::Uuid::new_v4().to_string();
     let sealed = sealing::seal(hsm, &Header { version: 1, kind: "safe-primes", id: &id }, pair).await?;
     store
-        .write(move |transaction| put_primes(transaction, &id, &sealed))
+        .write(Urgency::Act, move |transaction| put_primes(transaction, &id, &sealed))
         .await
         .map_err(|_| SealError::Damaged { what: "pair of primes", why: "the store did not take it" })
 }
 
 /// Takes a pair out of the pool for good, before it is used.
 pub(crate) async fn take(node: &Arc<Node>) -> Result<PrimePair, Failure> {
-    let taken = node.store.write(|transaction| take_primes(transaction)).await?;
+    let taken = node.store.write(Urgency::Record, |transaction| take_primes(transaction)).await?;
     node.primes.taken.notify_one();
     let Some((_, sealed)) = taken else {
         return Err(Failure::new(

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::{DaemonError, Node};
 use crate::policy_slot::{self, ReloadError};
-use crate::store::{SessionRow, Store, StoreError, audit_lines, load_spending};
+use crate::store::{SessionRow, Store, StoreError, Urgency, audit_lines, load_spending};
 
 /// Lines that are read at a time.
 const CHUNK: u64 = 1000;
@@ -36,7 +36,7 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
 /// Appends `first`, then an `interrupted` outcome for every session without an end; says how many there were.
 pub(super) async fn interrupt_sessions(store: &Store, first: Entry) -> Result<usize, StoreError> {
     store
-        .write(move |transaction| {
+        .write(Urgency::Record, move |transaction| {
             let rows = SessionRow::unfinished(transaction.sql())?;
             let intents = open_intents(transaction.sql(), &rows)?;
             transaction.append(first)?;

@@ -10,7 +10,7 @@ use casemate_wire::{PartyId, Problem, SessionId};
 use serde_json::json;
 
 use crate::daemon::Node;
-use crate::store::{SessionRow, StoreError};
+use crate::store::{SessionRow, StoreError, Urgency};
 
 /// The problem's member that holds the signed receipt.
 const SIGNED: &str = "receipt";
@@ -40,7 +40,10 @@ pub(super) async fn fulfil(node: &Node, settled: Option<&SessionId>, problem: Pr
     let signed = sign(problem.clone(), &SignedReceipt { receipt: text, signature });
     let Some(session) = settled.cloned() else { return signed };
     let (from, to) = (problem, signed.clone());
-    let kept = node.store.write(move |transaction| SessionRow::replace_error(transaction, &session, &from, &to)).await;
+    let kept = node
+        .store
+        .write(Urgency::Record, move |transaction| SessionRow::replace_error(transaction, &session, &from, &to))
+        .await;
     match kept {
         // An equal call may have been faster; then its signature is the one that everybody gets.
         Ok(stands) => stands.unwrap_or(signed),

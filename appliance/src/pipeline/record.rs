@@ -14,7 +14,7 @@ use super::refused::guard;
 use super::run::{End, Finished, KeyMade};
 use crate::daemon::{Node, intent_of};
 use crate::session::Stream;
-use crate::store::{SessionRow, ShareRow, StoreError, Transaction, release_spending};
+use crate::store::{SessionRow, ShareRow, StoreError, Transaction, Urgency, release_spending};
 
 /// A session whose outcome is durable, or that ends without one because it could not be recorded. Only [`record`] makes
 /// one, and only it can be answered.
@@ -67,7 +67,7 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
     let reach = case.reach;
     let released = node
         .store
-        .write(move |transaction| {
+        .write(Urgency::Record, move |transaction| {
             let intent = intent_of(transaction.sql(), &row)?;
             let mut guards = vec![guard(Guard::Session, row.session_id.as_str(), row.status.as_str())];
             let entry = match &end {

@@ -12,7 +12,7 @@ use super::ask::{Ask, Caller, unavailable};
 use super::receipt;
 use crate::daemon::Node;
 use crate::session::Place;
-use crate::store::{OneUse, SessionResult, SessionRow, use_token};
+use crate::store::{OneUse, SessionResult, SessionRow, Urgency, use_token};
 
 /// A refusal that is still to be recorded; [`Refused::record`] gives the answer.
 #[must_use = "a refusal must be recorded before it is answered"]
@@ -107,7 +107,7 @@ impl Refused {
         let party = node.config.party.clone();
         let written = node
             .store
-            .write(move |transaction| {
+            .write(Urgency::Record, move |transaction| {
                 // A token settles the one session that it names, once.
                 let settles = match &token {
                     Some(claims) => {

@@ -8,12 +8,14 @@
 //! | `sealed.rs` | shares, committees' aux info and primes, all sealed |
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
+//! | `disk/` | what is wrong with the disk, and who may still write |
 //! | `policy.rs` | the newest policy bundle ever loaded |
 //!
 //! Whatever a guard forbids twice (a token, a session id) is changed in the transaction of its audit leaf. A pair of
 //! primes is deleted, durably, before it is used.
 
 mod approvals;
+mod disk;
 mod policy;
 mod schema;
 mod sealed;
@@ -28,6 +30,8 @@ use casemate_attest::{Head, LogId};
 use rusqlite::Connection;
 
 pub(crate) use approvals::{approval_used, use_approval};
+use disk::{Disk, LOCK_PATIENCE};
+pub use disk::{Reason, Trouble, Urgency};
 pub(crate) use policy::PolicyRow;
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
@@ -48,6 +52,14 @@ pub enum StoreError {
         doing: &'static str,
         /// What SQLite says.
         why: String,
+    },
+    /// The disk is in trouble; health says so too.
+    #[error("the store cannot {doing}: {trouble}")]
+    Disk {
+        /// What was being done.
+        doing: &'static str,
+        /// What is wrong.
+        trouble: Trouble,
     },
     /// The data folder is not usable.
     #[error("the data folder {} cannot be used: {why}", path.display())]
@@ -75,7 +87,18 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn sqlite(doing: &'static str) -> impl Fn(rusqlite::Error) -> Self {
-        move |e| Self::Sqlite { doing, why: e.to_string() }
+        move |e| match Trouble::of_sqlite(&e) {
+            Some(trouble) => Self::Disk { doing, trouble },
+            None => Self::Sqlite { doing, why: e.to_string() },
+        }
+    }
+
+    /// What kind of trouble kept a write from becoming durable.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Disk { trouble, .. } => trouble.reason,
+            _ => Reason::Other,
+        }
     }
 
     pub(crate) fn corrupt(what: &'static str) -> impl Fn(String) -> Self {
@@ -99,22 +122,25 @@ impl Store {
     /// Says what is wrong with the folder or the database.
     pub fn open(folder: &Path, log: &LogId) -> Result<Self, StoreError> {
         let (connection, lock) = schema::open(folder)?;
-        let readers = Arc::new(Readers { path: schema::database(folder), idle: Mutex::new(Vec::new()) });
-        Ok(Self { writer: Arc::new(Writer::start(connection, lock, log)?), readers })
+        let path = schema::database(folder);
+        let disk = Arc::new(Disk::of(folder, &path)?);
+        let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()), disk: disk.clone() });
+        Ok(Self { writer: Arc::new(Writer::start(connection, lock, disk, log)?), readers })
     }
 
     /// Runs `work` in a durable transaction (`synchronous=FULL`), grouped with others that wait.
     ///
-    /// Atomic: on `Ok` everything it wrote is on disk, leaves included; on `Err` nothing is.
+    /// Atomic: on `Ok` everything it wrote is on disk, leaves included; on `Err` nothing is. `urgency` decides whether it
+    /// gets through while the disk is full.
     ///
     /// # Errors
-    /// Whatever `work` returns, or that the commit failed.
-    pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// Whatever `work` returns, what is wrong with the disk, or that the commit failed.
+    pub async fn write<T, F>(&self, urgency: Urgency, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.writer.run(work).await
+        self.writer.run(urgency, work).await
     }
 
     /// Runs `work` on a connection that only reads, off the network threads.
@@ -130,6 +156,9 @@ impl Store {
         let task = tokio::task::spawn_blocking(move || {
             let connection = readers.take()?;
             let result = work(&connection);
+            if let Err(error) = &result {
+                readers.disk.failed(error);
+            }
             readers.give_back(connection);
             result
         });
@@ -141,9 +170,14 @@ impl Store {
         self.writer.head()
     }
 
-    /// Why the last commit failed, if it did.
+    /// What keeps acts, or everything, from being recorded, and since when.
     pub fn problem(&self) -> Option<String> {
-        self.writer.problem()
+        self.readers.disk.problem()
+    }
+
+    /// Writes that came to nothing since the start, by reason.
+    pub fn writes_refused(&self) -> Vec<(Reason, u64)> {
+        self.readers.disk.refused()
     }
 
     /// Commits what waits, closes the database and joins the writer.
@@ -176,6 +210,7 @@ pub fn open_read_only(folder: &Path) -> Result<Connection, StoreError> {
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    disk: Arc<Disk>,
 }
 
 impl Readers {
@@ -185,7 +220,12 @@ impl Readers {
         let kept = self.idle.lock().ok().and_then(|mut idle| idle.pop());
         match kept {
             Some(connection) => Ok(connection),
-            None => schema::open_reader(&self.path),
+            None => {
+                self.disk.admit_reader()?;
+                let connection = schema::open_reader(&self.path)?;
+                connection.busy_timeout(LOCK_PATIENCE).map_err(StoreError::sqlite("set its patience"))?;
+                Ok(connection)
+            }
         }
     }
 

@@ -99,6 +99,7 @@ pub(super) struct FolderLock(#[expect(dead_code, reason = "held for its lock")] 
 
 pub(super) fn open(folder: &Path) -> Result<(Connection, FolderLock), StoreError> {
     let lock = lock(folder)?;
+    super::disk::make_room(folder);
     let path = database(folder);
     let failed = StoreError::sqlite("open its database");
     drop(

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 
 use super::StoreError;
+use super::disk::{Disk, Urgency, Watch};
 use super::schema::FolderLock;
 
 /// Jobs that may wait; one more is refused at once.
@@ -53,22 +54,29 @@ type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 pub(super) struct Writer {
     jobs: Mutex<Option<SyncSender<Message>>>,
     head: Arc<Mutex<Head>>,
-    problem: Arc<Mutex<Option<String>>>,
+    disk: Arc<Disk>,
+    watch: Mutex<Option<Watch>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Message {
+    urgency: Urgency,
     job: Job,
     failed: Arc<AtomicBool>,
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, lock: FolderLock, log: &LogId) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        connection: Connection,
+        lock: FolderLock,
+        disk: Arc<Disk>,
+        log: &LogId,
+    ) -> Result<Self, StoreError> {
         let head = read_head(&connection, log)?;
         let shown = Arc::new(Mutex::new(head.clone()));
         let (sender, receiver) = sync_channel(QUEUE);
-        let problem = Arc::new(Mutex::new(None));
-        let worker = Worker { connection, head, shown: shown.clone(), problem: problem.clone() };
+        let worker = Worker { connection, head, shown: shown.clone(), disk: disk.clone() };
+        worker.be_patient();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
@@ -76,27 +84,49 @@ impl Writer {
                 drop(lock);
             })
             .map_err(|e| StoreError::Sqlite { doing: "start its writer thread", why: e.to_string() })?;
-        Ok(Self { jobs: Mutex::new(Some(sender)), head: shown, problem, thread: Mutex::new(Some(thread)) })
+        let trials = sender.clone();
+        let trial = move || {
+            // A full queue means that there is enough to try anyway.
+            drop(trials.try_send(Message::trial()));
+        };
+        let watch = Mutex::new(Some(Watch::start(disk.clone(), trial)?));
+        Ok(Self { jobs: Mutex::new(Some(sender)), head: shown, disk, watch, thread: Mutex::new(Some(thread)) })
     }
 
-    pub(super) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
+    pub(super) async fn run<T, F>(&self, urgency: Urgency, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
+        let done = self.queued(urgency, work).await;
+        if let Err(error) = &done {
+            self.disk.count(error);
+        }
+        done
+    }
+
+    async fn queued<T, F>(&self, urgency: Urgency, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.disk.admit_to_queue(urgency)?;
         let (answer, wait) = oneshot::channel();
         let failed = Arc::new(AtomicBool::new(false));
-        let mark = failed.clone();
+        let (mark, disk) = (failed.clone(), self.disk.clone());
         let job: Job = Box::new(move |transaction| {
             let result = transaction.and_then(work);
             mark.store(result.is_err(), Ordering::Relaxed);
+            if let Err(error) = &result {
+                disk.failed(error);
+            }
             Box::new(move |committed| {
                 // The caller may have gone; what is durable stays durable.
                 let _gone = answer.send(committed.and(result));
             })
         });
         let sender = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match sender.ok_or(StoreError::Closed)?.try_send(Message { job, failed }) {
+        match sender.ok_or(StoreError::Closed)?.try_send(Message { urgency, job, failed }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 return Err(StoreError::Sqlite { doing: "take more work", why: "its queue is full".into() });
@@ -110,11 +140,9 @@ impl Writer {
         self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     pub(super) fn stop(&self) {
+        // It holds the queue too, which would never end.
+        drop(self.watch.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
@@ -131,11 +159,35 @@ impl Drop for Writer {
     }
 }
 
+impl Message {
+    /// Writes what is there already, to learn whether writing works.
+    fn trial() -> Self {
+        let failed = Arc::new(AtomicBool::new(false));
+        let mark = failed.clone();
+        let job: Job = Box::new(move |transaction| {
+            let written = transaction.and_then(|transaction| {
+                let failed = StoreError::sqlite("try to write");
+                let sql = transaction.sql();
+                let version: i64 = sql.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
+                sql.pragma_update(None, "user_version", version).map_err(&failed)
+            });
+            mark.store(written.is_err(), Ordering::Relaxed);
+            Box::new(|_| {})
+        });
+        Self { urgency: Urgency::Record, job, failed }
+    }
+
+    /// Answers without doing anything.
+    fn refuse(self, error: &StoreError) {
+        (self.job)(Err(error.clone()))(Err(error.clone()));
+    }
+}
+
 struct Worker {
     connection: Connection,
     head: Head,
     shown: Arc<Mutex<Head>>,
-    problem: Arc<Mutex<Option<String>>>,
+    disk: Arc<Disk>,
 }
 
 impl Worker {
@@ -147,16 +199,57 @@ impl Worker {
             {
                 group.push(next);
             }
-            self.commit(group);
+            let group = self.admitted(group);
+            if !group.is_empty() {
+                self.commit(group);
+            }
+        }
+        if !self.disk.database_in_place() {
+            self.leave_wal();
+        }
+    }
+
+    /// Those of a group that the disk lets through; the others are answered.
+    fn admitted(&self, group: Vec<Message>) -> Vec<Message> {
+        let mut admitted = Vec::with_capacity(group.len());
+        for message in group {
+            match self.disk.admit(message.urgency) {
+                Ok(()) => admitted.push(message),
+                Err(error) => message.refuse(&error),
+            }
+        }
+        if admitted.is_empty() {
+            self.rescue_wal();
+        }
+        admitted
+    }
+
+    /// Copies what is durable only in a write-ahead log that is not at its path any more into the database, which is.
+    fn rescue_wal(&self) {
+        if self.disk.files_in_place() || !self.disk.database_in_place() {
+            return;
+        }
+        let copied = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0));
+        if let Err(error) = copied {
+            tracing::error!(event = "store_log_not_rescued", %error, "what only the lost -wal file holds is not in the database");
+        }
+    }
+
+    /// Another file is at the database's path, or none: what is in the log stays in it, for whoever puts things right.
+    fn leave_wal(&self) {
+        use rusqlite::config::DbConfig;
+        if let Err(error) = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+            tracing::error!(event = "store_log_not_left", %error);
         }
     }
 
     /// Runs a group in one transaction. Answers go out only after the commit's fate is known.
     fn commit(&mut self, group: Vec<Message>) {
+        self.disk.begun();
         let before = self.head.clone();
         let mut finishes = Vec::with_capacity(group.len());
         let begun = self.sql("begin a transaction", "BEGIN IMMEDIATE");
-        for Message { job, failed } in group {
+        for Message { job, failed, .. } in group {
             let begun = begun
                 .clone()
                 .and_then(|()| self.still_open())
@@ -175,7 +268,8 @@ impl Worker {
             finishes.push((finish, ended));
         }
         let all = finishes.iter().find_map(|(_, ended)| ended.clone().err()).map_or(Ok(()), Err);
-        let committed = all.and_then(|()| self.sql("commit", "COMMIT"));
+        // What was begun is written even if the disk has become full meanwhile; the look gives the reserve up in time.
+        let committed = all.and_then(|()| self.disk.admit(Urgency::Record)).and_then(|()| self.sql("commit", "COMMIT"));
         if committed.is_err() {
             self.head = before;
             if !self.connection.is_autocommit()
@@ -185,10 +279,16 @@ impl Worker {
             }
         }
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = self.head.clone();
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) =
-            committed.as_ref().err().map(ToString::to_string);
+        self.disk.ended(&committed);
+        self.be_patient();
         for (finish, _) in finishes {
             finish(committed.clone());
+        }
+    }
+
+    fn be_patient(&self) {
+        if let Err(error) = self.connection.busy_timeout(self.disk.lock_patience()) {
+            tracing::error!(event = "lock_patience_not_set", %error);
         }
     }
 
@@ -270,13 +370,13 @@ mod tests {
     async fn a_failed_job_takes_back_its_own_writes_and_leaves_only() {
         let folder = folder();
         let store = store(folder.path());
-        let good = store.write(|t| put(t, "a"));
-        let bad = store.write::<(), _>(|t| {
+        let good = store.write(Urgency::Record, |t| put(t, "a"));
+        let bad = store.write::<(), _>(Urgency::Record, |t| {
             put(t, "b")?;
             t.append(Entry::boot())?;
             Err(StoreError::Audit("no".into()))
         });
-        let also_good = store.write(|t| {
+        let also_good = store.write(Urgency::Record, |t| {
             put(t, "c")?;
             t.append(Entry::boot())
         });
@@ -292,12 +392,12 @@ mod tests {
     async fn a_transaction_that_is_lost_midway_takes_every_job_of_its_group_along() {
         let folder = folder();
         let store = store(folder.path());
-        store.write(|t| put(t, "before")).await.unwrap();
-        let lose = store.write::<(), _>(|t| {
+        store.write(Urgency::Record, |t| put(t, "before")).await.unwrap();
+        let lose = store.write::<(), _>(Urgency::Record, |t| {
             t.append(Entry::boot())?;
             t.sql().execute_batch("ROLLBACK").map_err(StoreError::sqlite("test"))
         });
-        let later = store.write(|t| {
+        let later = store.write(Urgency::Record, |t| {
             put(t, "later")?;
             t.append(Entry::boot())
         });
@@ -305,7 +405,7 @@ mod tests {
         assert!(lose.is_err());
         let landed = i64::from(later.is_ok());
         assert_eq!(count(&store).await, 1 + landed, "what was reported as failed is not there");
-        store.write(|t| t.append(Entry::boot())).await.unwrap();
+        store.write(Urgency::Record, |t| t.append(Entry::boot())).await.unwrap();
         let lines = store.read(|c| super::super::audit_lines(c, 0, 100)).await.unwrap();
         let mut verifier = casemate_attest::Verifier::new();
         for line in &lines {
@@ -317,11 +417,11 @@ mod tests {
     async fn the_log_goes_on_after_a_restart_and_the_folder_is_locked_meanwhile() {
         let folder = folder();
         let first = store(folder.path());
-        first.write(|t| t.append(Entry::boot())).await.unwrap();
+        first.write(Urgency::Record, |t| t.append(Entry::boot())).await.unwrap();
         let head = first.audit_head();
         assert!(matches!(Store::open(folder.path(), &log()), Err(StoreError::Folder { .. })));
         first.close();
-        assert!(matches!(first.write(|_| Ok(())).await, Err(StoreError::Closed)));
+        assert!(matches!(first.write(Urgency::Record, |_| Ok(())).await, Err(StoreError::Closed)));
         drop(first);
         assert_eq!(store(folder.path()).audit_head(), head);
     }
