@@ -47,6 +47,11 @@ pub(crate) fn digest(bytes: &[u8]) -> Digest32 {
     Digest32(Sha256::digest(bytes).into())
 }
 
+/// What a leaf only commits to, with a fresh salt.
+pub(crate) fn disclosure(detail: casemate_attest::Detail) -> casemate_attest::Disclosure {
+    casemate_attest::Disclosure { salt: rand::random(), detail }
+}
+
 /// The wall clock as RFC 3339 text in UTC, whole milliseconds.
 pub(crate) fn now_text() -> String {
     let now = jiff::Timestamp::now();

@@ -44,6 +44,11 @@ struct ResultLabels {
     result: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VerdictLabels {
+    verdict: String,
+}
+
 /// How long HSM calls take.
 #[derive(Clone)]
 pub struct HsmMetrics(Family<OpLabels, Histogram, fn() -> Histogram>);
@@ -74,6 +79,7 @@ pub struct Metrics {
     hsm: HsmMetrics,
     audit_size: Gauge,
     audit_unavailable: Family<ReasonLabels, Counter>,
+    audit_verdict: Family<VerdictLabels, Gauge>,
     primes: Gauge,
     policy_loads: Family<ResultLabels, Counter>,
     policy_version: Gauge,
@@ -96,6 +102,7 @@ impl Metrics {
             hsm: HsmMetrics::default(),
             audit_size: Gauge::default(),
             audit_unavailable: Family::default(),
+            audit_verdict: Family::default(),
             primes: Gauge::default(),
             policy_loads: Family::default(),
             policy_version: Gauge::default(),
@@ -127,6 +134,11 @@ impl Metrics {
             "mpc_audit_unavailable",
             "Writes to the store that came to nothing, leaf and all",
             metrics.audit_unavailable.clone(),
+        );
+        registry.register(
+            "mpc_audit_verdict",
+            "How the audit log stood against its anchor at the start",
+            metrics.audit_verdict.clone(),
         );
         registry.register(
             "mpc_policy_loads",
@@ -193,6 +205,11 @@ impl Metrics {
 
     pub(crate) fn primes_ready(&self, count: u32) {
         self.primes.set(i64::from(count));
+    }
+
+    /// How the audit log stood at the start: 1 for that verdict.
+    pub(crate) fn audit_verdict(&self, verdict: &str) {
+        self.audit_verdict.get_or_create(&VerdictLabels { verdict: verdict.into() }).set(1);
     }
 
     /// The text that Prometheus scrapes.

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use casemate_attest::{Entry, Guard, GuardChange, Op, Origin, Text};
+use casemate_attest::{Detail, Entry, Guard, GuardChange, Op, Origin, Text};
 use casemate_policy::bundle::{Newest, SignedBundle};
 use casemate_policy::signers::Principal;
 use casemate_policy::{Bundle, BundleError, Client};
@@ -89,14 +89,23 @@ pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<Sign
         Some(origin) => entry.asked_by(origin),
         None => entry,
     };
-    node.store
+    let written = node
+        .store
         .write(Urgency::Record, move |transaction| {
             if let Some(row) = row {
                 row.put(transaction)?;
             }
             transaction.append(entry)
         })
-        .await?;
+        .await;
+    if let Err(error) = written {
+        // Without its anchor the newest version on record is another one than the active: nothing is allowed by either.
+        if matches!(error, StoreError::Unanchored(_)) {
+            node.policy.write().problem =
+                Some(format!("a load at {} came to nothing: {error}; load it again", Timestamp::now()));
+        }
+        return Err(error.into());
+    }
     let mut state = node.policy.write();
     node.metrics.policy_loaded(loaded.as_ref().ok().map(|bundle| bundle.bundle().version()));
     match loaded {
@@ -165,7 +174,9 @@ fn entry(loaded: &Result<SignedBundle, BundleError>) -> Entry {
             Entry::admin(Op::Policy).guarding(vec![change])
         }
         Err(error) => {
-            Entry::policy_refused(Text::fitted(Code::PolicyRefused.as_str()), Text::fitted(&error.to_string()))
+            let reason = Some(Text::fitted(&error.to_string()).to_string());
+            Entry::policy_refused(Text::fitted(Code::PolicyRefused.as_str()))
+                .disclosing(crate::disclosure(Detail { decoded: None, reason }))
         }
     }
 }

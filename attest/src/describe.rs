@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
+use crate::detail::Detail;
 use crate::leaf::{Decision, Effect, Leaf, Outcome, Verdict};
 use crate::text::Text;
 
-/// One line of plain ASCII; nothing in it can act on a terminal, whatever the leaf holds.
-pub fn describe(leaf: &Leaf) -> String {
+/// One line of plain ASCII, with the leaf's detail where it is at hand; nothing in it can act on a terminal, whatever the
+/// leaf holds.
+pub fn describe(leaf: &Leaf, detail: Option<&Detail>) -> String {
     let mut text = format!("{:>6}  {}  {:<7}  {:<6}", leaf.seq, leaf.at, leaf.phase.as_str(), leaf.op.as_str());
     let mut add = |word: &str, value: Option<&dyn std::fmt::Display>| {
         if let Some(value) = value {
@@ -18,6 +20,9 @@ pub fn describe(leaf: &Leaf) -> String {
     add("by", leaf.actor.as_ref().map(|v| v as _));
     add("key", leaf.key.as_ref().map(|v| v as _));
     add("digest", leaf.tx.as_ref().map(|tx| &tx.digest as _));
+    add("path", leaf.tx.as_ref().and_then(|tx| tx.path.as_ref()).map(|v| v as _));
+    let decoded = detail.and_then(|detail| detail.decoded.as_ref()).map(|decoded| ascii(&decoded.to_string()));
+    add("of", decoded.as_ref().map(|v| v as _));
     let decision = leaf.decision.as_ref().map(decision);
     add("policy", decision.as_ref().map(|v| v as _));
     for approval in &leaf.approvals {
@@ -25,6 +30,8 @@ pub fn describe(leaf: &Leaf) -> String {
     }
     let outcome = leaf.outcome.as_ref().map(outcome);
     add("->", outcome.as_ref().map(|v| v as _));
+    let reason = detail.and_then(|detail| detail.reason.as_deref()).map(ascii);
+    add("because", reason.as_ref().map(|v| v as _));
     for change in &leaf.guards {
         let to = change.to.as_ref().map_or("gone", |to| to.as_str());
         let what = format!("{} {} is {to}", change.guard.as_str(), change.id);
@@ -34,10 +41,10 @@ pub fn describe(leaf: &Leaf) -> String {
     text
 }
 
-/// JSON with everything but ASCII escaped.
-fn ascii(value: &serde_json::Value) -> String {
+/// Text with everything but printable ASCII escaped.
+fn ascii(foreign: &str) -> String {
     let mut text = String::new();
-    for c in value.to_string().chars() {
+    for c in foreign.chars() {
         if c.is_ascii() && !c.is_ascii_control() {
             text.push(c);
         } else {

@@ -104,8 +104,7 @@ impl Head {
         let mut tree = self.tree.clone();
         let nodes = tree.push(line.hash());
         let leaf = line.leaf();
-        let head =
-            Self { log: leaf.log.clone(), size: next(self.size)?, hash: line.hash(), boot: leaf.boot, tree };
+        let head = Self { log: leaf.log.clone(), size: next(self.size)?, hash: line.hash(), boot: leaf.boot, tree };
         Ok((head, nodes))
     }
 
@@ -119,6 +118,11 @@ impl Head {
     /// The head that a snapshot names.
     pub(crate) fn of_snapshot(log: LogId, hash: Digest32, boot: u64, tree: Frontier) -> Self {
         Self { log, size: tree.size(), hash, boot, tree }
+    }
+
+    /// Where no log can be read: no leaf, and the log `none`.
+    pub fn none() -> Self {
+        Self { log: LogId::none(), size: 0, hash: Digest32([0; 32]), boot: 0, tree: Frontier::default() }
     }
 
     /// What stands before the first line of a log.

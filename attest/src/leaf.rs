@@ -153,6 +153,19 @@ impl Phase {
 pub struct Tx {
     /// The message hash. What was decoded stands in the leaf's detail.
     pub digest: Digest32,
+    /// The derivation path of the child that signs, as `m/0/7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Text>,
+    /// That child's public key: what the signature verifies under. Absent where the key itself signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<PublicKey>,
+}
+
+impl Tx {
+    /// Of the key itself.
+    pub fn of(digest: Digest32) -> Self {
+        Self { digest, path: None, child: None }
+    }
 }
 
 /// Which way policy decided.

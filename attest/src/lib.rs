@@ -20,6 +20,7 @@
 //! | [`proof`] | proofs of inclusion and consistency |
 //! | [`checkpoint`] | what the HSM signs of a log (C2SP signed note) |
 //! | [`state`] | what every guard says by the log alone, and snapshots of it |
+//! | [`standing`] | how a log stands against its anchor at a start
 //! | [`verify`] | the offline verifier |
 //! | [`receipt`] | what a refused caller is given: signed by the key in [`key`] |
 //! | [`describe`] | a leaf in plain words |
@@ -40,20 +41,25 @@ pub mod line;
 pub mod proof;
 pub mod receipt;
 mod rules;
+pub mod standing;
 pub mod state;
 pub mod text;
 pub mod tree;
 pub mod verify;
 
-pub use entry::{Act, Entry, IntentRef, Origin};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use detail::{Detail, DisclosedLeaf, Disclosure};
+pub use entry::{Act, Entry, IntentRef, Origin};
 pub use head::{AppendError, Appended, Head};
 pub use key::AuditKey;
-pub use leaf::{Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Place, Recovery, Tx, Verdict};
+pub use leaf::{
+    Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Place, Recovery, Tx,
+    Verdict,
+};
 pub use line::Line;
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use receipt::{Receipt, ReceiptError, SignedReceipt};
+pub use standing::{Anchored, Facts, Finding, Found, Refusal, Standing, WINDOW};
 pub use state::{Snapshot, State};
 pub use text::{At, LogId, Text};
 pub use verify::{Fault, FaultKind, OpenIntent, Report, Verifier};

@@ -12,6 +12,7 @@
 use casemate_wire::{Digest32, PartyId, PublicKey, SessionId};
 use serde::{Deserialize, Serialize};
 
+use crate::detail::Disclosure;
 use crate::key::AuditKey;
 use crate::leaf::{Effect, Leaf, Phase};
 use crate::line::{Line, MAX_LINE};
@@ -65,7 +66,7 @@ pub struct Receipt {
 }
 
 /// A receipt as it is handed over: its exact text, and the signature over it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignedReceipt {
     /// The text, to be hashed as it is.
@@ -73,6 +74,9 @@ pub struct SignedReceipt {
     /// `r ‖ s`, 64 bytes in hex.
     #[serde(with = "hex::serde")]
     pub signature: [u8; 64],
+    /// What the leaf withholds: the refusal in words, and what was decoded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disclosure: Option<Disclosure>,
 }
 
 /// Why a receipt proves nothing.
@@ -89,6 +93,9 @@ pub enum ReceiptError {
     /// Not in the one form that RFC 8785 gives it.
     #[error("it is not in canonical form, so no appliance wrote it")]
     NotCanonical,
+    /// The reason that came with it is not the one that was signed.
+    #[error("the reason beside the receipt is not what the receipt commits to: it was changed")]
+    OtherDetail,
     /// The log does not say what the receipt says.
     #[error("the log does not bear it out: {0}")]
     OtherLeaf(&'static str),
@@ -172,12 +179,19 @@ impl Receipt {
 }
 
 impl SignedReceipt {
-    /// As [`Receipt::verify`].
+    /// As [`Receipt::verify`]; a disclosure must be what the receipt commits to.
     ///
     /// # Errors
-    /// As [`Receipt::verify`].
+    /// As [`Receipt::verify`], and [`ReceiptError::OtherDetail`].
     pub fn verify(&self, key: &AuditKey) -> Result<Receipt, ReceiptError> {
-        Receipt::verify(&self.receipt, &self.signature, key)
+        let receipt = Receipt::verify(&self.receipt, &self.signature, key)?;
+        match &self.disclosure {
+            None => Ok(receipt),
+            Some(disclosure) if disclosure.commitment().ok().is_some_and(|found| receipt.detail == Some(found)) => {
+                Ok(receipt)
+            }
+            Some(_) => Err(ReceiptError::OtherDetail),
+        }
     }
 }
 

@@ -60,7 +60,11 @@ fn intent(leaf: &Leaf) -> Result<(), String> {
         "an intent needs an allowing decision with its policies and bundle",
     )?;
     match leaf.op {
-        Op::Sign => only(leaf.key.is_some() && leaf.tx.is_some(), "a signing intent names its key and its digest"),
+        Op::Sign => {
+            only(leaf.key.is_some() && leaf.tx.is_some(), "a signing intent names its key and its digest")?;
+            let child = leaf.tx.as_ref().is_none_or(|tx| tx.path.is_some() == tx.child.is_some());
+            only(child, "a child is named with its path")
+        }
         _ => only(leaf.key.is_none() && leaf.tx.is_none(), "a keygen intent has no key and no digest yet"),
     }
 }

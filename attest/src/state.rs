@@ -67,7 +67,8 @@ impl State {
         for peer in &leaf.peers {
             let place = Place { log: peer.log.clone(), size: peer.size, root: peer.root };
             // Sessions that run side by side end in any order.
-            let newer = self.peers.get(&peer.party).is_none_or(|known| known.log != place.log || known.size < place.size);
+            let newer =
+                self.peers.get(&peer.party).is_none_or(|known| known.log != place.log || known.size < place.size);
             if newer {
                 self.peers.insert(peer.party.clone(), place);
             }
@@ -189,7 +190,11 @@ impl Snapshot {
         if snapshot.tree.size() != snapshot.place.size || snapshot.tree.root() != snapshot.place.root {
             return Err(InvalidSnapshot("its tree is not the one that it names".into()));
         }
-        if snapshot.to_text()? == text { Ok(snapshot) } else { Err(InvalidSnapshot("it is not in canonical form".into())) }
+        if snapshot.to_text()? == text {
+            Ok(snapshot)
+        } else {
+            Err(InvalidSnapshot("it is not in canonical form".into()))
+        }
     }
 
     /// What the log's leaf holds of it.

@@ -49,7 +49,8 @@ fn known_entries_make_the_known_lines_and_hashes() {
     ];
     let bundle = GuardChange { guard: Guard::Bundle, id: "lab".parse().unwrap(), to: Some("1".parse().unwrap()) };
     let name = "casemate/party-1/sample".parse().unwrap();
-    let Appended { line: line, head, .. } = Head::genesis(name, time(0), Entry::genesis().guarding(vec![bundle])).unwrap();
+    let Appended { line: line, head, .. } =
+        Head::genesis(name, time(0), Entry::genesis().guarding(vec![bundle])).unwrap();
     let mut log = Log { lines: vec![line], head };
     log.add(Entry::boot());
     log.intend(common::sign(), "s-1");

@@ -91,6 +91,8 @@ codes! {
     HsmUnavailable = "hsm_unavailable", 503, "The HSM is not available";
     /// The audit log cannot be written.
     AuditUnavailable = "audit_unavailable", 503, "The audit log is not available";
+    /// The audit log does not stand as the HSM has anchored it: nothing is signed before a signed recovery.
+    EvidenceRefused = "evidence_refused", 503, "The audit evidence is refused";
     /// Primes or aux info are not made yet.
     NotReady = "not_ready", 503, "The appliance is still preparing";
     /// Wall clock and boot clock disagree.

@@ -1,6 +1,7 @@
 //! `casemate audit verify`, `audit export` and `audit verify-receipt`: the log, offline. They need the files and nothing
 //! else.
 
+mod init;
 mod receipt;
 
 use std::fs::File;
@@ -9,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use casemate_attest::describe::describe;
 use casemate_attest::{Fault, Leaf, Report, Verifier};
-use casemate_wire::Digest32;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ const CHUNK: u64 = 1000;
 
 #[derive(Subcommand)]
 pub(super) enum AuditCommand {
+    /// Begin the audit log of a new appliance: its database, and its anchor in the HSM. Once, and never again.
+    Init(init::Arguments),
     /// Check every line: form, order, hashes, and that each outcome has its intent. Exit code 1 if anything is wrong.
     Verify(VerifyArguments),
     /// Write the log's lines, exactly as hashed, to a file.
@@ -34,12 +36,6 @@ pub(super) struct VerifyArguments {
     /// A data folder (also of a running daemon), or a file of exported lines.
     #[arg(value_name = "PATH")]
     log: PathBuf,
-    /// A size that this log is known to have had, with --hash: shows that no end was cut off and no line rewritten.
-    #[arg(long, requires = "hash")]
-    size: Option<u64>,
-    /// The leaf hash at that size (hex).
-    #[arg(long, requires = "size")]
-    hash: Option<Digest32>,
     /// Print each leaf in plain words.
     #[arg(long)]
     show: bool,
@@ -60,6 +56,7 @@ pub(super) struct ExportArguments {
 
 pub(super) fn run(command: AuditCommand) -> CommandResult {
     match command {
+        AuditCommand::Init(arguments) => init::run(&arguments),
         AuditCommand::Verify(arguments) => verify(&arguments),
         AuditCommand::Export(arguments) => export(&arguments),
         AuditCommand::VerifyReceipt(arguments) => receipt::verify(&arguments),
@@ -70,11 +67,7 @@ pub(super) fn run(command: AuditCommand) -> CommandResult {
 type Verdict = Result<Report, Fault>;
 
 fn verify(arguments: &VerifyArguments) -> CommandResult {
-    let verifier = match (arguments.size, arguments.hash) {
-        (Some(size), Some(hash)) => Verifier::against(size, hash),
-        _ => Verifier::new(),
-    };
-    let mut check = Check { verifier, show: arguments.show };
+    let mut check = Check { verifier: Verifier::new(), show: arguments.show };
     let broken = each_line(&arguments.log, |line| check.line(line))?;
     let verdict = match broken {
         Some(fault) => Err(fault),
@@ -96,7 +89,7 @@ impl Check {
     fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
         let leaf: Leaf = self.verifier.feed(line)?;
         if self.show {
-            say(describe(&leaf));
+            say(describe(&leaf, None));
         }
         Ok(())
     }
@@ -154,10 +147,8 @@ fn tell(verdict: &Verdict) {
                 say(format!("  leaf {} ({session}) has no outcome: it runs still, or was cut off", open.seq));
             }
             say(format!("  last leaf hash {}", report.head));
-            if !report.anchored {
-                say(
-                    "  a cut-off end does not show in the chain alone: compare with a head kept elsewhere (--size, --hash)",
-                );
+            if report.checkpoints == 0 {
+                say("  a cut-off end does not show in the chain alone: compare with a checkpoint kept elsewhere");
             }
         }
         Err(fault) => say(format!("NOT VALID: {fault}")),

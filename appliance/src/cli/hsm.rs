@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use casemate_attest::AuditKey;
-use casemate_hsm::{Hsm, HsmConfig, HsmState, HsmStatus, KeyPurpose, PinSource, TokenSelector, init_keys, init_token};
+use casemate_hsm::{
+    Anchor, Hsm, HsmConfig, HsmError, HsmState, HsmStatus, KeyPurpose, PinSource, TokenSelector, init_keys, init_token,
+};
 use casemate_wire::IdentityKey;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -86,20 +88,42 @@ fn create_token(config: &HsmConfig, so_pin: Option<&PathBuf>) -> Result<(), Box<
 fn status(arguments: &StatusArguments) -> CommandResult {
     let config = load_hsm(&arguments.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let status = runtime.block_on(async {
+    let (status, anchor) = runtime.block_on(async {
         let hsm = Hsm::open(config).await?;
+        // Shown even if it is damaged: whoever looks into that wants to see the rest as well.
+        let anchor = hsm.anchor().await;
         let status = hsm.status();
         hsm.shutdown().await?;
-        Ok::<_, casemate_hsm::HsmError>(status)
+        Ok::<_, HsmError>((status, anchor))
     })?;
     match arguments.format {
-        Format::Json => say(to_json(&status)?),
-        Format::Human => show(&status)?,
+        Format::Json => say(to_json(&status, &anchor)?),
+        Format::Human => {
+            show(&status)?;
+            say(format!("anchor    {}", in_words(&anchor)));
+        }
     }
-    Ok(if status.state == HsmState::Ready { exit::OK } else { exit::fails() })
+    Ok(if status.state == HsmState::Ready && anchor.is_ok() { exit::OK } else { exit::fails() })
 }
 
-fn to_json(status: &HsmStatus) -> Result<Value, InvalidPin> {
+fn in_words(anchor: &Result<Option<Anchor>, HsmError>) -> String {
+    match anchor {
+        Ok(Some(anchor)) => {
+            format!("{}: {} leaves, root {}", anchor.log(), anchor.size(), hex::encode(anchor.root()))
+        }
+        Ok(None) => "none yet: no audit log was anchored in this token".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn to_json(status: &HsmStatus, anchor: &Result<Option<Anchor>, HsmError>) -> Result<Value, InvalidPin> {
+    let anchor = match anchor {
+        Ok(Some(anchor)) => {
+            json!({"log": anchor.log(), "size": anchor.size(), "root": hex::encode(anchor.root())})
+        }
+        Ok(None) => Value::Null,
+        Err(error) => json!({"error": error.to_string()}),
+    };
     let keys: Vec<Value> = status
         .keys
         .iter()
@@ -118,7 +142,7 @@ fn to_json(status: &HsmStatus) -> Result<Value, InvalidPin> {
             "manufacturer": status.token.manufacturer, "firmware": status.token.firmware,
         },
         "wrap": status.wrap.name(), "kek": status.kek_id, "kek_epoch": status.kek_epoch, "keys": keys,
-        "identity": identity, "audit": audit, "ready": status.state == HsmState::Ready,
+        "identity": identity, "audit": audit, "anchor": anchor, "ready": status.state == HsmState::Ready,
     }))
 }
 

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use casemate_attest::{AuditKey, Entry, LogId, Op};
+use casemate_attest::{AuditKey, Entry, Op};
 use casemate_hsm::{Hsm, HsmError, KeyPurpose};
 use casemate_mpc::{Engine, MpcError};
 use casemate_wire::IdentityKey;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogFormat};
@@ -19,13 +20,13 @@ use crate::metrics::Metrics;
 use crate::policy_slot::{self, PolicySlot, ReloadError};
 use crate::primes::{self, Pool};
 use crate::session::Registry;
-use crate::store::{Store, StoreError};
+use crate::store::{HsmAnchor, Store, StoreError};
 use crate::till::Till;
 use crate::tls::{self, TlsError};
 use crate::vault::Vault;
 use crate::{VERSION, http};
 
-pub(crate) use recover::intent_of;
+pub(crate) use recover::{give_up, intent_of};
 use supervise::Supervisor;
 
 /// Why the daemon did not start, or stopped.
@@ -164,9 +165,11 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     let listener = TcpListener::bind(address).await.map_err(|source| DaemonError::Listen { address, source })?;
     let bound = listener.local_addr()?;
     tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint());
-    node.spawn("prime pool", primes::keep_full(node.clone()));
     node.spawn("clock", watch_clock(node.clone()));
     node.spawn("policy reload", reload_policy(node.clone(), reloads));
+    if node.store.quarantine().is_none() {
+        node.spawn("prime pool", primes::keep_full(node.clone()));
+    }
     let accepting = http::serve(node.clone(), listener, tls);
     let ended = tokio::select! {
         () = stop => Ok(()),
@@ -195,18 +198,18 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
             "[[peer]] {name} has this HSM's own audit key; each host needs its own"
         )));
     }
-    // Two logs never share a name: a store that is made anew begins a log that nobody takes for the old one.
-    let log: LogId = format!("casemate/{}/{:08x}", config.party, rand::random::<u32>())
-        .parse()
-        .map_err(|e| DaemonError::Other(format!("the party id cannot name an audit log: {e}")))?;
-    let store = Store::open(&config.data_dir, &log)?;
     let metrics = Metrics::new();
+    let hsm = Vault::new(hsm, metrics.hsm());
+    let (folder, anchor) = (config.data_dir.clone(), HsmAnchor::new(hsm.clone(), Handle::current()));
+    let opened = tokio::task::spawn_blocking(move || Store::open(&folder, Box::new(anchor))).await;
+    let store = opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+    metrics.audit_verdict(store.verdict());
     let threads = (config.mpc.threads > 0).then_some(config.mpc.threads);
     Ok(Node {
         engine: Engine::start(threads)?,
         sessions: Registry::new(config.limits.sessions),
         clock: Clock::new(config.limits.clock_skew()),
-        hsm: Vault::new(hsm, metrics.hsm()),
+        hsm,
         metrics,
         primes: Pool::default(),
         supervisor: Supervisor::new(),
@@ -241,10 +244,16 @@ async fn close(node: &Arc<Node>) {
     node.primes.stop();
     // No session goes on, and no call comes in, once its end is written.
     node.supervisor.stop().await;
-    if let Err(error) = recover::interrupt_sessions(&node.store, Entry::admin(Op::Stop)).await {
+    if node.store.quarantine().is_none()
+        && let Err(error) = recover::interrupt_sessions(&node.store, Entry::admin(Op::Stop)).await
+    {
         tracing::error!(event = "stop_not_recorded", %error);
     }
-    node.store.close();
+    let store = node.store.clone();
+    // The writer may still wait for the HSM, whose answers come in on these threads.
+    if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+        tracing::error!(event = "store_not_closed");
+    }
     if let Err(error) = node.hsm.shutdown().await {
         tracing::warn!(event = "hsm_close_failed", %error);
     }

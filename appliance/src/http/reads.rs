@@ -72,8 +72,10 @@ pub(super) async fn shares(State(node): State<Arc<Node>>, query: Result<Query<Sh
         return Err(bad("page counts from 1, limit is 1 to 200".into()));
     }
     let (page, limit) = (query.page, query.limit);
-    let (rows, total) =
-        node.store.read(move |store| ShareRow::page(store, query.status, query.share_type, page, limit)).await?;
+    let (rows, total) = node
+        .store
+        .read_anchored(move |store| ShareRow::page(store, query.status, query.share_type, page, limit))
+        .await?;
     let items = rows.iter().map(share_view).collect::<Result<Vec<_>, _>>()?;
     Ok(ok(StatusCode::OK, &Page { items, page, limit, total }))
 }
@@ -92,7 +94,7 @@ pub(super) async fn certificate(State(node): State<Arc<Node>>, Path(id): Path<St
 }
 
 async fn find_share(node: &Node, id: String) -> Result<ShareRow, Failed> {
-    let row = node.store.read(move |store| ShareRow::find(store, &id)).await?;
+    let row = node.store.read_anchored(move |store| ShareRow::find(store, &id)).await?;
     row.ok_or_else(|| Failed(Problem::new(Code::ShareNotFound, "there is no share of that id here")))
 }
 

@@ -122,13 +122,15 @@ impl Maker<'_> {
         Ok(made.identity)
     }
 
-    /// Tells every appliance who the others are.
+    /// Tells every appliance who the others are, and begins its audit log.
     fn introduce(&self, lab: &Lab) -> Result<(), LabError> {
         let parties: Vec<_> =
             lab.parties.iter().map(|party| (party.party_id.clone(), party.identity.clone())).collect();
         for party in &lab.parties {
-            let Party { party_id, address, config, .. } = party;
+            let Party { party_id, address, config, softhsm_conf, .. } = party;
             files::replace(config, &self.appliance(party_id, address.port(), &parties).to_toml())?;
+            let arguments: [&OsStr; 4] = ["audit".as_ref(), "init".as_ref(), "--config".as_ref(), config.as_ref()];
+            process::run(&self.options.bin_dir.join("casemate"), &arguments, Some(softhsm_conf))?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use casemate_attest::{Act as LoggedAct, Decision, Effect, Entry, Guard, IntentRef, Text};
+use casemate_attest::{Act as LoggedAct, Decision, Detail, Effect, Entry, Guard, IntentRef, Text};
 use casemate_policy::approval::MAX_LIFE;
 use casemate_policy::spend::Spending;
 use casemate_wire::api::{SessionStatus, SessionView};
@@ -13,10 +13,11 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::ask::unavailable;
-use super::decide::{Authorized, Grant, tx};
+use super::decide::{Authorized, Grant, decoded, tx};
 use super::refused::{Refused, guard};
 use super::understand::{Act, Understood};
-use crate::daemon::Node;
+use crate::daemon::{Node, give_up};
+use crate::disclosure;
 use crate::session::Place;
 use crate::store::{
     OneUse, PolicyRow, SessionResult, SessionRow, ShareRow, ShareStatus, StoreError, Transaction, Urgency,
@@ -96,7 +97,16 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
                 Stopped::Replayed | Stopped::NotActive | Stopped::PolicyChanged => refused,
             })
         }
-        Err(error) => Err(authenticated.refuse(unavailable(&error))),
+        Err(error) => {
+            // The intent is durable, with all that it uses up, but nothing comes of it.
+            if matches!(error, StoreError::Unanchored(_)) {
+                if let Some(reservation) = grant.reservation {
+                    reservation.keep();
+                }
+                node.spawn("given up session", give_up(node.clone(), row.session_id));
+            }
+            Err(authenticated.refuse(unavailable(&error)))
+        }
     }
 }
 
@@ -229,7 +239,11 @@ fn entry(understood: &Understood, grant: &Grant) -> Entry {
         bundle: Some(allowed.bundle_digest()),
     };
     let approvals = grant.approvals.iter().map(super::decide::logged_approval).collect();
-    Entry::intent(act, authenticated.ask().origin(authenticated.caller()), decision).approved(approvals)
+    let entry = Entry::intent(act, authenticated.ask().origin(authenticated.caller()), decision).approved(approvals);
+    match decoded(understood) {
+        Some(decoded) => entry.disclosing(disclosure(Detail { decoded: Some(decoded), reason: None })),
+        None => entry,
+    }
 }
 
 fn row(understood: &Understood) -> SessionRow {

@@ -69,10 +69,14 @@ pub(super) async fn decide(node: &Arc<Node>, understood: Understood) -> Result<A
         }
         Verdict::Deny(denied) => {
             node.metrics.decided("deny", denied.policies());
-            let tx = tx(&understood);
+            let (tx, decoded) = (tx(&understood), decoded(&understood));
             let (authenticated, _) = understood.into_parts();
             let approvals = counted.counted.iter().map(logged_approval).collect();
-            Err(authenticated.refuse(problem(&denied, &counted)).about(tx).decided(&denied).approved(approvals))
+            Err(authenticated
+                .refuse(problem(&denied, &counted))
+                .about(tx, decoded)
+                .decided(&denied)
+                .approved(approvals))
         }
     }
 }
@@ -244,22 +248,25 @@ pub(crate) fn policy_client(client: &crate::clients::Client) -> Client {
 const MAX_DECODED: usize = 32 * 1024;
 const MAX_DEPTH: usize = 12;
 
-/// What the audit log says of a signature: the digest and everything that was decoded.
+/// What the audit log says of a signature: the digest, and which child of the key signs.
 pub(super) fn tx(understood: &Understood) -> Option<Tx> {
     let Act::Sign(act) = understood.act() else { return None };
     let claims = understood.authenticated().token().claims();
-    let digest: Digest32 = claims.message_hash?;
-    let mut decoded = act.intent.as_ref().map_or_else(|| json!({"blind": true}), casemate_policy::Understood::describe);
+    let path = claims.derivation_path.as_deref().map(Text::fitted);
+    Some(Tx { digest: claims.message_hash?, path, child: act.child })
+}
+
+/// Everything that was decoded of a signature: what the audit log only commits to.
+pub(super) fn decoded(understood: &Understood) -> Option<Value> {
+    let Act::Sign(act) = understood.act() else { return None };
+    let decoded = act.intent.as_ref().map_or_else(|| json!({"blind": true}), casemate_policy::Understood::describe);
     let text = decoded.to_string();
-    if text.len() > MAX_DECODED || depth(&decoded) > MAX_DEPTH {
-        // A request that is too large for the log must not escape it.
-        let kind = decoded.get("type").cloned().unwrap_or_default();
-        decoded = json!({"type": kind, "decoded_bytes": text.len(), "decoded_sha256": crate::digest(text.as_bytes())});
+    if text.len() <= MAX_DECODED && depth(&decoded) <= MAX_DEPTH {
+        return Some(decoded);
     }
-    if let (Value::Object(fields), Some(path)) = (&mut decoded, &claims.derivation_path) {
-        fields.insert("derivation_path".into(), path.as_str().into());
-    }
-    Some(Tx { digest, decoded: Some(decoded) })
+    // A request that is too large for the log must not escape it.
+    let kind = decoded.get("type").cloned().unwrap_or_default();
+    Some(json!({"type": kind, "decoded_bytes": text.len(), "decoded_sha256": crate::digest(text.as_bytes())}))
 }
 
 fn depth(value: &Value) -> usize {

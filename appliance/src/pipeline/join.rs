@@ -89,7 +89,7 @@ fn local(node: &Node, session_type: SessionType) -> Local {
     let head = node.store.audit_head();
     Local {
         party: node.config.party.clone(),
-        checkpoint: Checkpoint { log: head.log().to_string(), size: head.size(), hash: head.hash() },
+        checkpoint: Checkpoint { log: head.log().to_string(), size: head.size(), root: head.root() },
         clock_skew: node.config.limits.clock_skew(),
         limits: Limits { max_body: max_body(session_type), ..Limits::default() },
     }
@@ -101,7 +101,13 @@ fn checkpoints(link: &Link) -> Vec<PeerCheckpoint> {
         .filter_map(|(party, checkpoint)| {
             // A log name that our log could not hold is left out; the hello itself was valid.
             let log = checkpoint.log.parse().ok()?;
-            Some(PeerCheckpoint { party: party.clone(), log, size: checkpoint.size, hash: checkpoint.hash })
+            Some(PeerCheckpoint {
+                party: party.clone(),
+                log,
+                size: checkpoint.size,
+                root: checkpoint.root,
+                attested: None,
+            })
         })
         .collect()
 }

@@ -30,11 +30,13 @@ use casemate_wire::api::SessionView;
 
 use crate::daemon::Node;
 use crate::session::Place;
+use crate::store::StoreError;
 
 pub use ask::{Ask, Caller};
 pub use share::{ShareHeader, SharedKey};
 
 use answer::answer;
+pub(crate) use ask::unavailable;
 use ask::{Admission, admit};
 use authenticate::authenticate;
 use commit::{Committed, commit};
@@ -55,8 +57,12 @@ use unseal::unseal;
 ///
 /// # Errors
 /// The problem to answer with. A refusal is recorded in the audit log by then, unless it says nothing about the request
-/// but only about this moment (`overloaded`, `not_ready`, `hsm_unavailable`, `audit_unavailable`).
+/// but only about this moment (`overloaded`, `not_ready`, `hsm_unavailable`, `audit_unavailable`) or that the evidence as a whole is
+/// refused (`evidence_refused`).
 pub async fn participate(node: &Arc<Node>, caller: Caller, ask: Ask) -> Result<SessionView, Problem> {
+    if let Some(quarantine) = node.store.quarantine() {
+        return Err(unavailable(&StoreError::Quarantined(quarantine.to_string())));
+    }
     let (ask, place) = match admit(node, ask).await? {
         Admission::Known(earlier) => return *earlier,
         Admission::New(ask, place) => (ask, place),

@@ -14,7 +14,7 @@ use super::refused::guard;
 use super::run::{End, Finished, KeyMade};
 use crate::daemon::{Node, intent_of};
 use crate::session::Stream;
-use crate::store::{SessionRow, ShareRow, StoreError, Transaction, Urgency, release_spending};
+use crate::store::{SessionRow, ShareRow, StoreError, Transaction, Urgency, put_peers, release_spending, was_released};
 
 /// A session whose outcome is durable, or that ends without one because it could not be recorded. Only [`record`] makes
 /// one, and only it can be answered.
@@ -68,6 +68,10 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
     let released = node
         .store
         .write(Urgency::Record, move |transaction| {
+            // An earlier attempt may have become durable without its anchor, and its caller was told so.
+            if row.has_ended_so(transaction.sql())? {
+                return was_released(transaction.sql(), &row.session_id);
+            }
             let intent = intent_of(transaction.sql(), &row)?;
             let mut guards = vec![guard(Guard::Session, row.session_id.as_str(), row.status.as_str())];
             let entry = match &end {
@@ -88,6 +92,7 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
             if released {
                 guards.push(guard(Guard::Spend, row.session_id.as_str(), "released"));
             }
+            put_peers(transaction, &peers)?;
             transaction.append(entry.guarding(guards).witnessing(peers))?;
             Ok(released)
         })

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use casemate_attest::{Approval, Decision, Effect, Entry, Guard, GuardChange, Text, Tx};
+use casemate_attest::{Approval, Decision, Detail, Effect, Entry, Guard, GuardChange, Text, Tx};
 use casemate_policy::Denied;
 use casemate_wire::api::SessionStatus;
 use casemate_wire::token::{Claims, VerifiedToken};
 use casemate_wire::{Code, Digest32, Problem, PublicKey, SessionId};
+use serde_json::Value;
 
 use super::ask::{Ask, Caller, unavailable};
 use super::receipt;
 use crate::daemon::Node;
+use crate::disclosure;
 use crate::session::Place;
 use crate::store::{OneUse, SessionResult, SessionRow, Urgency, use_token};
 
@@ -26,6 +28,7 @@ struct Inner {
     token: Option<Claims>,
     key: Option<PublicKey>,
     tx: Option<Tx>,
+    decoded: Option<Value>,
     decision: Option<Decision>,
     approvals: Vec<Approval>,
     /// Held until the refusal is settled, so that an equal call finds it.
@@ -45,6 +48,7 @@ impl Refused {
             token: None,
             key,
             tx: None,
+            decoded: None,
             decision: None,
             approvals: Vec::new(),
             place,
@@ -57,8 +61,9 @@ impl Refused {
         self
     }
 
-    pub(super) fn about(mut self, tx: Option<Tx>) -> Self {
+    pub(super) fn about(mut self, tx: Option<Tx>, decoded: Option<Value>) -> Self {
         self.0.tx = tx;
+        self.0.decoded = decoded;
         self
     }
 
@@ -82,7 +87,7 @@ impl Refused {
 
     /// Records the refusal; the answer is its problem, with its receipt if policy refused, or that it could not be recorded.
     pub(super) async fn record(self, node: &Arc<Node>) -> Problem {
-        let Inner { caller, ask, problem, token, key, tx, decision, approvals, place } = *self.0;
+        let Inner { caller, ask, problem, token, key, tx, decoded, decision, approvals, place } = *self.0;
         node.metrics.refused(ask.session_type(), problem.code);
         tracing::info!(
             event = "request_refused", session = %ask.session_id(), client = caller.client.name(),
@@ -91,14 +96,11 @@ impl Refused {
         if is_passing(problem.code) {
             return problem;
         }
-        let mut entry = Entry::refusal(
-            ask.op(),
-            ask.origin(&caller),
-            Text::fitted(problem.code.as_str()),
-            Text::fitted(&problem.detail),
-        )
-        .about(key, tx)
-        .approved(approvals);
+        let withheld = disclosure(Detail { decoded, reason: Some(Text::fitted(&problem.detail).to_string()) });
+        let mut entry = Entry::refusal(ask.op(), ask.origin(&caller), Text::fitted(problem.code.as_str()))
+            .about(key, tx)
+            .approved(approvals)
+            .disclosing(withheld.clone());
         if let Some(decision) = decision {
             entry = entry.decided(decision);
         }
@@ -125,7 +127,7 @@ impl Refused {
                     _ => Vec::new(),
                 };
                 let line = transaction.append(entry.guarding(guards))?;
-                let problem = receipt::promise(problem, &party, &line)?;
+                let problem = receipt::promise(problem, &party, &line, &withheld)?;
                 if settles {
                     row.error = Some(problem.clone());
                     row.insert(transaction)?;

@@ -6,7 +6,7 @@ use casemate_policy::intent::{self, Signer};
 use casemate_policy::{IntentError, Resource, SlotFacts};
 use casemate_wire::api::SigningRequest;
 use casemate_wire::token::VerifiedToken;
-use casemate_wire::{Code, Digest32, KeyCertificate, Problem};
+use casemate_wire::{Code, Digest32, KeyCertificate, Problem, PublicKey};
 use jiff::Timestamp;
 
 use super::ask::{Ask, unavailable};
@@ -37,6 +37,8 @@ pub(super) struct SignAct {
     pub(super) adopt: Option<KeyCertificate>,
     /// Non-hardened child indices.
     pub(super) path: Option<Vec<u32>>,
+    /// The child's public key, where a path is given.
+    pub(super) child: Option<PublicKey>,
     /// The 32 bytes that would be signed.
     pub(super) digest: Digest32,
     /// `None` is a request to sign blindly.
@@ -105,12 +107,14 @@ async fn signing(node: &Node, token: &VerifiedToken, request: SigningRequest) ->
     let signer =
         Signer::derive(&header.key.public_key, share.statement.chain_code, path.as_deref().unwrap_or_default())
             .map_err(unintelligible)?;
+    let child = path.as_ref().map(|_| PublicKey::from_bytes(&signer.public_key())).transpose();
+    let child = child.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
     let (digest, intent) = (request.message_hash, request.intent);
     // Decoding takes as long as the requester wants it to, within its bounds: not on the network threads.
     let decoding = tokio::task::spawn_blocking(move || intent::understand(intent.as_ref(), &digest.0, &signer));
     let decoded = decoding.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
     let intent = decoded.map_err(unintelligible)?;
-    Ok(Act::Sign(Box::new(SignAct { share, header, adopt, path, digest, intent })))
+    Ok(Act::Sign(Box::new(SignAct { share, header, adopt, path, child, digest, intent })))
 }
 
 /// An active share may sign; a pending one too, with the certificate that all parties signed.

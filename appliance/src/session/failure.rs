@@ -99,7 +99,7 @@ impl From<HsmError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::new(Code::AuditUnavailable, error.to_string())
+        Self::new(crate::pipeline::unavailable(&error).code, error.to_string())
     }
 }
 

@@ -9,37 +9,57 @@
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
 //! | `disk/` | what is wrong with the disk, and who may still write |
+//! | `anchor.rs` | the port to what keeps the log's newest place: the HSM |
+//! | `create.rs` | how a log begins |
+//! | `examine.rs`, `tables.rs` | the examination at a start: log, tree, guard tables, anchor |
+//! | `peers.rs` | the peers' last checkpoints |
+//! | `evidence.rs` | the audit log's lines, tree and details |
 //! | `policy.rs` | the newest policy bundle ever loaded |
 //!
-//! Whatever a guard forbids twice (a token, a session id) is changed in the transaction of its audit leaf. A pair of
-//! primes is deleted, durably, before it is used.
+//! Whatever a guard forbids twice (a token, a session id, a pair of primes) is changed in the transaction of its audit
+//! leaf. The order is: database, anchor, effect. A store whose log does not stand as it must is in quarantine: it can be
+//! read, and nothing is written to it.
 
+mod anchor;
 mod approvals;
+mod create;
 mod disk;
+mod evidence;
+mod examine;
+mod peers;
 mod policy;
 mod schema;
 mod sealed;
 mod sessions;
 mod spend;
+mod tables;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use casemate_attest::{Head, LogId};
+use casemate_attest::{At, Finding, Head, Standing};
+use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub use anchor::{Anchor, AnchorError, HsmAnchor, to_stored};
 pub(crate) use approvals::{approval_used, use_approval};
-use disk::{Disk, LOCK_PATIENCE};
 pub use disk::{Reason, Trouble, Urgency};
+pub use evidence::{TreeNodes, audit_lines};
+pub use examine::{Examined, examine};
+pub(crate) use peers::put_peers;
 pub(crate) use policy::PolicyRow;
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
 pub use sessions::{SessionResult, SessionRow};
-pub(crate) use spend::{load_spending, release_spending, reserve_spending, spending_digest};
-pub use writer::Transaction;
+pub(crate) use spend::{load_spending, release_spending, reserve_spending, spending_digest, was_released};
+pub use tables::drop_forgotten;
+pub use writer::{JOB_LEAVES, Transaction};
 
+use create::place_of;
+use disk::{Disk, LOCK_PATIENCE};
+use schema::FolderLock;
 use writer::Writer;
 
 /// Why the store did not do what it was asked. The audit log lives in it, so nothing acts while it fails.
@@ -80,6 +100,23 @@ pub enum StoreError {
     /// The audit log would not take the leaf.
     #[error("the audit log refuses an entry: {0}")]
     Audit(String),
+    /// The anchor does not take the log's newest place, so that nothing more was written.
+    #[error("the HSM does not keep the audit log's anchor, so nothing is done: {0}")]
+    Anchor(String),
+    /// The change is durable, but its leaf is not anchored: nothing may come of it until it is.
+    #[error("it is recorded, but the audit log's anchor was not put, so nothing comes of it: {0}")]
+    Unanchored(String),
+    /// The log does not stand as it must: nothing is written to it.
+    #[error("{0}")]
+    Quarantined(String),
+    /// There is neither log nor anchor.
+    #[error("there is no audit log in {} and no anchor in the HSM; for a new host run: casemate audit init --config FILE", .0.display())]
+    NotBegun(PathBuf),
+    /// There is a log or an anchor where a new log was to begin.
+    #[error(
+        "no audit log is begun here: {0}; to go on with it start the daemon, which says what is wrong; to replace it see casemate audit recover and docs/runbook.md"
+    )]
+    Begun(String),
     /// The writer has ended.
     #[error("the store is closed; the daemon is stopping")]
     Closed,
@@ -93,10 +130,12 @@ impl StoreError {
         }
     }
 
-    /// What kind of trouble kept a write from becoming durable.
+    /// What kind of trouble kept a write from becoming durable and anchored.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Disk { trouble, .. } => trouble.reason,
+            Self::Anchor(_) | Self::Unanchored(_) => Reason::Anchor,
+            Self::Quarantined(_) => Reason::Quarantined,
             _ => Reason::Other,
         }
     }
@@ -106,41 +145,127 @@ impl StoreError {
     }
 }
 
+/// Why nothing is written to a store.
+#[derive(Debug, Clone)]
+pub struct Quarantine {
+    /// What was found at the start.
+    pub finding: Finding,
+    /// When.
+    pub since: Timestamp,
+}
+
+impl std::fmt::Display for Quarantine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { finding, since } = self;
+        let advice = "nothing is signed, and a restart changes nothing; what to do stands in docs/runbook.md";
+        write!(f, "{finding}; since {since}; {advice} under {}", finding.verdict.as_str())
+    }
+}
+
 /// A handle; clones share the one writer.
 #[derive(Clone)]
 pub struct Store {
-    writer: Arc<Writer>,
+    writer: Option<Arc<Writer>>,
     readers: Arc<Readers>,
+    start: Arc<Start>,
+}
+
+/// What the examination at the start found.
+struct Start {
+    /// Where the log ended, as far as it verified.
+    head: Head,
+    verdict: &'static str,
+    quarantine: Option<Quarantine>,
+    recovered: Option<At>,
+    latest: Option<At>,
+    /// Held here where there is no writer to hold it.
+    _lock: Option<FolderLock>,
 }
 
 impl Store {
-    /// Opens or creates the database in `folder`, takes the folder's exclusive lock, and continues its audit log.
-    ///
-    /// `log` names the audit log if it is made now.
+    /// Takes the data folder's exclusive lock, examines its log against the anchor, and goes on with it; or gives a store
+    /// in [quarantine](Store::quarantine). Neither a database nor an anchor is ever made here. It blocks for as long as the
+    /// log takes to read.
     ///
     /// # Errors
-    /// Says what is wrong with the folder or the database.
-    pub fn open(folder: &Path, log: &LogId) -> Result<Self, StoreError> {
-        let (connection, lock) = schema::open(folder)?;
-        let path = schema::database(folder);
-        let disk = Arc::new(Disk::of(folder, &path)?);
+    /// Says what is wrong with the folder or the database, that the anchor cannot be asked now, or that there is nothing.
+    pub fn open(folder: &Path, mut anchor: Box<dyn Anchor>) -> Result<Self, StoreError> {
+        let lock = schema::lock(folder)?;
+        let unkept = |error: AnchorError| StoreError::Anchor(error.to_string());
+        let anchored = anchor.place().map_err(unkept)?;
+        let connection = schema::open(folder)?;
+        let Examined { standing, head, state, latest } = examine(connection.as_ref(), anchored)?;
+        let verdict = match &standing {
+            Standing::New => return Err(StoreError::NotBegun(folder.to_owned())),
+            Standing::Equal => "equal",
+            Standing::CatchUp { .. } => "catch_up",
+            Standing::Refused(finding) => finding.verdict.as_str(),
+        };
+        let path = connection.is_some().then(|| schema::database(folder));
+        let disk = match &path {
+            Some(path) => Some(Arc::new(Disk::of(folder, path)?)),
+            None => None,
+        };
         let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()), disk: disk.clone() });
-        Ok(Self { writer: Arc::new(Writer::start(connection, lock, disk, log)?), readers })
+        let start = Start {
+            head: head.clone().unwrap_or_else(Head::none),
+            verdict,
+            quarantine: None,
+            recovered: state.recovered,
+            latest,
+            _lock: None,
+        };
+        match (standing, connection, head, disk) {
+            (Standing::Refused(finding), ..) => {
+                let quarantine = Some(Quarantine { finding, since: Timestamp::now() });
+                Ok(Self { writer: None, readers, start: Arc::new(Start { quarantine, _lock: Some(lock), ..start }) })
+            }
+            (_, Some(connection), Some(head), Some(disk)) => {
+                // The very same place again ends what a crash may have left undone.
+                anchor.put(&place_of(&head)).map_err(unkept)?;
+                let writer = Some(Arc::new(Writer::start(connection, lock, disk, head, anchor)?));
+                Ok(Self { writer, readers, start: Arc::new(start) })
+            }
+            _ => Err(StoreError::NotBegun(folder.to_owned())),
+        }
+    }
+
+    /// Why nothing is written, if the log does not stand as it must.
+    pub fn quarantine(&self) -> Option<&Quarantine> {
+        self.start.quarantine.as_ref()
+    }
+
+    /// The verdict of the start, in one word: `equal`, `catch_up` or one of [`casemate_attest::Refusal`].
+    pub fn verdict(&self) -> &'static str {
+        self.start.verdict
+    }
+
+    /// When this log took the place of another, if it did: what was issued before counts no more.
+    pub fn recovered(&self) -> Option<At> {
+        self.start.recovered
+    }
+
+    /// The newest time in the log when it was opened.
+    pub fn latest(&self) -> Option<At> {
+        self.start.latest
     }
 
     /// Runs `work` in a durable transaction (`synchronous=FULL`), grouped with others that wait.
     ///
-    /// Atomic: on `Ok` everything it wrote is on disk, leaves included; on `Err` nothing is. `urgency` decides whether it
-    /// gets through while the disk is full.
+    /// Atomic: on `Ok` everything it wrote is on disk, leaves included, and the log is anchored beyond it; on `Err` nothing
+    /// is, but for [`StoreError::Unanchored`]: then everything is on disk, and nothing may come of it before a later call
+    /// succeeds. `work` appends at most [`JOB_LEAVES`] leaves.
+    ///
+    /// `urgency` decides whether it gets through while the disk is full.
     ///
     /// # Errors
-    /// Whatever `work` returns, what is wrong with the disk, or that the commit failed.
+    /// Whatever `work` returns, what is wrong with the disk, or that the commit or the anchor failed.
     pub async fn write<T, F>(&self, urgency: Urgency, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.writer.run(urgency, work).await
+        self.writer()?.run(urgency, work).await
     }
 
     /// Runs `work` on a connection that only reads, off the network threads.
@@ -156,8 +281,8 @@ impl Store {
         let task = tokio::task::spawn_blocking(move || {
             let connection = readers.take()?;
             let result = work(&connection);
-            if let Err(error) = &result {
-                readers.disk.failed(error);
+            if let (Err(error), Some(disk)) = (&result, &readers.disk) {
+                disk.failed(error);
             }
             readers.give_back(connection);
             result
@@ -165,38 +290,61 @@ impl Store {
         task.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Where the durable audit log stands: what hellos carry.
-    pub fn audit_head(&self) -> Head {
-        self.writer.head()
+    /// As [`Store::read`], for what is an effect: it waits until every leaf is anchored that `work` may have seen.
+    ///
+    /// # Errors
+    /// Whatever `work` returns, or that the anchor lags behind.
+    pub async fn read_anchored<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let read = self.read(|connection| {
+            // One transaction, so that both are of one moment.
+            let moment = connection.unchecked_transaction().map_err(StoreError::sqlite("begin to read"))?;
+            Ok((work(&moment)?, evidence::log_size(&moment)?))
+        });
+        let (value, size) = read.await?;
+        // In quarantine nothing changes any more.
+        if let Some(writer) = &self.writer {
+            writer.anchored(size).await?;
+        }
+        Ok(value)
     }
 
-    /// What keeps acts, or everything, from being recorded, and since when.
+    /// Where the durable, anchored audit log stands: what hellos carry and checkpoints sign. In quarantine it stands where it
+    /// verified, and nothing may be signed of it.
+    pub fn audit_head(&self) -> Head {
+        match &self.writer {
+            Some(writer) => writer.head(),
+            None => self.start.head.clone(),
+        }
+    }
+
+    /// What keeps acts, or everything, from being recorded, and since when: the quarantine, the disk, or the anchor.
     pub fn problem(&self) -> Option<String> {
-        self.readers.disk.problem()
+        match &self.writer {
+            Some(_) => self.readers.disk.as_ref().and_then(|disk| disk.problem()),
+            None => self.quarantine().map(ToString::to_string),
+        }
     }
 
     /// Writes that came to nothing since the start, by reason.
     pub fn writes_refused(&self) -> Vec<(Reason, u64)> {
-        self.readers.disk.refused()
+        self.readers.disk.as_ref().map(|disk| disk.refused()).unwrap_or_default()
     }
 
-    /// Commits what waits, closes the database and joins the writer.
+    /// Commits what waits, closes the database and joins the writer. It blocks.
     pub fn close(&self) {
-        self.writer.stop();
+        if let Some(writer) = &self.writer {
+            writer.stop();
+        }
     }
-}
 
-/// The audit lines from `from` on, at most `limit`, exactly as hashed.
-///
-/// # Errors
-/// Says what SQLite says.
-pub fn audit_lines(connection: &Connection, from: u64, limit: u64) -> Result<Vec<String>, StoreError> {
-    let failed = StoreError::sqlite("read the audit log");
-    let mut statement =
-        connection.prepare_cached("SELECT line FROM leaves WHERE seq >= ?1 ORDER BY seq LIMIT ?2").map_err(&failed)?;
-    let bound = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    let rows = statement.query_map([bound(from), bound(limit)], |row| row.get(0)).map_err(&failed)?;
-    rows.collect::<Result<_, _>>().map_err(&failed)
+    fn writer(&self) -> Result<&Writer, StoreError> {
+        let refused = || StoreError::Quarantined(self.problem().unwrap_or_default());
+        self.writer.as_deref().ok_or_else(refused)
+    }
 }
 
 /// Opens the database of a data folder for reading only, beside a running daemon or without one.
@@ -208,9 +356,11 @@ pub fn open_read_only(folder: &Path) -> Result<Connection, StoreError> {
 }
 
 struct Readers {
-    path: PathBuf,
+    /// `None` where there is no database: then readers see an empty one.
+    path: Option<PathBuf>,
     idle: Mutex<Vec<Connection>>,
-    disk: Arc<Disk>,
+    /// There is one wherever there is a database.
+    disk: Option<Arc<Disk>>,
 }
 
 impl Readers {
@@ -218,15 +368,20 @@ impl Readers {
 
     fn take(&self) -> Result<Connection, StoreError> {
         let kept = self.idle.lock().ok().and_then(|mut idle| idle.pop());
-        match kept {
-            Some(connection) => Ok(connection),
-            None => {
-                self.disk.admit_reader()?;
-                let connection = schema::open_reader(&self.path)?;
-                connection.busy_timeout(LOCK_PATIENCE).map_err(StoreError::sqlite("set its patience"))?;
-                Ok(connection)
-            }
+        match (kept, &self.path) {
+            (Some(connection), _) => Ok(connection),
+            (None, Some(path)) => self.open(path),
+            (None, None) => schema::empty(),
         }
+    }
+
+    fn open(&self, path: &Path) -> Result<Connection, StoreError> {
+        if let Some(disk) = &self.disk {
+            disk.admit_reader()?;
+        }
+        let connection = schema::open_reader(path)?;
+        connection.busy_timeout(LOCK_PATIENCE).map_err(StoreError::sqlite("set its patience"))?;
+        Ok(connection)
     }
 
     fn give_back(&self, connection: Connection) {

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE leaves (
@@ -90,6 +90,38 @@ CREATE TABLE policy (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// What version 3 adds: the audit log's tree, details and checkpoints, peers' checkpoints, what a log rests on.
+///
+/// A node of the tree is numbered `level · 2^56 + index`. Only complete nodes stand there; they never change.
+const SINCE_3: &str = "
+CREATE TABLE tree (
+    node INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE TABLE details (
+    seq    INTEGER PRIMARY KEY,
+    salt   BLOB NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;
+CREATE TABLE checkpoints (
+    size INTEGER PRIMARY KEY,
+    note TEXT NOT NULL,
+    at   TEXT NOT NULL
+) STRICT;
+CREATE TABLE peers (
+    party TEXT PRIMARY KEY,
+    log   TEXT NOT NULL,
+    size  INTEGER NOT NULL,
+    root  TEXT NOT NULL,
+    note  TEXT NOT NULL,
+    at    TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE snapshot (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    text     TEXT NOT NULL
+) STRICT;
+";
+
 pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join("casemate.db")
 }
@@ -97,20 +129,32 @@ pub(super) fn database(folder: &Path) -> PathBuf {
 /// Holds the data folder against a second daemon or an offline command; released on drop.
 pub(super) struct FolderLock(#[expect(dead_code, reason = "held for its lock")] File);
 
-pub(super) fn open(folder: &Path) -> Result<(Connection, FolderLock), StoreError> {
-    let lock = lock(folder)?;
+/// Opens the database of a folder whose lock is held; `None` if there is none. It is never made here.
+pub(super) fn open(folder: &Path) -> Result<Option<Connection>, StoreError> {
     super::disk::make_room(folder);
     let path = database(folder);
+    let there = path.try_exists().map_err(|e| StoreError::Folder { path: folder.to_owned(), why: e.to_string() })?;
+    if there { connect(&path).map(Some) } else { Ok(None) }
+}
+
+/// Makes an empty database.
+pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
+    let made = OpenOptions::new().create_new(true).append(true).mode(0o600).open(path);
+    made.map_err(|e| StoreError::Folder { path: path.to_owned(), why: e.to_string() })?;
+    connect(path)
+}
+
+/// A database without rows, for readers where there is none on disk.
+pub(super) fn empty() -> Result<Connection, StoreError> {
+    let connection = Connection::open_in_memory().map_err(StoreError::sqlite("make an empty database"))?;
+    migrate(&connection)?;
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
     let failed = StoreError::sqlite("open its database");
-    drop(
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| StoreError::Folder { path: folder.to_owned(), why: e.to_string() })?,
-    );
-    let connection = Connection::open(&path).map_err(&failed)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;",
@@ -118,7 +162,7 @@ pub(super) fn open(folder: &Path) -> Result<(Connection, FolderLock), StoreError
         .map_err(&failed)?;
     check_intact(&connection)?;
     migrate(&connection)?;
-    Ok((connection, lock))
+    Ok(connection)
 }
 
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
@@ -126,7 +170,8 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Connection::open_with_flags(path, flags).map_err(StoreError::sqlite("open its database for reading"))
 }
 
-fn lock(folder: &Path) -> Result<FolderLock, StoreError> {
+/// Takes the exclusive lock of a data folder, which is made if it is not there.
+pub(super) fn lock(folder: &Path) -> Result<FolderLock, StoreError> {
     let unusable = |why: String| StoreError::Folder { path: folder.to_owned(), why };
     if !folder.exists() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| unusable(e.to_string()))?;
@@ -156,8 +201,9 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let failed = StoreError::sqlite("set its tables up");
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
     let missing = match version {
-        0 => format!("{TABLES} {SINCE_2}"),
-        1 => SINCE_2.to_owned(),
+        0 => format!("{TABLES} {SINCE_2} {SINCE_3}"),
+        1 => format!("{SINCE_2} {SINCE_3}"),
+        2 => SINCE_3.to_owned(),
         VERSION => return Ok(()),
         other => {
             return Err(StoreError::Corrupt {

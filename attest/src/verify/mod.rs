@@ -93,7 +93,8 @@ impl Verifier {
     pub fn against(mut self, checkpoint: Checkpoint) -> Result<Self, Fault> {
         match self.known.get(&checkpoint.size) {
             Some(known) if *known != checkpoint => {
-                let what = format!("two checkpoints of {} leaves contradict each other: the log was forked", known.size);
+                let what =
+                    format!("two checkpoints of {} leaves contradict each other: the log was forked", known.size);
                 let seq = checkpoint.size;
                 Err(Fault { seq, line: seq.saturating_add(1), kind: FaultKind::Head, what })
             }
@@ -204,7 +205,10 @@ impl Verifier {
             }
             let root = head.root();
             if known.root != root {
-                let what = format!("the root up to here is {root}, but a checkpoint has {}: the log was rewritten", known.root);
+                let what = format!(
+                    "the root up to here is {root}, but a checkpoint has {}: the log was rewritten",
+                    known.root
+                );
                 return Err((FaultKind::Head, what));
             }
             self.compared += 1;

@@ -68,7 +68,8 @@ pub struct Log {
 
 impl Log {
     pub fn begin(name: &str) -> Self {
-        let Appended { line: line, head, .. } = Head::genesis(name.parse().unwrap(), time(0), Entry::genesis().guarding(vec![])).unwrap();
+        let Appended { line: line, head, .. } =
+            Head::genesis(name.parse().unwrap(), time(0), Entry::genesis().guarding(vec![])).unwrap();
         Self { lines: vec![line], head }
     }
 

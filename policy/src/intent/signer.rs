@@ -47,6 +47,11 @@ impl Signer {
         Ok(Self { key, parent: key, path: Vec::new(), chain_code: None })
     }
 
+    /// The key that signs, SEC1 compressed.
+    pub fn public_key(&self) -> [u8; 33] {
+        self.key.to_bytes()
+    }
+
     /// The key that signs.
     pub(super) fn key(&self) -> CompressedPublicKey {
         self.key

@@ -45,7 +45,7 @@ struct Captured {
 impl Captured {
     /// The keys of the two handshakes come from equal seeds, so that they are equal.
     fn handshake(&self, view: SessionView, seed: u64) -> (Handshake, SignedHello) {
-        let checkpoint = Checkpoint { log: "captured".into(), size: 1, hash: Digest32([3; 32]) };
+        let checkpoint = Checkpoint { log: "captured".into(), size: 1, root: Digest32([3; 32]) };
         let local = Local {
             party: self.party.clone(),
             checkpoint,

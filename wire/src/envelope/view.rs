@@ -114,6 +114,6 @@ pub struct Checkpoint {
     pub log: String,
     /// How many leaves it has, below 2^53.
     pub size: u64,
-    /// The hash that commits to all of them.
-    pub hash: Digest32,
+    /// The root of the Merkle tree over all of them.
+    pub root: Digest32,
 }

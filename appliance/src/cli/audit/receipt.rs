@@ -148,7 +148,7 @@ fn tell(verdict: &Result<Held, Doubt>) {
     say(format!("valid: {} refused request {} at {}: {}", receipt.party, receipt.request, receipt.at, receipt.code));
     let policies: Vec<&str> = receipt.policies.iter().map(Text::as_str).collect();
     let facts: [(&str, Option<String>); 7] = [
-        ("why", receipt.detail.as_ref().map(ToString::to_string)),
+        ("why", receipt.detail.map(|digest| format!("the words whose salted hash is {digest}"))),
         ("policies", (!policies.is_empty()).then(|| policies.join(", "))),
         ("bundle", receipt.bundle.map(|digest| digest.to_string())),
         ("session", receipt.session.as_ref().map(ToString::to_string)),

@@ -138,7 +138,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use casemate_attest::entry::Act;
-    use casemate_attest::{Decision, Entry, Head, Line, Origin, Outcome, Text, Tx};
+    use casemate_attest::{Appended, Decision, Entry, Head, Line, Origin, Outcome, Text, Tx};
     use jiff::Timestamp;
 
     const SIGNATURE: EcdsaSignature = EcdsaSignature { r: [1; 32], s: [2; 32], v: 0 };
@@ -168,18 +168,17 @@ mod tests {
     /// The lines of a party that has signed once and refused once.
     fn lines() -> Vec<u8> {
         let now = Timestamp::from_second(1_780_000_000).unwrap();
-        let (genesis, head) = Head::genesis("casemate/party-1".parse().unwrap(), now, vec![]).unwrap();
-        let tx = |digest| Tx { digest, decoded: None };
-        let act = Act::Sign { key: key(), tx: tx(ASKED) };
+        let Appended { line: genesis, head, .. } =
+            Head::genesis("casemate/party-1".parse().unwrap(), Entry::genesis(), now).unwrap();
+        let act = Act::Sign { key: key(), tx: Tx::of(ASKED) };
         let intent = Entry::intent(act, origin("session-1"), decision(Effect::Allow, "sign-transfers"));
-        let (intent, head) = head.append(intent, now).unwrap();
+        let Appended { line: intent, head, .. } = head.append(intent, now).unwrap();
         let outcome = Entry::outcome(intent.intent().unwrap(), Outcome::signed(SIGNATURE));
-        let (outcome, head) = head.append(outcome, now).unwrap();
-        let refusal =
-            Entry::refusal(Op::Sign, origin("session-2"), Text::fitted("policy_denied"), Text::fitted("too much"))
-                .about(Some(key()), Some(tx(DENIED)))
-                .decided(decision(Effect::Deny, BROKEN_RULE));
-        let (refusal, _) = head.append(refusal, now).unwrap();
+        let Appended { line: outcome, head, .. } = head.append(outcome, now).unwrap();
+        let refusal = Entry::refusal(Op::Sign, origin("session-2"), Text::fitted("policy_denied"))
+            .about(Some(key()), Some(Tx::of(DENIED)))
+            .decided(decision(Effect::Deny, BROKEN_RULE));
+        let refusal = head.append(refusal, now).unwrap().line;
         let bytes = |line: Line| format!("{}\n", line.as_str()).into_bytes();
         [genesis, intent, outcome, refusal].map(bytes).concat()
     }

@@ -128,9 +128,9 @@ impl Disk {
         }
     }
 
-    /// A group of writes has ended, well or not.
-    pub(super) fn ended(&self, committed: &Result<(), StoreError>) {
-        let trouble = committed.as_ref().err().map(|error| self.trouble_of(error));
+    /// A group of writes has ended, well or not; or its anchor was put at last, or again not.
+    pub(super) fn ended(&self, why: Option<&StoreError>) {
+        let trouble = why.map(|error| self.trouble_of(error));
         if trouble.as_ref().is_some_and(|trouble| trouble.reason == Reason::DiskFull) {
             self.reserve.give_up();
         }
@@ -148,8 +148,8 @@ impl Disk {
         let noticed = self.seen().noticed.clone();
         let found = match (error, noticed) {
             (StoreError::Disk { trouble, .. }, _) => trouble.clone(),
-            (_, Some(trouble)) => trouble,
-            (other, None) => return Trouble::new(Reason::Other, other.to_string()),
+            (StoreError::Sqlite { .. }, Some(trouble)) => trouble,
+            (other, _) => return Trouble::new(other.reason(), other.to_string()),
         };
         match found.reason {
             Reason::IoError => self.reserve.probe().err().unwrap_or(found),

@@ -2,24 +2,35 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use casemate_attest::{Entry, Line};
+use casemate_attest::{Anchored, Entry, Line};
 use rusqlite::Connection;
 
-use super::super::Store;
+use super::super::{Anchor, AnchorError, Store};
 use super::*;
 
 /// Health must show trouble, or its end, within this time without any traffic.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 
-struct Place(tempfile::TempDir);
+struct Place(tempfile::TempDir, Kept);
 
 impl Place {
     fn new() -> (Self, Store) {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        let store = open(folder.path());
-        (Self(folder), store)
+        let mut anchor = Kept::default();
+        Store::create(folder.path(), &"test-log".parse().unwrap(), &mut anchor).unwrap();
+        let place = Self(folder, anchor);
+        let store = place.open();
+        (place, store)
+    }
+
+    fn open(&self) -> Store {
+        let store = Store::open(self.0.path(), Box::new(self.1.clone())).unwrap();
+        assert!(store.quarantine().is_none(), "{:?}", store.quarantine());
+        store
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -27,8 +38,26 @@ impl Place {
     }
 }
 
-fn open(folder: &Path) -> Store {
-    Store::open(folder, &"test-log".parse().unwrap()).unwrap()
+/// Keeps the place in memory, as an HSM beside the disk would; and fails while `down`.
+#[derive(Clone, Default)]
+struct Kept {
+    place: Arc<Mutex<Option<Anchored>>>,
+    down: Arc<AtomicBool>,
+}
+
+impl Anchor for Kept {
+    fn place(&mut self) -> Result<Anchored, AnchorError> {
+        let place = self.place.lock().unwrap();
+        Ok(place.clone().unwrap_or(Anchored::Nothing))
+    }
+
+    fn put(&mut self, place: &casemate_attest::Place) -> Result<(), AnchorError> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(AnchorError("it is down".into()));
+        }
+        *self.place.lock().unwrap() = Some(Anchored::At(place.clone()));
+        Ok(())
+    }
 }
 
 async fn append(store: &Store, urgency: Urgency) -> Result<Line, StoreError> {
@@ -121,7 +150,7 @@ async fn what_was_durable_only_in_a_deleted_wal_is_in_the_database_a_second_late
     }
     let head = store.audit_head();
     drop(store);
-    assert_eq!(open(place.0.path()).audit_head(), head);
+    assert_eq!(place.open().audit_head(), head);
 }
 
 #[tokio::test]
@@ -133,7 +162,7 @@ async fn the_wal_is_left_to_a_database_that_was_moved_away() {
     fs::rename(place.path("copy"), place.path("casemate.db")).unwrap();
     store.close();
     drop(store);
-    assert_eq!(open(place.0.path()).audit_head(), head, "the copy and the -wal file are all that there is");
+    assert_eq!(place.open().audit_head(), head, "the copy and the -wal file are all that there is");
 }
 
 #[tokio::test]
@@ -200,6 +229,36 @@ async fn acts_do_not_wait_behind_a_write_that_does_not_end() {
     hanging.await.unwrap().unwrap();
     append(&store, Urgency::Act).await.unwrap();
     shows(&store, None).await;
+}
+
+#[tokio::test]
+async fn a_missing_anchor_shows_as_its_own_kind_and_passes_by_itself() {
+    let (place, store) = Place::new();
+    place.1.down.store(true, Ordering::Relaxed);
+    assert_eq!(reason(append(&store, Urgency::Act).await), Some(Reason::Anchor));
+    assert_eq!(reason(append(&store, Urgency::Record).await), Some(Reason::Anchor));
+    shows(&store, Some(Reason::Anchor)).await;
+    place.1.down.store(false, Ordering::Relaxed);
+    shows(&store, None).await;
+    append(&store, Urgency::Act).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_went_into_a_file_that_was_moved_meanwhile_is_not_anchored_before_it_is_back() {
+    let (place, store) = Place::new();
+    let anchored = place.1.clone().place().unwrap();
+    let (from, to) = (place.path("casemate.db-wal"), place.path("away"));
+    let moved = store.write(Urgency::Act, move |transaction| {
+        let line = transaction.append(Entry::boot())?;
+        fs::rename(from, to).unwrap();
+        Ok(line)
+    });
+    assert!(moved.await.is_err(), "no effect of what may be lost");
+    assert_eq!(place.1.clone().place().unwrap(), anchored);
+    fs::rename(place.path("away"), place.path("casemate.db-wal")).unwrap();
+    append(&store, Urgency::Act).await.unwrap();
+    drop(store);
+    place.open();
 }
 
 #[test]

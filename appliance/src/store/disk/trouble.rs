@@ -21,13 +21,17 @@ pub enum Reason {
     Locked,
     /// A write has been going on for too long.
     Stalled,
+    /// The audit log's anchor cannot be put.
+    Anchor,
+    /// The audit log does not stand as it must, so that nothing is written.
+    Quarantined,
     /// Anything else that kept a write from becoming durable.
     Other,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::FileMissing,
         Self::FileReplaced,
         Self::DiskFull,
@@ -36,6 +40,8 @@ impl Reason {
         Self::Corrupt,
         Self::Locked,
         Self::Stalled,
+        Self::Anchor,
+        Self::Quarantined,
         Self::Other,
     ];
 
@@ -50,6 +56,8 @@ impl Reason {
             Self::Corrupt => "corrupt",
             Self::Locked => "locked",
             Self::Stalled => "stalled",
+            Self::Anchor => "anchor",
+            Self::Quarantined => "quarantined",
             Self::Other => "other",
         }
     }
@@ -66,6 +74,8 @@ impl Reason {
             }
             Self::Locked => "end the other process; only casemated may write to the data folder",
             Self::Stalled => "look at the disk and at the kernel's log",
+            Self::Anchor => "look at the HSM; it goes on by itself",
+            Self::Quarantined => "see docs/runbook.md",
             Self::Other => "look at the log",
         }
     }

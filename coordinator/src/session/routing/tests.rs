@@ -51,7 +51,7 @@ fn hello(session: &str, index: u16) -> Frame {
         signing_key: [2; 32],
         nonce: [3; 32],
         time: 0,
-        checkpoint: Checkpoint { log: "l".into(), size: 0, hash: HASH },
+        checkpoint: Checkpoint { log: "l".into(), size: 0, root: HASH },
     };
     let signed = SignedHello { hello: Hello { view, own }.into(), signature: [5; 64] };
     Frame::Hello(signed)

@@ -305,7 +305,7 @@ impl Part {
             signing_key: [2; 32],
             nonce: [3; 32],
             time: 0,
-            checkpoint: Checkpoint { log: "l".into(), size: 0, hash: Digest32([0; 32]) },
+            checkpoint: Checkpoint { log: "l".into(), size: 0, root: Digest32([0; 32]) },
         };
         let signed = SignedHello { hello: Hello { view, own }.into(), signature: [5; 64] };
         self.frame(Frame::Hello(signed)).await;
