@@ -24,12 +24,13 @@ pub(super) struct OpenedFiles {
 impl OpenedFiles {
     /// Notes what lies at the paths of the `database` that has just been opened, in WAL mode.
     pub(super) fn note(database: &Path) -> Result<Self, Trouble> {
-        let beside = |suffix: &str| {
-            let mut path = OsString::from(database);
-            path.push(suffix);
-            OpenedFile::note(PathBuf::from(path))
-        };
-        Ok(Self { beside: [beside("-wal")?, beside("-shm")?], database: OpenedFile::note(database.to_owned())? })
+        let beside = [OpenedFile::note(wal(database))?, OpenedFile::note(beside(database, "-shm"))?];
+        Ok(Self { beside, database: OpenedFile::note(database.to_owned())? })
+    }
+
+    /// The database's path.
+    pub(super) fn database(&self) -> &Path {
+        &self.database.path
     }
 
     /// Compares all of them with what is at their paths now.
@@ -42,6 +43,17 @@ impl OpenedFiles {
     pub(super) fn check_database(&self) -> Result<(), Trouble> {
         self.database.check()
     }
+}
+
+/// The write-ahead log of a database.
+pub(super) fn wal(database: &Path) -> PathBuf {
+    beside(database, "-wal")
+}
+
+fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(database);
+    path.push(suffix);
+    PathBuf::from(path)
 }
 
 struct OpenedFile {

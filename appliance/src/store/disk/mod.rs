@@ -5,12 +5,14 @@
 //! | `trouble.rs` | the kinds of trouble |
 //! | `files.rs` | whether the database's files are those that were opened |
 //! | `reserve.rs` | space for refusals and outcomes when the disk is full |
+//! | `scrub.rs` | the audit log, read again and again |
 //! | `watch.rs` | the thread that looks twice a second, with or without traffic |
 //!
 //! The writer asks [`Disk::admit`] before each group of writes and reports with [`Disk::ended`] what came of it.
 
 mod files;
 mod reserve;
+mod scrub;
 mod trouble;
 mod watch;
 
@@ -68,9 +70,9 @@ struct Seen {
 }
 
 /// Gives up what an earlier run has reserved if the disk is full now, so that the store can be opened at all.
-pub(super) fn make_room(folder: &Path) {
+pub(super) fn make_room(folder: &Path, database: &Path) {
     // What is wrong shows itself when the store is opened.
-    drop(Reserve::of(folder).check());
+    drop(Reserve::of(folder, &files::wal(database)).check());
 }
 
 impl Disk {
@@ -79,7 +81,7 @@ impl Disk {
         let failed = |trouble| StoreError::Disk { doing: "open its database", trouble };
         let disk = Self {
             files: OpenedFiles::note(database).map_err(failed)?,
-            reserve: Reserve::of(folder),
+            reserve: Reserve::of(folder, &files::wal(database)),
             seen: Mutex::default(),
             refused: std::array::from_fn(|_| AtomicU64::new(0)),
         };
@@ -186,6 +188,11 @@ impl Disk {
             Some(trouble) if trouble.reason == Reason::Locked => Duration::ZERO,
             _ => LOCK_PATIENCE,
         }
+    }
+
+    /// The database's path.
+    fn path(&self) -> &Path {
+        self.files.database()
     }
 
     /// Whether the database itself is still at its path, so that its log may be copied into it.

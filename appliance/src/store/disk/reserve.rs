@@ -1,8 +1,9 @@
 //! Space that is held ready so that a full disk can still take refusals and outcomes.
 //!
 //! The reserve is a file of [`SIZE`] bytes beside the database. While it is there acts may begin. When the disk runs full
-//! it is given up: from then on nothing new begins, and what has happened or was refused is written into the space that
-//! it leaves. It is made again once there is room for it and some more.
+//! it is given up: from then on nothing new begins, and its space goes to the end of the write-ahead log, before anybody
+//! else on this disk takes it. There what has happened or was refused is written. The reserve is made again once there is
+//! room for it and some more.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -25,11 +26,13 @@ const ROOM: u64 = SIZE + 2 * LOW;
 pub(super) struct Reserve {
     folder: PathBuf,
     path: PathBuf,
+    wal: PathBuf,
 }
 
 impl Reserve {
-    pub(super) fn of(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), path: folder.join("reserve") }
+    /// Of the folder in which a database writes to the log `wal`.
+    pub(super) fn of(folder: &Path, wal: &Path) -> Self {
+        Self { folder: folder.to_owned(), path: folder.join("reserve"), wal: wal.to_owned() }
     }
 
     /// Gives the reserve up if the disk is full. `Ok` if it is in hand, so that acts may begin.
@@ -63,14 +66,33 @@ impl Reserve {
         fs::metadata(&self.path).is_ok_and(|found| found.len() >= SIZE)
     }
 
-    /// Frees the space, whatever it was. Without the file there is none to free.
+    /// Frees the space and gives it to the write-ahead log. Without the file there is none to give.
     pub(super) fn give_up(&self) {
+        match fs::remove_file(&self.path) {
+            Ok(()) => self.hand_over(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::error!(event = "reserve_not_given_up", %error, "the disk is full and its reserve cannot be used");
+            }
+        }
+    }
+
+    /// Reserves what has been freed behind the end of the write-ahead log, in ever smaller parts if somebody was faster.
+    /// SQLite holds no lock on that file, so that it may be opened and closed here.
+    fn hand_over(&self) {
         // Some file systems can use freed space only once the removal itself is on disk.
-        let given = fs::remove_file(&self.path).and_then(|()| self.sync_folder());
-        if let Err(error) = given
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::error!(event = "reserve_not_given_up", %error, "the disk is full and its reserve cannot be used");
+        drop(self.sync_folder());
+        let Ok(wal) = OpenOptions::new().write(true).open(&self.wal) else { return };
+        let mut end = wal.metadata().map_or(0, |found| found.len());
+        let wanted = end.saturating_add(SIZE);
+        let mut part = SIZE;
+        while part >= 64 * 1024 && end < wanted {
+            match fallocate(&wal, FallocateFlags::KEEP_SIZE, end, part) {
+                Ok(()) => end = end.saturating_add(part),
+                Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => part /= 2,
+                // The space is free for everybody, and for the log too.
+                Err(_) => return,
+            }
         }
     }
 
@@ -105,7 +127,7 @@ impl Reserve {
             file.sync_all()
         });
         if made.is_err() {
-            self.give_up();
+            drop(fs::remove_file(&self.path));
         }
         made.and_then(|()| self.sync_folder())
     }
@@ -146,7 +168,7 @@ mod tests {
     #[test]
     fn it_is_made_of_real_blocks_and_made_again_after_it_was_given_up() {
         let folder = tempfile::tempdir().unwrap();
-        let reserve = Reserve::of(folder.path());
+        let reserve = Reserve::of(folder.path(), &folder.path().join("wal"));
         let path = folder.path().join("reserve");
         for _ in 0..2 {
             reserve.restore().unwrap();
@@ -162,9 +184,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_up_goes_behind_the_end_of_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let wal = folder.path().join("wal");
+        fs::write(&wal, [7; 5000]).unwrap();
+        let reserve = Reserve::of(folder.path(), &wal);
+        for _ in 0..3 {
+            reserve.restore().unwrap();
+            reserve.give_up();
+            let found = fs::metadata(&wal).unwrap();
+            assert_eq!(found.len(), 5000, "its bytes are the same");
+            let held = found.blocks() * 512;
+            assert!((SIZE..SIZE + 64 * 1024).contains(&held), "{held} bytes are held, however often");
+        }
+        assert_eq!(fs::read(&wal).unwrap(), [7; 5000]);
+    }
+
+    #[test]
     fn one_that_was_cut_short_is_made_whole() {
         let folder = tempfile::tempdir().unwrap();
-        let reserve = Reserve::of(folder.path());
+        let reserve = Reserve::of(folder.path(), &folder.path().join("wal"));
         fs::write(folder.path().join("reserve"), [0; 100]).unwrap();
         reserve.restore().unwrap();
         assert_eq!(fs::metadata(folder.path().join("reserve")).unwrap().len(), SIZE);
@@ -173,7 +212,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_gone_is_said() {
         let folder = tempfile::tempdir().unwrap();
-        let reserve = Reserve::of(&folder.path().join("gone"));
+        let reserve = Reserve::of(&folder.path().join("gone"), &folder.path().join("gone/wal"));
         assert_eq!(reserve.check().unwrap_err().reason, Reason::IoError);
         assert_eq!(reserve.probe().unwrap_err().reason, Reason::IoError);
     }

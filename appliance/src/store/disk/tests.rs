@@ -179,6 +179,22 @@ async fn a_database_that_was_cut_stays_refused_until_a_restart() {
 }
 
 #[tokio::test]
+async fn a_line_that_was_changed_under_the_daemon_stops_everything_within_a_second() {
+    let (place, store) = Place::new();
+    for _ in 0..20 {
+        append(&store, Urgency::Act).await.unwrap();
+    }
+    shows(&store, None).await;
+    let other = Connection::open(place.path("casemate.db")).unwrap();
+    other.execute("UPDATE leaves SET line = replace(line, 'boot', 'stop') WHERE seq = 7", []).unwrap();
+    shows(&store, Some(Reason::Corrupt)).await;
+    assert!(store.problem().unwrap().contains("line 8"), "its successor says so: {:?}", store.problem());
+    assert_eq!(reason(append(&store, Urgency::Record).await), Some(Reason::Corrupt));
+    other.execute("UPDATE leaves SET line = replace(line, 'stop', 'boot') WHERE seq = 7", []).unwrap();
+    assert_eq!(reason(append(&store, Urgency::Act).await), Some(Reason::Corrupt), "a restart judges");
+}
+
+#[tokio::test]
 async fn a_foreign_lock_denies_within_a_second_and_it_goes_on_by_itself() {
     let (place, store) = Place::new();
     let other = Connection::open(place.path("casemate.db")).unwrap();

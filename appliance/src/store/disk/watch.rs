@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Disk;
+use super::scrub::Scrub;
 use crate::store::StoreError;
 
 /// The time between two looks.
@@ -21,9 +22,11 @@ impl Watch {
     /// Watches `disk`. After a failed write `trial` is to have the writer write something, if it is idle.
     pub(in crate::store) fn start(disk: Arc<Disk>, trial: impl Fn() + Send + 'static) -> Result<Self, StoreError> {
         let (stop, stopped) = channel();
+        let mut scrub = Scrub::of(disk.path().to_owned());
         let look = move || {
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 disk.tend();
+                scrub.go_on(&disk);
                 if disk.wants_trial() {
                     trial();
                 }
