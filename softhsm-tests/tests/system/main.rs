@@ -10,6 +10,7 @@ mod audit;
 mod bodies;
 mod configuration;
 mod crashes;
+mod disk;
 mod end_to_end;
 mod join_tokens;
 mod load;
