@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use casemate_policy::PolicyNote;
 use casemate_wire::api::SessionStatus;
-use casemate_wire::{Code, SessionType};
+use casemate_wire::{Code, PartyId, SessionType};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -37,6 +37,11 @@ struct ReasonLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OpLabels {
     op: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PartyLabels {
+    party: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -80,6 +85,8 @@ pub struct Metrics {
     audit_size: Gauge,
     audit_unavailable: Family<ReasonLabels, Counter>,
     audit_verdict: Family<VerdictLabels, Gauge>,
+    checkpoint_failures: Counter,
+    peer_logs_refused: Family<PartyLabels, Counter>,
     primes: Gauge,
     policy_loads: Family<ResultLabels, Counter>,
     policy_version: Gauge,
@@ -103,6 +110,8 @@ impl Metrics {
             audit_size: Gauge::default(),
             audit_unavailable: Family::default(),
             audit_verdict: Family::default(),
+            checkpoint_failures: Counter::default(),
+            peer_logs_refused: Family::default(),
             primes: Gauge::default(),
             policy_loads: Family::default(),
             policy_version: Gauge::default(),
@@ -139,6 +148,16 @@ impl Metrics {
             "mpc_audit_verdict",
             "How the audit log stood against its anchor at the start",
             metrics.audit_verdict.clone(),
+        );
+        registry.register(
+            "mpc_checkpoint_failures",
+            "Attempts to sign a checkpoint of the audit log that failed",
+            metrics.checkpoint_failures.clone(),
+        );
+        registry.register(
+            "mpc_peer_log_refused",
+            "Sessions that ended because a peer's audit log shrank, forked, or was not proven",
+            metrics.peer_logs_refused.clone(),
         );
         registry.register(
             "mpc_policy_loads",
@@ -201,6 +220,14 @@ impl Metrics {
             let labels = ReasonLabels { reason: reason.as_str().into() };
             self.audit_unavailable.get_or_create(&labels).inner().store(*count, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn checkpoint_failed(&self) {
+        self.checkpoint_failures.inc();
+    }
+
+    pub(crate) fn peer_log_refused(&self, party: &PartyId) {
+        self.peer_logs_refused.get_or_create(&PartyLabels { party: party.to_string() }).inc();
     }
 
     pub(crate) fn primes_ready(&self, count: u32) {

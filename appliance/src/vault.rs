@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use casemate_hsm::{Anchor, Hsm, HsmError, HsmState, KeyPurpose, Secret32, WrappedKey};
+use casemate_hsm::{Anchor, Hsm, HsmError, HsmState, HsmStatus, KeyPurpose, Secret32, WrappedKey};
 
 use crate::metrics::HsmMetrics;
 
@@ -69,6 +69,16 @@ impl Vault {
     /// Only the recovery that the policy quorum has signed may call it: see [`Hsm::replace_anchor`].
     pub async fn replace_anchor(&self, anchor: &Anchor) -> Result<(), HsmError> {
         self.measured("anchor_replace", self.hsm.replace_anchor(anchor)).await
+    }
+
+    /// SubjectPublicKeyInfo (DER) of one of the HSM's keys.
+    pub fn public_key(&self, purpose: KeyPurpose) -> Vec<u8> {
+        self.hsm.public_key(purpose)
+    }
+
+    /// The token and the keys on it.
+    pub fn status(&self) -> HsmStatus {
+        self.hsm.status()
     }
 
     /// Whether calls can be made now.

@@ -29,7 +29,7 @@ fn used(statement: u8) -> GuardChange {
 }
 
 fn refusal() -> Entry {
-    Entry::refusal(Op::Sign, origin("s-9"), "policy_denied".parse().unwrap(), "no".parse().unwrap()).decided(deny())
+    Entry::refusal(Op::Sign, origin("s-9"), "policy_denied".parse().unwrap()).decided(deny())
 }
 
 fn failed() -> Outcome {
@@ -106,7 +106,7 @@ fn approvals_of_a_signature_are_named_and_not_used_up() {
     }
     log.add(refusal().approved(both.clone()));
     verify(&log.texts()).unwrap();
-    let spoken = describe::describe(log.lines[12].leaf());
+    let spoken = describe::describe(log.lines[12].leaf(), None);
     assert!(spoken.contains("approved by anna of ops  approved by bob of ops"), "{spoken}");
     assert!(refused(intent(sign(), vec![used(1)]).approved(both)).contains("anything but a signature"));
 }
@@ -165,15 +165,15 @@ fn a_bundle_changes_in_its_own_leaf_alone() {
 #[test]
 fn an_operators_reload_is_recorded_with_who_asked_and_its_end() {
     let asked = || Origin { session: None, ..origin("r-1") };
-    let (code, why) = ("bundle_refused".parse().unwrap(), "its version is not above 4".parse().unwrap());
-    let not_taken = || Entry::policy_refused("bundle_refused".parse().unwrap(), "x".parse().unwrap());
+    let why = common::reason("its version is not above 4");
+    let not_taken = || Entry::policy_refused("bundle_refused".parse().unwrap());
     let mut log = sample();
     log.add(Entry::admin(Op::Policy).asked_by(asked()).guarding(vec![change(Guard::Bundle, "starter", "version 4")]));
-    log.add(Entry::policy_refused(code, why).asked_by(asked()));
+    log.add(not_taken().disclosing(why.clone()).asked_by(asked()));
     log.add(not_taken());
     verify(&log.texts()).unwrap();
-    let spoken = describe::describe(log.lines[13].leaf());
-    for words in ["policy", "by coordinator-1", "refused: bundle_refused: its version is not above 4"] {
+    let spoken = describe::describe(log.lines[13].leaf(), Some(&why.detail));
+    for words in ["policy", "by coordinator-1", "refused: bundle_refused", "because its version is not above 4"] {
         assert!(spoken.contains(words), "{spoken}");
     }
     assert!(refused(Entry::admin(Op::Policy).asked_by(origin("s-9"))).contains("no session"));

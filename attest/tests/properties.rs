@@ -3,7 +3,7 @@
 
 mod common;
 
-use casemate_attest::{Act, Entry, FaultKind, Line, Op, Outcome, Report, Verifier, verify};
+use casemate_attest::{Act, Checkpoint, Entry, FaultKind, Line, Op, Outcome, Report, Verifier, verify};
 use common::{Log, key, origin, sign, signature};
 use proptest::prelude::*;
 
@@ -37,8 +37,8 @@ fn history(steps: &[Step]) -> (Log, usize) {
             Step::Boot => drop(log.add(Entry::boot())),
             Step::Bundle => drop(log.add(Entry::admin(Op::Policy))),
             Step::Refuse => {
-                let (code, why) = ("bad_request".parse().unwrap(), "nonsense".parse().unwrap());
-                log.add(Entry::refusal(Op::Sign, origin(&name), code, why));
+                let refusal = Entry::refusal(Op::Sign, origin(&name), "bad_request".parse().unwrap());
+                log.add(refusal.disclosing(common::reason("nonsense")));
             }
             Step::Begin { keygen: true } => open.push(log.intend(Act::Keygen, &name)),
             Step::Begin { keygen: false } => open.push(log.intend(sign(), &name)),
@@ -50,7 +50,7 @@ fn history(steps: &[Step]) -> (Log, usize) {
                         let (code, why) = ("timeout".parse().unwrap(), "a party was silent".parse().unwrap());
                         Entry::outcome(intent, Outcome::failed(code, why))
                     }
-                    (true, Op::Keygen) => Entry::key_made(intent, key()),
+                    (true, Op::Keygen) => Entry::key_made(intent, key(), common::threshold()),
                     (true, _) => Entry::outcome(intent, Outcome::signed(signature())),
                 };
                 log.add(entry);
@@ -77,7 +77,7 @@ proptest! {
     #[test]
     fn whatever_the_writer_writes_verifies(steps in prop::collection::vec(step(), 0..40)) {
         let (log, open) = history(&steps);
-        let report = read(&file(&log), Verifier::against(log.head.size(), log.head.hash())).unwrap();
+        let report = read(&file(&log), Verifier::new().against(Checkpoint::of(&log.head)).unwrap()).unwrap();
         prop_assert_eq!(report.size, log.lines.len() as u64);
         prop_assert_eq!(report.open_intents.len(), open);
         prop_assert_eq!(report.intents - report.outcomes, open as u64);
@@ -91,7 +91,7 @@ proptest! {
         let mut bytes = file(&log);
         let place = place.index(bytes.len());
         bytes[place] ^= byte;
-        prop_assert!(read(&bytes, Verifier::against(log.head.size(), log.head.hash())).is_err());
+        prop_assert!(read(&bytes, Verifier::new().against(Checkpoint::of(&log.head)).unwrap()).is_err());
         // Without a known head, only the last line is beyond the chain's reach.
         let last_line = bytes.len() - log.lines.last().unwrap().as_str().len() - 1;
         if place < last_line {
@@ -110,7 +110,7 @@ proptest! {
             Some(byte) => bytes.insert(place, byte),
             None => drop(bytes.remove(place)),
         }
-        prop_assert!(read(&bytes, Verifier::against(log.head.size(), log.head.hash())).is_err());
+        prop_assert!(read(&bytes, Verifier::new().against(Checkpoint::of(&log.head)).unwrap()).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use casemate_attest::{AuditKey, Entry, Line, Op, Receipt, ReceiptError, SignedReceipt};
+use casemate_attest::{AuditKey, Disclosure, Entry, Line, Op, Receipt, ReceiptError, SignedReceipt};
 use casemate_wire::PartyId;
 use common::{allow, deny, key, origin, sample, time, tx};
 use p256::ecdsa::{Signature, SigningKey, signature::Signer};
@@ -41,7 +41,7 @@ fn a_receipt_says_what_the_leaf_says_in_one_known_text() {
     let (line, _, text) = refused();
     let expected = format!(
         concat!(
-            r#"{{"at":"2025-11-20T12:30:05.123Z","bundle":"{bundle}","code":"policy_denied","detail":"over the limit","#,
+            r#"{{"at":"2025-11-20T12:30:05.123Z","bundle":"{bundle}","code":"policy_denied","detail":"{detail}","#,
             r#""domain":"casemate/refusal/v1","key":"{key}","leaf":"{leaf}","log":"casemate/party-1/sample","#,
             r#""message_hash":"{hash}","party":"party-1","policies":["small-transfers"],"request":"req-s-1","seq":5,"#,
             r#""session":"s-1"}}"#
@@ -50,6 +50,7 @@ fn a_receipt_says_what_the_leaf_says_in_one_known_text() {
         key = common::KEY,
         leaf = line.hash(),
         hash = "d1".repeat(32),
+        detail = common::reason("over the limit").commitment().unwrap(),
     );
     assert_eq!(text, expected);
 }
@@ -58,13 +59,19 @@ fn a_receipt_says_what_the_leaf_says_in_one_known_text() {
 fn a_signed_receipt_verifies_under_its_key_and_against_its_log() {
     let (line, receipt, text) = refused();
     let signer = signer(7);
-    let signed = SignedReceipt { signature: sign(&signer, &text), receipt: text };
+    let disclosure = Some(common::reason("over the limit"));
+    let signed = SignedReceipt { signature: sign(&signer, &text), receipt: text, disclosure };
     let handed_over = serde_json::to_value(&signed).unwrap();
     assert_eq!(handed_over["signature"].as_str().unwrap().len(), 128);
     let received: SignedReceipt = serde_json::from_value(handed_over).unwrap();
     let verified = received.verify(&audit_key(&signer)).unwrap();
     assert_eq!(verified, receipt);
     assert_eq!(verified.check_against(&line), Ok(()));
+    let mut other = received.clone();
+    other.disclosure = Some(common::reason("over another limit"));
+    assert_eq!(other.verify(&audit_key(&signer)), Err(ReceiptError::OtherDetail));
+    other.disclosure = Some(Disclosure { salt: [0; 32], ..common::reason("over the limit") });
+    assert_eq!(other.verify(&audit_key(&signer)), Err(ReceiptError::OtherDetail));
 }
 
 #[test]
@@ -150,9 +157,8 @@ fn only_a_refusal_by_policy_has_a_receipt() {
         let refused = line.leaf().decision.as_ref().is_some_and(|decision| *decision == deny());
         assert_eq!(Receipt::of(&party(), line).is_some(), refused, "{}", line.as_str());
     }
-    let bad_token =
-        Entry::refusal(Op::Sign, origin("s-9"), "invalid_join_token".parse().unwrap(), "x".parse().unwrap());
-    let (line, _) = log.head.append(bad_token, time(20)).unwrap();
+    let bad_token = Entry::refusal(Op::Sign, origin("s-9"), "invalid_join_token".parse().unwrap());
+    let line = log.head.append(bad_token, time(20)).unwrap().line;
     assert_eq!(Receipt::of(&party(), &line), None);
 }
 
@@ -180,7 +186,7 @@ fn a_receipt_is_borne_out_by_its_own_leaf_alone() {
 
 #[test]
 fn a_refusal_cannot_say_that_policy_allowed() {
-    let entry = Entry::refusal(Op::Sign, origin("s-9"), "x".parse().unwrap(), "y".parse().unwrap());
+    let entry = Entry::refusal(Op::Sign, origin("s-9"), "x".parse().unwrap());
     let entry = entry.about(Some(key()), Some(tx()));
     assert!(sample().head.append(entry.clone().decided(deny()), time(20)).is_ok());
     let found = sample().head.append(entry.decided(allow()), time(20));

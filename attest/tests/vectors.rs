@@ -5,7 +5,7 @@
 mod common;
 
 use casemate_attest::line::leaf_hash;
-use casemate_attest::{Entry, Guard, GuardChange, Head, Line};
+use casemate_attest::{Appended, Entry, Guard, GuardChange, Head, Line};
 use common::{Log, time};
 use serde_json::{Value, json};
 
@@ -45,12 +45,12 @@ fn known_entries_make_the_known_lines_and_hashes() {
     let hashes = [
         "a5a79059fda31a947ec73dd28d857efcae1cbd48ccc0e8dae5143eaafce44737",
         "a0aae4686ba49a512804e24941508f45ac7142c19969b6369af2e5afa7369ade",
-        "88025d9a1e07daf6eb7a422cc1208658c19957b264b44db8f15e75be82feb7c8",
+        "56f7b24ffec838894d723cce7eb72380768b564878eb7c0f0c3786ecd37c9702",
     ];
     let bundle = GuardChange { guard: Guard::Bundle, id: "lab".parse().unwrap(), to: Some("1".parse().unwrap()) };
     let name = "casemate/party-1/sample".parse().unwrap();
-    let Appended { line: line, head, .. } =
-        Head::genesis(name, time(0), Entry::genesis().guarding(vec![bundle])).unwrap();
+    let genesis = Entry::genesis().guarding(vec![bundle]);
+    let Appended { line, head, .. } = Head::genesis(name, genesis, time(0)).unwrap();
     let mut log = Log { lines: vec![line], head };
     log.add(Entry::boot());
     log.intend(common::sign(), "s-1");

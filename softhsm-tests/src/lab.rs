@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use casemate_appliance::clients::Role;
 use casemate_appliance::lab::{Lab, Running, stop_all};
-use casemate_appliance::store::{audit_lines, open_read_only};
-use casemate_attest::{Leaf, Report, Verifier};
+use casemate_appliance::store::{audit_lines, details, open_read_only};
+use casemate_attest::{Detail, Leaf, Report, Verifier};
 use casemate_wire::{KeyCertificate, PublicKey};
 use rustls::version::TLS13;
 use serde::Deserialize;
@@ -214,6 +214,21 @@ impl TestLab {
         let lines = audit_lines(&store, 0, u64::MAX).unwrap();
         let leaves = lines.iter().map(|line| verifier.feed(line.as_bytes()).unwrap_or_else(|fault| panic!("{fault}")));
         (leaves.collect(), verifier.finish().unwrap())
+    }
+
+    /// A party's audit log, exactly as hashed.
+    pub fn lines(&self, index: usize) -> Vec<String> {
+        let store = open_read_only(&self.lab.parties[index].data_dir).unwrap();
+        audit_lines(&store, 0, u64::MAX).unwrap()
+    }
+
+    /// What a leaf of a party's log only commits to.
+    pub fn detail(&self, index: usize, leaf: &Leaf) -> Detail {
+        let store = open_read_only(&self.lab.parties[index].data_dir).unwrap();
+        let found = details(&store, leaf.seq, 1).unwrap().pop().filter(|found| found.seq == leaf.seq);
+        let disclosure = found.unwrap_or_else(|| panic!("leaf {} has no detail", leaf.seq)).disclosure;
+        assert_eq!(leaf.detail, Some(disclosure.commitment().unwrap()));
+        disclosure.detail
     }
 
     /// How many leaves a party's audit log has.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use casemate_attest::AuditKey;
+use casemate_attest::attestation::AttestKey;
 use casemate_hsm::{
     Anchor, Hsm, HsmConfig, HsmError, HsmState, HsmStatus, KeyPurpose, PinSource, TokenSelector, init_keys, init_token,
 };
@@ -63,8 +64,10 @@ fn init(arguments: &InitArguments) -> CommandResult {
     let pins = Pins::of(|id| keys.iter().find(|key| key.id == id)?.public_key.as_deref())?;
     if arguments.format == Format::Json {
         let ids: Vec<&str> = keys.iter().map(|key| key.id.as_str()).collect();
-        let Pins { identity, audit } = &pins;
-        say(json!({"keys": ids, "identity": identity, "fingerprint": identity.fingerprint(), "audit": audit}));
+        let Pins { identity, audit, attest } = &pins;
+        say(json!({
+            "keys": ids, "identity": identity, "fingerprint": identity.fingerprint(), "audit": audit, "attest": attest,
+        }));
         return Ok(exit::OK);
     }
     for key in &keys {
@@ -135,14 +138,16 @@ fn to_json(status: &HsmStatus, anchor: &Result<Option<Anchor>, HsmError>) -> Res
             })
         })
         .collect();
-    let Pins { identity, audit } = Pins::of(|id| status.keys.iter().find(|key| key.id == id)?.public_key.as_deref())?;
+    let Pins { identity, audit, attest } =
+        Pins::of(|id| status.keys.iter().find(|key| key.id == id)?.public_key.as_deref())?;
     Ok(json!({
         "token": {
             "label": status.token.label, "serial": status.token.serial, "model": status.token.model,
             "manufacturer": status.token.manufacturer, "firmware": status.token.firmware,
         },
         "wrap": status.wrap.name(), "kek": status.kek_id, "kek_epoch": status.kek_epoch, "keys": keys,
-        "identity": identity, "audit": audit, "anchor": anchor, "ready": status.state == HsmState::Ready,
+        "identity": identity, "audit": audit, "attest": attest, "anchor": anchor,
+        "ready": status.state == HsmState::Ready,
     }))
 }
 
@@ -169,6 +174,7 @@ fn show(status: &HsmStatus) -> Result<(), Box<dyn std::error::Error>> {
 struct Pins {
     identity: IdentityKey,
     audit: AuditKey,
+    attest: AttestKey,
 }
 
 /// Boxed, since it is only printed.
@@ -184,6 +190,7 @@ impl Pins {
         Ok(Self {
             identity: IdentityKey::from_spki(spki(KeyPurpose::Identity)?)?,
             audit: AuditKey::from_spki(spki(KeyPurpose::Audit)?)?,
+            attest: AttestKey::from_spki(spki(KeyPurpose::Attest)?)?,
         })
     }
 
@@ -192,6 +199,8 @@ impl Pins {
         say(format!("          fingerprint {}", self.identity.fingerprint()));
         say(format!("audit     {}", self.audit));
         say(format!("          fingerprint {}", self.audit.fingerprint()));
-        say("          put both into the other hosts' [[peer]] entries; compare the fingerprints by voice");
+        say(format!("attest    {}", self.attest));
+        say(format!("          fingerprint {}", self.attest.fingerprint()));
+        say("          put all three into the other hosts' [[peer]] entries; compare the fingerprints by voice");
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use casemate_attest::attestation::AttestKey;
 use casemate_attest::{AuditKey, Entry, Op};
 use casemate_hsm::{Hsm, HsmError, KeyPurpose};
 use casemate_mpc::{Engine, MpcError};
@@ -14,6 +15,8 @@ use casemate_wire::IdentityKey;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
+use crate::attestation::{Measured, MeasuringError};
+use crate::checkpoints::{self, Checkpoints};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::metrics::Metrics;
@@ -24,6 +27,7 @@ use crate::store::{HsmAnchor, Store, StoreError};
 use crate::till::Till;
 use crate::tls::{self, TlsError};
 use crate::vault::Vault;
+use crate::witness::Book;
 use crate::{VERSION, http};
 
 pub(crate) use recover::{give_up, intent_of};
@@ -38,6 +42,9 @@ pub enum DaemonError {
     /// TLS files cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What attestations say cannot be measured.
+    #[error(transparent)]
+    Measuring(#[from] MeasuringError),
     /// The HSM cannot be used.
     #[error(transparent)]
     Hsm(#[from] HsmError),
@@ -82,12 +89,20 @@ pub struct Node {
     pub policy: PolicySlot,
     /// What was spent within the windows that policies limit.
     pub till: Till,
+    /// The audit key in the HSM.
+    pub audit: AuditKey,
+    /// What is signed of the own audit log.
+    pub checkpoints: Checkpoints,
+    /// What is known of the peers' audit logs.
+    pub witnesses: Book,
     /// Live sessions.
     pub sessions: Registry,
     /// The prime pool.
     pub primes: Pool,
     /// The wall clock's guard.
     pub clock: Clock,
+    /// What attestations say of this process.
+    pub measured: Measured,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -169,6 +184,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     node.spawn("policy reload", reload_policy(node.clone(), reloads));
     if node.store.quarantine().is_none() {
         node.spawn("prime pool", primes::keep_full(node.clone()));
+        node.spawn("checkpoints", checkpoints::keep_signing(node.clone()));
     }
     let accepting = http::serve(node.clone(), listener, tls);
     let ended = tokio::select! {
@@ -181,6 +197,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
 }
 
 async fn start(config: Config) -> Result<Node, DaemonError> {
+    let measured = Measured::now(&config)?;
     let hsm = Hsm::open(config.hsm.clone()).await?;
     let identity = IdentityKey::from_spki(&hsm.public_key(KeyPurpose::Identity))
         .map_err(|e| DaemonError::Other(format!("the HSM's identity key cannot be used: {e}")))?;
@@ -192,10 +209,17 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
     }
     let audit = AuditKey::from_spki(&hsm.public_key(KeyPurpose::Audit))
         .map_err(|e| DaemonError::Other(format!("the HSM's audit key cannot be used: {e}")))?;
-    if let Some(peer) = config.peers.iter().find(|peer| peer.audit.as_ref().is_some_and(|key| *key == audit)) {
+    if let Some(peer) = config.peers.iter().find(|peer| peer.audit == audit) {
         let name = &peer.party_id;
         return Err(DaemonError::Other(format!(
             "[[peer]] {name} has this HSM's own audit key; each host needs its own"
+        )));
+    }
+    let attest = AttestKey::from_spki(&hsm.public_key(KeyPurpose::Attest))
+        .map_err(|e| DaemonError::Other(format!("the HSM's attest key cannot be used: {e}")))?;
+    if let Some(name) = config.peer_with_attest_key(&attest) {
+        return Err(DaemonError::Other(format!(
+            "[[peer]] {name} has this HSM's own attest key; each host needs its own"
         )));
     }
     let metrics = Metrics::new();
@@ -213,10 +237,14 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         metrics,
         primes: Pool::default(),
         supervisor: Supervisor::new(),
+        measured,
         policy: PolicySlot::default(),
         till: Till::default(),
         store,
         identity,
+        audit,
+        checkpoints: Checkpoints::default(),
+        witnesses: Book::default(),
         config,
     })
 }
@@ -248,6 +276,9 @@ async fn close(node: &Arc<Node>) {
         && let Err(error) = recover::interrupt_sessions(&node.store, Entry::admin(Op::Stop)).await
     {
         tracing::error!(event = "stop_not_recorded", %error);
+    }
+    if node.store.quarantine().is_none() {
+        checkpoints::sign(node).await;
     }
     let store = node.store.clone();
     // The writer may still wait for the HSM, whose answers come in on these threads.

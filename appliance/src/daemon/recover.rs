@@ -9,8 +9,12 @@ use casemate_wire::{Code, Problem, SessionId};
 use rusqlite::Connection;
 
 use super::{DaemonError, Node};
+use crate::checkpoints;
 use crate::policy_slot::{self, ReloadError};
-use crate::store::{JOB_LEAVES, SessionRow, Store, StoreError, Transaction, Urgency, audit_lines, load_spending};
+use crate::store::{
+    JOB_LEAVES, PeerRow, SessionRow, Store, StoreError, Transaction, Urgency, audit_lines, load_spending,
+};
+use crate::witness::refused_before;
 
 /// The pause between attempts to end a session that came to nothing.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -32,8 +36,22 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
     if cut_off > 0 {
         tracing::warn!(event = "sessions_interrupted", count = cut_off, "sessions in flight were failed");
     }
+    checkpoints::take_up(node).await?;
+    let (known, refused) = node
+        .store
+        .read(|store| {
+            let known = PeerRow::all(store)?;
+            let refused = refused_before(store, &known)?;
+            Ok((known, refused))
+        })
+        .await?;
+    node.witnesses.fill(known, refused);
     let spent = node.store.read(load_spending).await?;
     node.till.fill(spent).map_err(|error| StoreError::corrupt("what was spent")(error.to_string()))?;
+    if let Some(recovered) = node.store.recovered() {
+        tracing::warn!(event = "log_was_recovered", at = %recovered, "tokens from before are refused, and windows count as full until they have passed");
+        node.till.fill_since(recovered.timestamp());
+    }
     match policy_slot::reload(node, None).await {
         // Without a bundle the daemon serves and denies; health says why.
         Ok(_) | Err(ReloadError::Refused { .. }) => Ok(()),

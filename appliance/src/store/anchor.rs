@@ -25,6 +25,17 @@ pub trait Anchor: Send {
     /// It cannot be kept now; or it is of another log, below what stands there, or has another root at the same size: then
     /// nothing was changed.
     fn put(&mut self, place: &Place) -> Result<(), AnchorError>;
+
+    /// Makes this the only place that stands, whatever is there: of another log, higher, contradicting. After a failed or
+    /// interrupted call what stood before may still stand; it may be repeated.
+    ///
+    /// # Errors
+    /// It cannot be kept now.
+    ///
+    /// # Security
+    /// This forgets what proves a rollback: [`super::Stopped::recover`] calls it for what the policy quorum signed, and
+    /// nothing else may.
+    fn replace(&mut self, place: &Place) -> Result<(), AnchorError>;
 }
 
 /// Why a place is not kept, in words.
@@ -66,6 +77,11 @@ impl Anchor for HsmAnchor {
     fn put(&mut self, place: &Place) -> Result<(), AnchorError> {
         let anchor = to_stored(place)?;
         Ok(self.runtime.block_on(self.hsm.put_anchor(&anchor))?)
+    }
+
+    fn replace(&mut self, place: &Place) -> Result<(), AnchorError> {
+        let anchor = to_stored(place)?;
+        Ok(self.runtime.block_on(self.hsm.replace_anchor(&anchor))?)
     }
 }
 

@@ -11,9 +11,13 @@
 //! | `disk/` | what is wrong with the disk, and who may still write |
 //! | `anchor.rs` | the port to what keeps the log's newest place: the HSM |
 //! | `create.rs` | how a log begins |
+//! | `prune.rs` | lines that are kept elsewhere, and the snapshot that the log then rests on |
+//! | `anew/` | how a new log takes the place of one that must not be continued |
 //! | `examine.rs`, `tables.rs` | the examination at a start: log, tree, guard tables, anchor |
-//! | `peers.rs` | the peers' last checkpoints |
+//! | `auditing.rs` | what auditors read beside its lines |
 //! | `evidence.rs` | the audit log's lines, tree and details |
+//! | `checkpoints.rs` | what was signed of the log |
+//! | `peers.rs` | the last checkpoint of each peer |
 //! | `policy.rs` | the newest policy bundle ever loaded |
 //!
 //! Whatever a guard forbids twice (a token, a session id, a pair of primes) is changed in the transaction of its audit
@@ -21,13 +25,17 @@
 //! read, and nothing is written to it.
 
 mod anchor;
+mod anew;
 mod approvals;
+mod auditing;
+mod checkpoints;
 mod create;
 mod disk;
 mod evidence;
 mod examine;
 mod peers;
 mod policy;
+mod prune;
 mod schema;
 mod sealed;
 mod sessions;
@@ -43,12 +51,17 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub use anchor::{Anchor, AnchorError, HsmAnchor, to_stored};
+pub(crate) use anew::put_text;
+pub use anew::{AnewError, Mandate, MandateError, Proposal, Recovered, Stopped};
 pub(crate) use approvals::{approval_used, use_approval};
+pub use auditing::{audit_details, audit_notes, audit_snapshot};
+pub(crate) use checkpoints::{Signable, newest_checkpoint, put_checkpoint, signable};
 pub use disk::{Reason, Trouble, Urgency};
-pub use evidence::{TreeNodes, audit_lines};
+pub use evidence::{TreeNodes, audit_lines, details};
 pub use examine::{Examined, examine};
-pub(crate) use peers::put_peers;
+pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
+pub use prune::{Exported, Segment, stored_snapshot, stored_verifier};
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};

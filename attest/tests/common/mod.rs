@@ -1,11 +1,12 @@
 //! A log that holds every phase, and ways to verify and to forge.
 #![allow(dead_code, unreachable_pub)]
 
+use casemate_attest::tree::Frontier;
 use casemate_attest::{
-    Act, Decision, Effect, Entry, Fault, FaultKind, Guard, GuardChange, Head, IntentRef, Line, Op, Origin, Outcome,
-    PeerCheckpoint, Report, Tx, Verifier,
+    Act, Appended, Checkpoint, Decision, Detail, Disclosure, Effect, Entry, Fault, FaultKind, Guard, GuardChange, Head,
+    IntentRef, Line, Op, Origin, Outcome, PeerCheckpoint, Report, Tx, Verifier,
 };
-use casemate_wire::{Digest32, EcdsaSignature, PublicKey};
+use casemate_wire::{Digest32, EcdsaSignature, PublicKey, Threshold};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -14,6 +15,10 @@ pub const OTHER_KEY: &str = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7a
 
 pub fn key() -> PublicKey {
     KEY.parse().unwrap()
+}
+
+pub fn threshold() -> Threshold {
+    Threshold::new(2, 3).unwrap()
 }
 
 pub fn time(step: i64) -> Timestamp {
@@ -42,10 +47,18 @@ pub fn deny() -> Decision {
 }
 
 pub fn tx() -> Tx {
-    Tx {
-        digest: Digest32([0xd1; 32]),
-        decoded: Some(json!({"to": "0x00", "value": "1000000000000000000", "chain_id": 1, "nonce": 7})),
-    }
+    Tx::of(Digest32([0xd1; 32]))
+}
+
+/// What was decoded of it, as a leaf commits to it.
+pub fn decoded() -> Disclosure {
+    let decoded = json!({"to": "0x00", "value": "1000000000000000000", "chain_id": 1, "nonce": 7});
+    Disclosure { salt: [0x5a; 32], detail: Detail { decoded: Some(decoded), reason: None } }
+}
+
+/// Why something is refused, as a leaf commits to it.
+pub fn reason(words: &str) -> Disclosure {
+    Disclosure { salt: [0x5b; 32], detail: Detail { decoded: None, reason: Some(words.into()) } }
 }
 
 pub fn sign() -> Act {
@@ -68,14 +81,13 @@ pub struct Log {
 
 impl Log {
     pub fn begin(name: &str) -> Self {
-        let Appended { line: line, head, .. } =
-            Head::genesis(name.parse().unwrap(), time(0), Entry::genesis().guarding(vec![])).unwrap();
+        let Appended { line, head, .. } = Head::genesis(name.parse().unwrap(), Entry::genesis(), time(0)).unwrap();
         Self { lines: vec![line], head }
     }
 
     pub fn add(&mut self, entry: Entry) -> Option<IntentRef> {
         let at = time(self.lines.len() as i64);
-        let (line, head) = self.head.append(entry, at).unwrap();
+        let Appended { line, head, .. } = self.head.append(entry, at).unwrap();
         let intent = line.intent();
         self.lines.push(line);
         self.head = head;
@@ -84,7 +96,16 @@ impl Log {
 
     pub fn intend(&mut self, act: Act, session: &str) -> IntentRef {
         let guards = vec![guard(session, "used")];
-        self.add(Entry::intent(act, origin(session), allow()).guarding(guards)).unwrap()
+        let signs = matches!(act, Act::Sign { .. });
+        let entry = Entry::intent(act, origin(session), allow()).guarding(guards);
+        self.add(if signs { entry.disclosing(decoded()) } else { entry }).unwrap()
+    }
+
+    /// What its owner could have signed when it had this many leaves.
+    pub fn checkpoint(&self, size: usize) -> Checkpoint {
+        let mut tree = Frontier::default();
+        self.lines[..size].iter().for_each(|line| drop(tree.push(line.hash())));
+        Checkpoint { log: self.head.log().clone(), size: tree.size(), root: tree.root() }
     }
 
     pub fn texts(&self) -> Vec<String> {
@@ -99,13 +120,9 @@ pub fn sample() -> Log {
     let origin_of_refused = origin("s-1");
     log.add(Entry::admin(Op::Policy).guarding(vec![guard("bundle", "3")]));
     let keygen = log.intend(Act::Keygen, "s-2");
-    log.add(Entry::key_made(keygen, key()));
-    let refusal = Entry::refusal(
-        Op::Sign,
-        origin_of_refused,
-        "policy_denied".parse().unwrap(),
-        "over the limit".parse().unwrap(),
-    );
+    log.add(Entry::key_made(keygen, key(), threshold()));
+    let refusal = Entry::refusal(Op::Sign, origin_of_refused, "policy_denied".parse().unwrap());
+    let refusal = refusal.disclosing(reason("over the limit"));
     log.add(refusal.about(Some(key()), Some(tx())).decided(deny()));
     let first = log.intend(sign(), "s-3");
     let second = log.intend(sign(), "s-4");
@@ -113,7 +130,8 @@ pub fn sample() -> Log {
         party: "party-2".parse().unwrap(),
         log: "casemate/party-2/x".parse().unwrap(),
         size: 12,
-        hash: Digest32([7; 32]),
+        root: Digest32([7; 32]),
+        attested: None,
     };
     log.add(Entry::outcome(second, Outcome::signed(signature())).witnessing(vec![peer]));
     let failed = Outcome::failed("peer_fault".parse().unwrap(), "a proof did not hold".parse().unwrap());

@@ -128,7 +128,7 @@ async fn an_intent_must_be_exactly_what_would_be_signed() {
     assert_eq!(problem.code, Code::BlindSigningDenied, "no intent: {problem}");
     assert_eq!(policies(&problem), ["no-blind-signing"]);
     let (leaves, _) = lab.audit(0);
-    assert_eq!(leaves.last().unwrap().tx.as_ref().unwrap().decoded, Some(json!({"blind": true})));
+    assert_eq!(lab.detail(0, leaves.last().unwrap()).decoded, Some(json!({"blind": true})));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,7 +148,7 @@ async fn a_request_that_is_too_large_for_the_log_is_refused_and_recorded_like_an
     let (leaves, _) = lab.audit(0);
     let leaf = leaves.last().unwrap();
     assert_eq!((leaf.phase, leaf.tx.as_ref().unwrap().digest), (Phase::Refusal, hash));
-    assert!(leaf.tx.as_ref().unwrap().decoded.as_ref().unwrap()["decoded_sha256"].is_string());
+    assert!(lab.detail(0, leaf).decoded.unwrap()["decoded_sha256"].is_string());
     let again = answer(&coordinator, &proposal).await.unwrap_err();
     assert_eq!(again.code, Code::SessionConflict, "its session is settled: {again}");
 }

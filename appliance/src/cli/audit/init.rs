@@ -14,7 +14,7 @@ use crate::store::{HsmAnchor, Store, StoreError};
 use crate::vault::Vault;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The daemon's configuration.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,

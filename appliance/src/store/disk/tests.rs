@@ -58,6 +58,10 @@ impl Anchor for Kept {
         *self.place.lock().unwrap() = Some(Anchored::At(place.clone()));
         Ok(())
     }
+
+    fn replace(&mut self, place: &casemate_attest::Place) -> Result<(), AnchorError> {
+        self.put(place)
+    }
 }
 
 async fn append(store: &Store, urgency: Urgency) -> Result<Line, StoreError> {
