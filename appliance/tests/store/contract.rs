@@ -28,6 +28,10 @@ pub fn holds<A: Anchor>(mut open: impl FnMut() -> A) {
         stands(&mut anchor, &later);
     }
     let mut other = open();
+    for replacing in [place("b", 1, 7), place("b", 1, 7), place("a", 70, 2)] {
+        other.replace(&replacing).unwrap();
+        stands(&mut anchor, &replacing);
+    }
     for size in 71..90 {
         let next = place("a", size, 5);
         other.put(&next).unwrap();

@@ -14,6 +14,8 @@ mod anchoring;
 mod beginning;
 mod contract;
 mod histories;
+mod pruning;
+mod recovering;
 mod site;
 mod standing;
 mod tables;

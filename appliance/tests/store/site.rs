@@ -107,6 +107,20 @@ impl Anchor for MemoryAnchor {
             _ => Ok(()),
         }
     }
+
+    fn replace(&mut self, place: &Place) -> Result<(), AnchorError> {
+        let mut inner = self.0.lock().unwrap();
+        let refuses = |why: &str| Err(AnchorError(why.into()));
+        if inner.mood == Mood::Refuses {
+            return refuses("the HSM does not answer");
+        }
+        inner.place = Some(place.clone());
+        inner.unusable = None;
+        match inner.mood {
+            Mood::LosesAnswers => refuses("the answer was lost"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A data folder and its anchor.

@@ -41,7 +41,7 @@ fn ends(
 }
 
 /// Changes every kind of guard at least once.
-async fn busy(store: &Store) {
+pub async fn busy(store: &Store) {
     let work = |transaction: &mut Transaction<'_>| {
         let bundle = Digest32([0xb0; 32]);
         run(transaction, &format!("INSERT INTO policy (only_row, version, digest) VALUES (1, 3, '{bundle}')"))?;
@@ -117,7 +117,7 @@ async fn busy(store: &Store) {
 }
 
 /// What is done by hand, and what the finding must say.
-const BY_HAND: [(&str, &str); 41] = [
+pub const BY_HAND: [(&str, &str); 41] = [
     // Shares: a revoked one must not come back, an active one not vanish.
     ("UPDATE shares SET status = 'pending'", "share share-1 is \"pending\" in the store and \"active\" by the log"),
     ("UPDATE shares SET status = 'revoked'", "share share-1"),

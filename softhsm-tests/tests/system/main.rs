@@ -19,6 +19,7 @@ mod pending_shares;
 mod policy;
 mod policy_reload;
 mod receipts;
+mod recovery;
 mod relayed_sessions;
 mod repeated_calls;
 mod spending;
