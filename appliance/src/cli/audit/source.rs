@@ -123,7 +123,7 @@ impl Source {
             Self::Store(connection) => Ok(audit_notes(connection)?),
             Self::Files { folder, .. } => {
                 let path = folder.as_ref().map(|folder| folder.join(CHECKPOINTS)).filter(|path| path.is_file());
-                path.map_or_else(|| Ok(Vec::new()), |path| super::notes::read(&path))
+                path.map_or_else(|| Ok(Vec::new()), |path| super::notes::read_exported(&path))
             }
         }
     }
