@@ -3,6 +3,7 @@
 //! Unknown keys are refused. Relative paths are taken from the folder of the file. `casemated --check-config` runs this
 //! very loader. Every key is documented in the file that [`TEMPLATE`] gives.
 
+mod attestation;
 mod policy;
 
 use std::fs;
@@ -11,14 +12,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use casemate_attest::AuditKey;
+use casemate_attest::attestation::AttestKey;
 use casemate_hsm::{HsmConfig, PinSource, TokenSelector, WrapMode};
 use casemate_policy::signers::AllowedSigners;
 use casemate_wire::token::{PinnedKey, TokenAlgorithm};
-use casemate_wire::{IdentityKey, PartyId};
+use casemate_wire::{Digest32, IdentityKey, PartyId};
 use serde::Deserialize;
 
 use crate::clients::{ClientEntry, Clients};
 
+pub use attestation::Attestation;
+use attestation::AttestationSection;
 pub use policy::Policy;
 use policy::{ApprovalsSection, PolicySection};
 
@@ -62,6 +66,8 @@ pub enum ConfigError {
 pub struct Config {
     /// Where it was read from.
     pub path: PathBuf,
+    /// SHA-256 of the file as it was read.
+    pub digest: Digest32,
     /// This party.
     pub party: PartyId,
     /// Where the store lies.
@@ -82,6 +88,10 @@ pub struct Config {
     pub policy: Policy,
     /// Who may approve requests.
     pub approvers: AllowedSigners,
+    /// The TPM, and what peers' attestations are appraised by.
+    pub attestation: Attestation,
+    /// Checkpoints of the audit log.
+    pub audit: Audit,
     /// Bounds.
     pub limits: Limits,
     /// Protocol threads and pools.
@@ -104,7 +114,7 @@ pub struct TlsFiles {
     pub crl: Option<PathBuf>,
 }
 
-/// Another appliance, pinned by its HSM identity key.
+/// Another appliance, pinned by the keys in its HSM.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peer {
@@ -112,8 +122,33 @@ pub struct Peer {
     pub party_id: PartyId,
     /// Its identity key, hex of the SubjectPublicKeyInfo.
     pub identity: IdentityKey,
-    /// Its audit key, in the same form: what its receipts are checked with.
-    pub audit: Option<AuditKey>,
+    /// Its audit key, in the same form: what it signs of its audit log is checked with it, in every session.
+    pub audit: AuditKey,
+    /// Its attest key, in the same form: what its attestations are checked with.
+    pub attest: Option<AttestKey>,
+    /// A file that says what its attestations should say; it holds the attest key too.
+    pub reference: Option<PathBuf>,
+}
+
+/// Checkpoints of the own audit log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Milliseconds that a signed checkpoint may be behind the log while leaves arrive.
+    pub checkpoint_interval: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { checkpoint_interval: 500 }
+    }
+}
+
+impl Audit {
+    /// How far a signed checkpoint may be behind the log while leaves arrive.
+    pub fn checkpoint_interval(&self) -> Duration {
+        Duration::from_millis(self.checkpoint_interval)
+    }
 }
 
 /// Bounds that keep the daemon responsive.
@@ -212,6 +247,10 @@ struct File {
     #[serde(default)]
     approvals: ApprovalsSection,
     #[serde(default)]
+    attestation: AttestationSection,
+    #[serde(default)]
+    audit: Audit,
+    #[serde(default)]
     limits: Limits,
     #[serde(default)]
     mpc: Mpc,
@@ -286,7 +325,20 @@ impl Config {
         let text = read("the configuration", path)?;
         let file: File =
             toml::from_str(&text).map_err(|e| ConfigError::Parse { path: path.to_owned(), message: e.to_string() })?;
-        Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.check(file)
+        let digest = crate::digest(text.as_bytes());
+        Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.check(file, digest)
+    }
+
+    /// The peer whose attestations would be checked with this key, if there is one.
+    pub fn peer_with_attest_key(&self, key: &AttestKey) -> Option<&PartyId> {
+        let by_file = self.attestation.references.values().find(|reference| reference.attest_key == *key);
+        let by_pin = self.peers.iter().find(|peer| peer.attest.as_ref() == Some(key));
+        by_file.map(|reference| &reference.party).or(by_pin.map(|peer| &peer.party_id))
+    }
+
+    /// A pinned peer.
+    pub fn peer(&self, party: &PartyId) -> Option<&Peer> {
+        self.peers.iter().find(|peer| &peer.party_id == party)
     }
 
     /// The pinned identity of a party; `own` is what this host's HSM holds.
@@ -294,8 +346,7 @@ impl Config {
         if party == &self.party {
             return Some(own.clone());
         }
-        let peer = self.peers.iter().find(|peer| &peer.party_id == party)?;
-        Some(peer.identity.clone())
+        self.peer(party).map(|peer| peer.identity.clone())
     }
 }
 
@@ -324,7 +375,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn check(&self, file: File) -> Result<Config, ConfigError> {
+    fn check(&self, file: File, digest: Digest32) -> Result<Config, ConfigError> {
         let coordinator_keys =
             file.coordinator_key.into_iter().map(|entry| self.coordinator_key(entry)).collect::<Result<Vec<_>, _>>()?;
         for (place, key) in coordinator_keys.iter().enumerate() {
@@ -333,9 +384,11 @@ impl Loader<'_> {
             }
         }
         self.check_peers(&file.party.id, &file.peer)?;
-        self.check_limits(&file.limits, &file.mpc)?;
+        self.check_limits(&file.limits, &file.mpc, &file.audit)?;
         Ok(Config {
             path: self.path.to_owned(),
+            digest,
+            attestation: file.attestation.check(self.folder, &file.peer).map_err(|(key, why)| self.bad(key, why))?,
             party: file.party.id,
             data_dir: self.folder.join(file.party.data_dir),
             listen: file.listen.address,
@@ -351,6 +404,7 @@ impl Loader<'_> {
             hsm: self.hsm(file.hsm)?,
             policy: file.policy.check(self.folder).map_err(|(key, why)| self.bad(key, why))?,
             approvers: file.approvals.check(self.folder).map_err(|(key, why)| self.bad(key, why))?,
+            audit: file.audit,
             limits: file.limits,
             mpc: file.mpc,
             log: file.log,
@@ -370,9 +424,7 @@ impl Loader<'_> {
             if name == own {
                 return Err(self.bad("peer", format!("{name} is this party itself; list only the others")));
             }
-            if let Some(audit) = &peer.audit
-                && peers.iter().any(|other| audit.is(&other.identity))
-            {
+            if peers.iter().any(|other| peer.audit.is(&other.identity)) {
                 return Err(self.bad("peer", format!("the audit key of {name} is an identity key")));
             }
             for earlier in peers.iter().take(place) {
@@ -382,7 +434,7 @@ impl Loader<'_> {
                 if earlier.identity == peer.identity {
                     return Err(self.bad("peer", format!("{} and {name} have the same identity", earlier.party_id)));
                 }
-                if peer.audit.is_some() && earlier.audit == peer.audit {
+                if earlier.audit == peer.audit {
                     return Err(self.bad("peer", format!("{} and {name} have the same audit key", earlier.party_id)));
                 }
             }
@@ -390,13 +442,14 @@ impl Loader<'_> {
         Ok(())
     }
 
-    fn check_limits(&self, limits: &Limits, mpc: &Mpc) -> Result<(), ConfigError> {
+    fn check_limits(&self, limits: &Limits, mpc: &Mpc, audit: &Audit) -> Result<(), ConfigError> {
         let bounds = [
             ("limits.sessions", limits.sessions as u64, 1, 10_000),
             ("limits.session_ttl", limits.session_ttl, 10, 3600),
             ("limits.attach", limits.attach, 1, 600),
             ("limits.clock_skew", limits.clock_skew, 2, 300),
             ("limits.connections", limits.connections as u64, 1, 100_000),
+            ("audit.checkpoint_interval", audit.checkpoint_interval, 100, 900),
             ("mpc.threads", mpc.threads as u64, 0, 1024),
             ("mpc.prime_pool", u64::from(mpc.prime_pool), 1, 1000),
         ];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use casemate_policy::PolicyNote;
 use casemate_wire::api::SessionStatus;
-use casemate_wire::{Code, SessionType};
+use casemate_wire::{Code, PartyId, SessionType};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -40,8 +40,18 @@ struct OpLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PartyLabels {
+    party: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ResultLabels {
     result: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VerdictLabels {
+    verdict: String,
 }
 
 /// How long HSM calls take.
@@ -73,6 +83,9 @@ pub struct Metrics {
     auth_failures: Family<ReasonLabels, Counter>,
     hsm: HsmMetrics,
     audit_size: Gauge,
+    audit_verdict: Family<VerdictLabels, Gauge>,
+    checkpoint_failures: Counter,
+    peer_logs_refused: Family<PartyLabels, Counter>,
     primes: Gauge,
     policy_loads: Family<ResultLabels, Counter>,
     policy_version: Gauge,
@@ -94,6 +107,9 @@ impl Metrics {
             auth_failures: Family::default(),
             hsm: HsmMetrics::default(),
             audit_size: Gauge::default(),
+            audit_verdict: Family::default(),
+            checkpoint_failures: Counter::default(),
+            peer_logs_refused: Family::default(),
             primes: Gauge::default(),
             policy_loads: Family::default(),
             policy_version: Gauge::default(),
@@ -121,6 +137,21 @@ impl Metrics {
         );
         registry.register("mpc_hsm_op_duration_seconds", "Calls to the HSM", metrics.hsm.0.clone());
         registry.register("mpc_audit_size", "Leaves in the audit log", metrics.audit_size.clone());
+        registry.register(
+            "mpc_audit_verdict",
+            "How the audit log stood against its anchor at the start",
+            metrics.audit_verdict.clone(),
+        );
+        registry.register(
+            "mpc_checkpoint_failures",
+            "Attempts to sign a checkpoint of the audit log that failed",
+            metrics.checkpoint_failures.clone(),
+        );
+        registry.register(
+            "mpc_peer_log_refused",
+            "Sessions that ended because a peer's audit log shrank, forked, or was not proven",
+            metrics.peer_logs_refused.clone(),
+        );
         registry.register(
             "mpc_policy_loads",
             "Policy bundles that were loaded or refused",
@@ -176,8 +207,21 @@ impl Metrics {
         }
     }
 
+    pub(crate) fn checkpoint_failed(&self) {
+        self.checkpoint_failures.inc();
+    }
+
+    pub(crate) fn peer_log_refused(&self, party: &PartyId) {
+        self.peer_logs_refused.get_or_create(&PartyLabels { party: party.to_string() }).inc();
+    }
+
     pub(crate) fn primes_ready(&self, count: u32) {
         self.primes.set(i64::from(count));
+    }
+
+    /// How the audit log stood at the start: 1 for that verdict.
+    pub(crate) fn audit_verdict(&self, verdict: &str) {
+        self.audit_verdict.get_or_create(&VerdictLabels { verdict: verdict.into() }).set(1);
     }
 
     /// The text that Prometheus scrapes.

@@ -89,14 +89,23 @@ pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<Sign
         Some(origin) => entry.asked_by(origin),
         None => entry,
     };
-    node.store
+    let written = node
+        .store
         .write(move |transaction| {
             if let Some(row) = row {
                 row.put(transaction)?;
             }
             transaction.append(entry)
         })
-        .await?;
+        .await;
+    if let Err(error) = written {
+        // Without its anchor the newest version on record is another one than the active: nothing is allowed by either.
+        if matches!(error, StoreError::Unanchored(_)) {
+            node.policy.write().problem =
+                Some(format!("a load at {} came to nothing: {error}; load it again", Timestamp::now()));
+        }
+        return Err(error.into());
+    }
     let mut state = node.policy.write();
     node.metrics.policy_loaded(loaded.as_ref().ok().map(|bundle| bundle.bundle().version()));
     match loaded {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use casemate_attest::{Entry, Guard, GuardChange, Op, Text};
 use casemate_mpc::primes::{PrimeError, PrimePair};
 use casemate_wire::Code;
 use rand::rngs::OsRng;
@@ -14,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::daemon::Node;
 use crate::sealing::{self, SealError};
 use crate::session::Failure;
-use crate::store::{Store, StoreError, count_primes, put_primes, take_primes};
+use crate::store::{Store, StoreError, Transaction, count_primes, put_primes, take_primes};
 use crate::vault::Vault;
 
 /// How much the prime search yields to everything else, as a nice value.
@@ -43,15 +44,20 @@ impl Pool {
 
 /// Why the pool could not be filled.
 #[derive(Debug, thiserror::Error)]
-enum FillError {
+pub enum FillError {
+    /// The HSM did not seal the pair.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The search failed.
     #[error(transparent)]
     Prime(#[from] PrimeError),
+    /// The search could not be begun.
     #[error("the thread for the prime search cannot be started: {0}")]
     Thread(std::io::Error),
+    /// The search ended in silence.
     #[error("the prime search ended without a result")]
     Ended,
 }
@@ -111,18 +117,32 @@ struct Header<'a> {
 ///
 /// # Errors
 /// Says that the HSM or the store refused.
-pub async fn add(hsm: &Vault, store: &Store, pair: &Zeroizing<Vec<u8>>) -> Result<(), SealError> {
+pub async fn add(hsm: &Vault, store: &Store, pair: &Zeroizing<Vec<u8>>) -> Result<(), FillError> {
     let id = uuid::Uuid::new_v4().to_string();
     let sealed = sealing::seal(hsm, &Header { version: 1, kind: "safe-primes", id: &id }, pair).await?;
-    store
-        .write(move |transaction| put_primes(transaction, &id, &sealed))
-        .await
-        .map_err(|_| SealError::Damaged { what: "pair of primes", why: "the store did not take it" })
+    let put = move |transaction: &mut Transaction<'_>| {
+        put_primes(transaction, &id, &sealed)?;
+        logged(transaction, &id, "stored")
+    };
+    Ok(store.write(put).await?)
+}
+
+/// Puts what becomes of a pair into the audit log, so that one that is brought back by hand is found.
+fn logged(transaction: &mut Transaction<'_>, id: &str, to: &str) -> Result<(), StoreError> {
+    let change = GuardChange { guard: Guard::Primes, id: Text::fitted(id), to: Some(Text::fitted(to)) };
+    transaction.append(Entry::admin(Op::Primes).guarding(vec![change])).map(|_| ())
 }
 
 /// Takes a pair out of the pool for good, before it is used.
 pub(crate) async fn take(node: &Arc<Node>) -> Result<PrimePair, Failure> {
-    let taken = node.store.write(|transaction| take_primes(transaction)).await?;
+    let take = |transaction: &mut Transaction<'_>| {
+        let taken = take_primes(transaction)?;
+        if let Some((id, _)) = &taken {
+            logged(transaction, id, "taken")?;
+        }
+        Ok(taken)
+    };
+    let taken = node.store.write(take).await?;
     node.primes.taken.notify_one();
     let Some((_, sealed)) = taken else {
         return Err(Failure::new(

@@ -32,6 +32,11 @@ impl Till {
         stored.into_iter().try_for_each(|spending| ledger.restore(spending))
     }
 
+    /// Counts every window as full until it has passed since `moment`: what was spent before is not known.
+    pub(crate) fn fill_since(&self, moment: Timestamp) {
+        self.lock().fill_since(moment.as_second());
+    }
+
     /// Reserves, and adds up what all windows then hold, this request included.
     ///
     /// # Errors

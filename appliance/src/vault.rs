@@ -1,21 +1,23 @@
 //! The HSM as the appliance uses it: every call is measured.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use casemate_hsm::{Hsm, HsmError, HsmState, KeyPurpose, Secret32, WrappedKey};
+use casemate_hsm::{Anchor, Hsm, HsmError, HsmState, HsmStatus, KeyPurpose, Secret32, WrappedKey};
 
 use crate::metrics::HsmMetrics;
 
-/// An open HSM and the metrics that its calls go into.
+/// An open HSM and the metrics that its calls go into. Clones share both.
+#[derive(Clone)]
 pub struct Vault {
-    hsm: Hsm,
+    hsm: Arc<Hsm>,
     metrics: HsmMetrics,
 }
 
 impl Vault {
     /// Measures the calls to `hsm`.
     pub fn new(hsm: Hsm, metrics: HsmMetrics) -> Self {
-        Self { hsm, metrics }
+        Self { hsm: Arc::new(hsm), metrics }
     }
 
     /// Wraps a DEK under the live KEK, bound to `context`.
@@ -40,6 +42,43 @@ impl Vault {
     /// Why the HSM did not.
     pub async fn sign(&self, purpose: KeyPurpose, message: &[u8]) -> Result<[u8; 64], HsmError> {
         self.measured("sign", self.hsm.sign(purpose, message)).await
+    }
+
+    /// The audit anchor that counts; `None` when nothing was ever anchored.
+    ///
+    /// # Errors
+    /// Why the HSM did not give it.
+    pub async fn anchor(&self) -> Result<Option<Anchor>, HsmError> {
+        self.measured("anchor_read", self.hsm.anchor()).await
+    }
+
+    /// Anchors a head of the audit log.
+    ///
+    /// # Errors
+    /// Why the HSM did not.
+    pub async fn put_anchor(&self, anchor: &Anchor) -> Result<(), HsmError> {
+        self.measured("anchor", self.hsm.put_anchor(anchor)).await
+    }
+
+    /// Makes this the only anchor, whatever is there.
+    ///
+    /// # Errors
+    /// Why the HSM did not.
+    ///
+    /// # Security
+    /// Only the recovery that the policy quorum has signed may call it: see [`Hsm::replace_anchor`].
+    pub async fn replace_anchor(&self, anchor: &Anchor) -> Result<(), HsmError> {
+        self.measured("anchor_replace", self.hsm.replace_anchor(anchor)).await
+    }
+
+    /// SubjectPublicKeyInfo (DER) of one of the HSM's keys.
+    pub fn public_key(&self, purpose: KeyPurpose) -> Vec<u8> {
+        self.hsm.public_key(purpose)
+    }
+
+    /// The token and the keys on it.
+    pub fn status(&self) -> HsmStatus {
+        self.hsm.status()
     }
 
     /// Whether calls can be made now.

@@ -120,6 +120,11 @@ impl Head {
         Self { log, size: tree.size(), hash, boot, tree }
     }
 
+    /// Where no log can be read: no leaf, and the log `none`.
+    pub fn none() -> Self {
+        Self { log: LogId::none(), size: 0, hash: Digest32([0; 32]), boot: 0, tree: Frontier::default() }
+    }
+
     /// What stands before the first line of a log.
     pub(crate) fn before(line: &Line) -> Self {
         let log = line.leaf().log.clone();

@@ -39,9 +39,11 @@ fn genesis(leaf: &Leaf) -> Result<(), String> {
     no_fields_of_an_act(leaf)
 }
 
-/// Decoded fields and the words of a refusal are withheld; a failure's words are the appliance's own.
+/// Decoded fields, the words of a refusal and an operator's reasons are withheld; a failure's words are the appliance's own.
 fn may_have_detail(leaf: &Leaf) -> bool {
-    leaf.phase == Phase::Intent || leaf.outcome.as_ref().is_some_and(is_refused)
+    leaf.phase == Phase::Intent
+        || (leaf.phase, leaf.op) == (Phase::Admin, Op::Peer)
+        || leaf.outcome.as_ref().is_some_and(is_refused)
 }
 
 fn boot(leaf: &Leaf) -> Result<(), String> {

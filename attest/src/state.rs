@@ -170,6 +170,13 @@ pub struct Snapshot {
 pub struct InvalidSnapshot(String);
 
 impl Snapshot {
+    /// What a new log rests on before its first leaf, when it takes the place of another at `moment`.
+    pub fn before_first(log: LogId, state: State, moment: At) -> Self {
+        let tree = Frontier::default();
+        let place = Place { log, size: 0, root: tree.root() };
+        Self { v: 1, place, last: Digest32([0; 32]), at: moment, boot: 0, tree, state, open: Vec::new() }
+    }
+
     /// Its one text: canonical JSON.
     ///
     /// # Errors

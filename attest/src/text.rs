@@ -89,6 +89,11 @@ serde_as_text!(Text);
 pub struct LogId(String);
 
 impl LogId {
+    /// The name of no log.
+    pub(crate) fn none() -> Self {
+        Self("none".into())
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -6,10 +6,11 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use casemate_hsm::{
-    Hsm, HsmConfig, KeyPurpose, Pin, PinSource, Secret32, TokenSelector, WrapMode, init_keys, init_token,
+    Anchor, Hsm, HsmConfig, KeyPurpose, Pin, PinSource, Secret32, TokenSelector, WrapMode, init_keys, init_token,
 };
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -49,6 +50,13 @@ async fn measure(folder: &Path) -> Result<(), Box<dyn Error>> {
     report("unwrap", async || hsm.unwrap(b"bench", &entry).await.map(drop)).await?;
     report("sign", async || hsm.sign(KeyPurpose::Identity, b"bench").await.map(drop)).await?;
     report("random (32 bytes)", async || hsm.random(32).await.map(drop)).await?;
+    let size = AtomicU64::new(0);
+    report("put anchor", async || {
+        let next = Anchor::new("bench", size.fetch_add(1, Ordering::Relaxed), [1; 32])?;
+        hsm.put_anchor(&next).await
+    })
+    .await?;
+    report("read anchor", async || hsm.anchor().await.map(drop)).await?;
     hsm.shutdown().await?;
     Ok(())
 }

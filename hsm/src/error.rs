@@ -212,6 +212,69 @@ pub enum HsmError {
         /// Their `CKA_ID`s.
         ids: Vec<String>,
     },
+    /// A log name that an anchor does not take.
+    #[error("an anchor names its log with 1 to 128 visible ASCII characters")]
+    AnchorLogName,
+    /// An object that claims to be an audit anchor is none.
+    #[error(
+        "reading the audit anchor {id:?} on the token: {problem}; somebody else has written it, or the token is failing; only a signed recovery replaces it"
+    )]
+    AnchorDamaged {
+        /// Its `CKA_LABEL`, escaped and cut where it is foreign.
+        id: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Two audit anchors of the same size differ, so that none of them counts.
+    #[error(
+        "the token holds two different audit anchors of size {size}; two histories were anchored, and only a signed recovery settles which one counts"
+    )]
+    AnchorsContradict {
+        /// Their size, in leaves.
+        size: u64,
+    },
+    /// The log is shorter than the one that was anchored.
+    #[error(
+        "anchoring the audit log at size {asked}: the token holds an anchor of size {standing}; the log was rolled back, and only a signed recovery goes on"
+    )]
+    AnchorWouldShrink {
+        /// Leaves that the standing anchor covers.
+        standing: u64,
+        /// Leaves that the new one would cover.
+        asked: u64,
+    },
+    /// The log has another root at the size that was anchored.
+    #[error(
+        "anchoring the audit log at size {size}: the token holds an anchor of this size with another root; the log was forked, and only a signed recovery goes on"
+    )]
+    AnchorForks {
+        /// Leaves that both cover.
+        size: u64,
+    },
+    /// The token anchors another log.
+    #[error(
+        "anchoring the audit log {asked:?}: the token holds the anchor of {standing:?}; give each appliance its own token, or recover with signatures"
+    )]
+    AnchorOfAnotherLog {
+        /// Name of the log that is anchored.
+        standing: String,
+        /// Name of the log that was to be anchored.
+        asked: String,
+    },
+    /// The token does not take the object in which the anchor is kept.
+    #[error(
+        "writing the audit anchor: the token does not take private data objects (CKO_DATA): {source}; use a token that does"
+    )]
+    AnchorUnsupported {
+        /// What the module said.
+        source: TokenError,
+    },
+    /// The token has given a handle of this session to another object.
+    #[error("{doing}: the object's handle stands for another one now; try again")]
+    HandleStale {
+        /// What was being done.
+        doing: &'static str,
+    },
     /// A PKCS#11 call failed.
     #[error("{doing}: {source}")]
     Call {
@@ -257,7 +320,7 @@ impl HsmError {
         match self {
             Self::Call { source, .. } => source.fault(),
             // Handles that the token has given to other keys meanwhile would look like this.
-            Self::BadSignature { .. } => Fault::Session,
+            Self::BadSignature { .. } | Self::HandleStale { .. } => Fault::Session,
             Self::Module { .. }
             | Self::NoToken { .. }
             | Self::SeveralTokens { .. }

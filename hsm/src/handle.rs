@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use crate::anchor::Anchor;
+use crate::anchor_objects::AnchorObjects;
 use crate::config::HsmConfig;
 use crate::error::HsmError;
 use crate::keys::KeyPurpose;
@@ -118,6 +120,47 @@ impl Hsm {
         self.call(move |session| session.random(count)).await
     }
 
+    /// The audit anchor that counts, the one of the highest size; `None` when nothing was ever anchored. Objects of
+    /// others on the token are passed over.
+    ///
+    /// # Errors
+    /// [`HsmError::AnchorDamaged`] when there is an anchor that cannot be read; [`HsmError::AnchorsContradict`] when two
+    /// of the highest size differ; as [`Hsm::wrap`].
+    pub async fn anchor(&self) -> Result<Option<Anchor>, HsmError> {
+        self.anchor_call(|objects| objects.latest()).await
+    }
+
+    /// Anchors a head of the audit log: writes it, reads it back, then destroys all earlier ones. When this returns, it
+    /// is the only one on the token.
+    ///
+    /// Repeating the anchor that counts is fine and ends what an earlier try left undone. After an error, a time limit
+    /// or a crash either the earlier anchor counts or this one, never neither.
+    ///
+    /// Anchor calls of one handle are made one at a time; those that wait for their turn hold no thread, and their time
+    /// limit runs.
+    ///
+    /// # Errors
+    /// [`HsmError::AnchorWouldShrink`], [`HsmError::AnchorForks`] and [`HsmError::AnchorOfAnotherLog`], with nothing
+    /// changed; [`HsmError::AnchorUnsupported`]; the errors of [`Hsm::anchor`].
+    pub async fn put_anchor(&self, anchor: &Anchor) -> Result<(), HsmError> {
+        let anchor = anchor.clone();
+        self.anchor_call(move |objects| objects.put(&anchor)).await
+    }
+
+    /// Makes this the only audit anchor, whatever is there: higher ones, contradicting ones, damaged ones. It may be
+    /// repeated; after a crash in between, the higher of both counts until it is.
+    ///
+    /// # Errors
+    /// [`HsmError::AnchorUnsupported`]; as [`Hsm::wrap`].
+    ///
+    /// # Security
+    /// This forgets what proves a rollback. Only the recovery that the policy quorum has signed over the old and the new
+    /// log head may call it (FORMATS.md, "The audit log"); no restart and no operator alone.
+    pub async fn replace_anchor(&self, anchor: &Anchor) -> Result<(), HsmError> {
+        let anchor = anchor.clone();
+        self.anchor_call(move |objects| objects.replace(&anchor)).await
+    }
+
     /// The public key of a pair as SubjectPublicKeyInfo in DER, as checked at opening. It makes no call.
     pub fn public_key(&self, purpose: KeyPurpose) -> Vec<u8> {
         // Opening refuses a token on which one of the pairs is missing.
@@ -146,6 +189,26 @@ impl Hsm {
             tokio::time::sleep(Deadline::STEP).await;
         }
         deadline.verdict(self.shared.join_ended())
+    }
+
+    /// Waits for its turn, then makes the call. The turn ends with the call and not with the caller's patience, so
+    /// that none runs beside one that has been given up.
+    async fn anchor_call<T: Send + 'static>(
+        &self,
+        operation: impl Fn(&AnchorObjects<'_>) -> Result<T, HsmError> + Send + 'static,
+    ) -> Result<T, HsmError> {
+        let limit = self.shared.config.timeout;
+        self.shared.state.admit(limit)?;
+        let turn = Arc::clone(&self.shared.anchoring).lock_owned();
+        let in_turn = async {
+            let turn = turn.await;
+            self.call(move |session| {
+                let _held = &turn;
+                operation(&session.anchors())
+            })
+            .await
+        };
+        tokio::time::timeout(limit, in_turn).await.unwrap_or(Err(HsmError::Timeout { limit }))
     }
 
     async fn call<T: Send + 'static>(

@@ -1,9 +1,9 @@
 //! The only user of PKCS#11 in Casemate.
 //!
 //! One [`Hsm`] stands for one token. It finds the token and its keys, refuses to open unless every key is what
-//! `FORMATS.md` ("Keys in the HSM") asks for, and then does four things: [wrap](Hsm::wrap) and [unwrap](Hsm::unwrap)
-//! data encryption keys under the token's KEK, [sign](Hsm::sign) with the token's P-256 keys, and give
-//! [random bytes](Hsm::random).
+//! `FORMATS.md` ("Keys in the HSM") asks for, and then does five things: [wrap](Hsm::wrap) and [unwrap](Hsm::unwrap)
+//! data encryption keys under the token's KEK, [sign](Hsm::sign) with the token's P-256 keys, give
+//! [random bytes](Hsm::random), and keep the [anchor](Hsm::put_anchor) of the audit log.
 //!
 //! Calls into the module run on named threads (`hsm-0`, `hsm-1`, …; `hsm-watch` watches the token) behind a bounded
 //! queue and a time limit, so that a slow or hung HSM never holds the caller's runtime. A lost session is reopened and
@@ -12,6 +12,8 @@
 //!
 //! [`init_token`] and [`init_keys`] make what [`Hsm::open`] expects.
 
+mod anchor;
+mod anchor_objects;
 mod canary;
 mod config;
 mod error;
@@ -32,6 +34,7 @@ mod watch;
 mod worker;
 mod wrapped;
 
+pub use anchor::Anchor;
 pub use config::{HsmConfig, TokenSelector, WrapMode};
 pub use error::{HsmError, TokenError};
 pub use handle::Hsm;

@@ -2,13 +2,14 @@
 
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
-use cryptoki::object::{AttributeType, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
 use cryptoki::session::Session;
 use p256::ecdsa::Signature;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use rand_core::{OsRng, RngCore};
 use zeroize::Zeroizing;
 
+use crate::anchor_objects::AnchorObjects;
 use crate::config::HsmConfig;
 use crate::error::{Doing, Fault, HsmError};
 use crate::keys::{KeyPurpose, Keys};
@@ -42,8 +43,9 @@ impl OpenSession {
         let (slot, token) = token::find(lease.pkcs11(), &config.token)?;
         known.map_or(Ok(()), |known| known.expect_same_token(&token))?;
         let occasion = if known.is_some() { Occasion::Background } else { Occasion::Configured };
+        // To write, which the audit anchor needs: a token that cannot be written is found out at opening.
         // Not closed on drop: after the module was initialised anew its handle may be another session's.
-        let session = lease.pkcs11().open_ro_session_no_drop(slot).doing("opening a session")?;
+        let session = lease.pkcs11().open_rw_session_no_drop(slot).doing("opening a session to write")?;
         let target = Target { module: module.path(), pkcs11: lease.pkcs11(), slot, serial: &token.serial };
         let keys =
             log_in(&session, &target, &config.pin, occasion).and_then(|()| Keys::find(&session)).and_then(|keys| {
@@ -133,11 +135,20 @@ impl OpenSession {
         Ok(bytes)
     }
 
+    /// The audit anchors on the token.
+    pub(crate) fn anchors(&self) -> AnchorObjects<'_> {
+        AnchorObjects::of(self, &self.session)
+    }
+
     /// Asks the token for something that it cannot answer from memory if it is gone.
     pub(crate) fn probe(&self) -> Result<(), HsmError> {
         self.session.get_session_info().doing("probing the session")?;
         let identity = self.keys.pair(KeyPurpose::Identity)?;
-        self.session.get_attributes(identity.private, &[AttributeType::Id]).doing("probing the token")?;
+        let doing = "probing the token";
+        let id = self.session.get_attributes(identity.private, &[AttributeType::Id]).doing(doing)?;
+        if id != [Attribute::Id(KeyPurpose::Identity.id().into())] {
+            return Err(HsmError::HandleStale { doing });
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
 use crate::config::HsmConfig;
 use crate::error::{Fault, HsmError};
@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) module: Module,
     pub(crate) state: StateCell,
     pub(crate) queue: Queue<Box<dyn Job>>,
+    /// Held by the one anchor call that is under way, until its thread is done with it.
+    pub(crate) anchoring: Arc<AsyncMutex<()>>,
     profile: RwLock<Arc<Profile>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -29,6 +31,7 @@ impl Shared {
         Self {
             state: StateCell::new(profile.token.serial.clone(), config.threads),
             queue: Queue::new(config.queue),
+            anchoring: Arc::default(),
             profile: RwLock::new(profile),
             threads: Mutex::new(Vec::new()),
             config,

@@ -24,6 +24,7 @@ use crate::evaluate::{Facts, Subject, evaluate};
 use crate::intent::Understood;
 use crate::narrate;
 use crate::request::{Action, Client, Request};
+use crate::totals::Totals;
 use crate::tx::Tx;
 use crate::verdict::{Denied, PolicyNote, Verdict};
 
@@ -141,7 +142,10 @@ impl Bundle {
             derivation_path: request.derivation_path.as_deref(),
             peers_attested: request.peers_attested,
         };
-        evaluate(&self.rules, &facts, &subject)
+        match (evaluate(&self.rules, &facts, &subject), request.spent.and_then(Totals::full)) {
+            (Verdict::Deny(denied), Some(full)) => Verdict::Deny(denied.with_full_windows(full)),
+            (verdict, _) => verdict,
+        }
     }
 
     fn subject(&self, request: &Request<'_>) -> Result<Subject, &'static str> {

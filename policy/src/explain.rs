@@ -116,6 +116,11 @@ impl Observed {
         }
     }
 
+    /// What it compares.
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = &String> {
+        self.condition.attributes()
+    }
+
     /// Whether it is known to have held.
     pub(crate) fn held(&self) -> bool {
         self.met == Some(true)

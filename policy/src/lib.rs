@@ -15,6 +15,7 @@
 //! | [`verdict`] | allowed or denied, with reasons |
 //! | `evaluate` | one request in Cedar's terms, on a thread with a large stack |
 //! | `explain` | what a refusing policy compared, beside what it saw |
+//! | `full` | windows that count as full after the audit log was begun anew |
 //! | `narrate` | effects in words for approvers |
 //! | `amount` | u256 to Cedar's decimal, rounded up, saturating |
 //!
@@ -37,6 +38,7 @@ mod amount;
 mod counters;
 mod evaluate;
 mod explain;
+mod full;
 mod narrate;
 mod stack;
 mod tx;

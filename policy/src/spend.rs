@@ -15,6 +15,7 @@ use alloy_primitives::U256;
 use casemate_wire::{Digest32, PublicKey, SessionId};
 use serde::{Deserialize, Serialize};
 
+use crate::full::Full;
 use crate::intent::{AssetRef, Chain};
 use crate::tx::asset_id;
 
@@ -88,6 +89,8 @@ pub struct Ledger {
     sessions: BTreeMap<SessionId, PublicKey>,
     /// The newest stamp ever given, Unix seconds. It does not fall when that entry is released.
     newest: Option<i64>,
+    /// From this moment on nothing before it is known, Unix seconds.
+    full_since: Option<i64>,
 }
 
 impl Ledger {
@@ -103,6 +106,21 @@ impl Ledger {
         self.sessions.insert(spending.session.clone(), spending.key);
         self.keys.entry(spending.key).or_default().insert(spending.session.clone(), spending);
         Ok(())
+    }
+
+    /// Counts every window as full until it has passed since `moment` (Unix seconds): what was spent before is not known.
+    /// A later moment takes the place of an earlier one, never the other way round.
+    ///
+    /// # Security
+    /// The time is the ledger's own, which never goes back: a clock that is set back leaves the windows full for longer.
+    pub fn fill_since(&mut self, moment: i64) {
+        self.full_since = self.full_since.max(Some(moment));
+        self.newest = self.newest.max(Some(moment));
+    }
+
+    /// The windows that count as full at `now`.
+    pub(crate) fn full(&self, now: i64) -> Option<Full> {
+        Full::at(self.full_since?, now)
     }
 
     /// Enters a request, stamped with `wall` (Unix seconds) or the newest stamp, whichever is later; returns it as entered.

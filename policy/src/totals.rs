@@ -10,9 +10,10 @@ use sha2::{Digest, Sha256};
 use crate::amount::Decimal;
 use crate::bundle::{Bundle, Rules};
 use crate::counters::{Counters, Windows};
+use crate::full::{Full, LENGTHS};
 use crate::intent::{AssetRef, Chain, Effect, Nature, Understood};
 use crate::request::{KeyFacts, Resource};
-use crate::spend::{AlreadyReserved, AssetId, Charge, Ledger, Spending, WEEK};
+use crate::spend::{AlreadyReserved, AssetId, Charge, Ledger, Spending};
 use crate::tx::Settled;
 
 /// A request to sign, for the ledger.
@@ -62,9 +63,16 @@ pub struct Totals {
     transaction: Digest32,
     /// One for each effect, in their order; a single one for blind signing.
     counters: Vec<Counters>,
+    /// The windows that count as full, whatever was added up.
+    full: Option<Full>,
 }
 
 impl Totals {
+    /// The windows that count as full.
+    pub(crate) fn full(&self) -> Option<Full> {
+        self.full
+    }
+
     /// The counters of each effect, if these are the totals of that very request under that bundle.
     pub(crate) fn of_request(
         &self,
@@ -131,12 +139,16 @@ pub(crate) fn reserve(
     };
     let spending = ledger.enter(spending, wall.as_second())?;
     let sums = Sums::of(rules, ledger, &spending, signing.understood);
-    let counters = match signing.understood {
+    let mut counters: Vec<Counters> = match signing.understood {
         Some(understood) => understood.effects().map(|effect| sums.counters(rules, effect)).collect(),
         None => vec![sums.blind()],
     };
+    let full = ledger.full(spending.at);
+    if let Some(full) = full {
+        counters.iter_mut().for_each(|counters| *counters = full.fill(*counters));
+    }
     let totals =
-        Totals { bundle: rules.digest, key: spending.key, label: spending.label.clone(), transaction, counters };
+        Totals { bundle: rules.digest, key: spending.key, label: spending.label.clone(), transaction, counters, full };
     Ok(Reserved { spending, totals })
 }
 
@@ -297,10 +309,7 @@ impl Sum {
     /// Adds up one key's entries at `now`. In each window a transaction counts once: each asset with the most that any
     /// of its requests in that window moved.
     fn of_key<'a>(entries: impl Iterator<Item = &'a Spending>, now: i64, assets: &Assets) -> Self {
-        let windows = |entry: &Spending| {
-            let within = |seconds: i64| entry.at > now.saturating_sub(seconds);
-            Windows { hour: within(3600), day: within(24 * 3600), week: within(WEEK) }
-        };
+        let windows = |entry: &Spending| LENGTHS.map(|seconds| entry.at > now.saturating_sub(seconds));
         let mut counting: Vec<&Spending> = entries.filter(|entry| windows(entry).week).collect();
         counting.sort_unstable_by_key(|entry| entry.transaction);
         let mut total = Self::default();

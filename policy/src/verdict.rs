@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::conditions::Alternative;
 use crate::explain::Observed;
+use crate::full::Full;
 
 /// What policy says to a request.
 #[must_use = "a verdict that nobody reads refuses nothing"]
@@ -88,6 +89,17 @@ impl Denied {
 
     pub(crate) fn because(problem: impl Into<String>, bundle: Digest32) -> Self {
         Self { problems: vec![problem.into()], bundle: Some(bundle), ..Self::no_bundle() }
+    }
+
+    /// Says so where a refusing policy compared a window that counts as full.
+    pub(crate) fn with_full_windows(mut self, full: Full) -> Self {
+        let conditions = self.refusals.iter().flat_map(|refusal| refusal.any_of.iter().flatten());
+        let compared = |attribute: &str| {
+            // Where no permit matched, any of them may have compared a window.
+            self.refusals.is_empty() || conditions.clone().any(|seen| seen.attributes().any(|name| name == attribute))
+        };
+        self.problems.extend(full.explain(compared));
+        self
     }
 
     /// The stable code: `blind_signing_denied` where nothing was decoded, else `policy_denied`.

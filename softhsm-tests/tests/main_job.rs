@@ -40,6 +40,10 @@ fn the_demo_makes_a_key_signs_refuses_and_leaves_evidence() {
     assert_eq!(approved["message_hash"], summary["refused"]["message_hash"]);
     assert!(approved["signed_transaction"].as_str().unwrap().starts_with("0x02"));
 
+    let attestations = summary["attestations"].as_array().unwrap();
+    assert_eq!(attestations.len(), 3);
+    assert!(attestations.iter().all(|one| one["verdict"] == "affirming" && one["policy"].is_string()));
+
     let logs = summary["audit_logs"].as_array().unwrap();
     assert_eq!(logs.len(), 3);
     let (mut signed, mut refused) = (0, 0);

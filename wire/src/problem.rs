@@ -79,6 +79,10 @@ codes! {
     QuorumMismatch = "quorum_mismatch", 409, "The participants do not fit the key";
     /// A peer's own signed message is faulty.
     PeerFault = "peer_fault", 502, "A peer misbehaved";
+    /// A peer's audit log does not continue what this appliance has seen of it.
+    PeerLogRefused = "peer_log_refused", 502, "A peer's audit log is refused";
+    /// Policy asks for attested peers, and one did not attest itself well.
+    PeerNotAttested = "peer_not_attested", 502, "A peer is not attested";
     /// A message was damaged, lost or misdirected on its way.
     TransportFault = "transport_fault", 502, "Messages were not delivered as sent";
     /// A party or the session took too long.
@@ -91,12 +95,16 @@ codes! {
     HsmUnavailable = "hsm_unavailable", 503, "The HSM is not available";
     /// The audit log cannot be written.
     AuditUnavailable = "audit_unavailable", 503, "The audit log is not available";
+    /// The audit log does not stand as the HSM has anchored it: nothing is signed before a signed recovery.
+    EvidenceRefused = "evidence_refused", 503, "The audit evidence is refused";
     /// Primes or aux info are not made yet.
     NotReady = "not_ready", 503, "The appliance is still preparing";
     /// Wall clock and boot clock disagree.
     ClockUntrusted = "clock_untrusted", 503, "The appliance's clock cannot be trusted";
     /// An appliance cannot be reached by the coordinator.
     PartyUnreachable = "party_unreachable", 502, "A party cannot be reached";
+    /// An appliance does not attest what the coordinator's reference says.
+    AttestationFailed = "attestation_failed", 502, "A party's attestation is not as it should be";
     /// Too much at once.
     Overloaded = "overloaded", 503, "Too many requests at once";
     /// Something that should not happen did.

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use casemate_attest::AuditKey;
-use casemate_hsm::{Hsm, HsmConfig, HsmState, HsmStatus, KeyPurpose, PinSource, TokenSelector, init_keys, init_token};
+use casemate_attest::attestation::AttestKey;
+use casemate_hsm::{
+    Anchor, Hsm, HsmConfig, HsmError, HsmState, HsmStatus, KeyPurpose, PinSource, TokenSelector, init_keys, init_token,
+};
 use casemate_wire::IdentityKey;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -61,8 +64,10 @@ fn init(arguments: &InitArguments) -> CommandResult {
     let pins = Pins::of(|id| keys.iter().find(|key| key.id == id)?.public_key.as_deref())?;
     if arguments.format == Format::Json {
         let ids: Vec<&str> = keys.iter().map(|key| key.id.as_str()).collect();
-        let Pins { identity, audit } = &pins;
-        say(json!({"keys": ids, "identity": identity, "fingerprint": identity.fingerprint(), "audit": audit}));
+        let Pins { identity, audit, attest } = &pins;
+        say(json!({
+            "keys": ids, "identity": identity, "fingerprint": identity.fingerprint(), "audit": audit, "attest": attest,
+        }));
         return Ok(exit::OK);
     }
     for key in &keys {
@@ -86,20 +91,42 @@ fn create_token(config: &HsmConfig, so_pin: Option<&PathBuf>) -> Result<(), Box<
 fn status(arguments: &StatusArguments) -> CommandResult {
     let config = load_hsm(&arguments.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let status = runtime.block_on(async {
+    let (status, anchor) = runtime.block_on(async {
         let hsm = Hsm::open(config).await?;
+        // Shown even if it is damaged: whoever looks into that wants to see the rest as well.
+        let anchor = hsm.anchor().await;
         let status = hsm.status();
         hsm.shutdown().await?;
-        Ok::<_, casemate_hsm::HsmError>(status)
+        Ok::<_, HsmError>((status, anchor))
     })?;
     match arguments.format {
-        Format::Json => say(to_json(&status)?),
-        Format::Human => show(&status)?,
+        Format::Json => say(to_json(&status, &anchor)?),
+        Format::Human => {
+            show(&status)?;
+            say(format!("anchor    {}", in_words(&anchor)));
+        }
     }
-    Ok(if status.state == HsmState::Ready { exit::OK } else { exit::fails() })
+    Ok(if status.state == HsmState::Ready && anchor.is_ok() { exit::OK } else { exit::fails() })
 }
 
-fn to_json(status: &HsmStatus) -> Result<Value, InvalidPin> {
+fn in_words(anchor: &Result<Option<Anchor>, HsmError>) -> String {
+    match anchor {
+        Ok(Some(anchor)) => {
+            format!("{}: {} leaves, root {}", anchor.log(), anchor.size(), hex::encode(anchor.root()))
+        }
+        Ok(None) => "none yet: no audit log was anchored in this token".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn to_json(status: &HsmStatus, anchor: &Result<Option<Anchor>, HsmError>) -> Result<Value, InvalidPin> {
+    let anchor = match anchor {
+        Ok(Some(anchor)) => {
+            json!({"log": anchor.log(), "size": anchor.size(), "root": hex::encode(anchor.root())})
+        }
+        Ok(None) => Value::Null,
+        Err(error) => json!({"error": error.to_string()}),
+    };
     let keys: Vec<Value> = status
         .keys
         .iter()
@@ -111,14 +138,16 @@ fn to_json(status: &HsmStatus) -> Result<Value, InvalidPin> {
             })
         })
         .collect();
-    let Pins { identity, audit } = Pins::of(|id| status.keys.iter().find(|key| key.id == id)?.public_key.as_deref())?;
+    let Pins { identity, audit, attest } =
+        Pins::of(|id| status.keys.iter().find(|key| key.id == id)?.public_key.as_deref())?;
     Ok(json!({
         "token": {
             "label": status.token.label, "serial": status.token.serial, "model": status.token.model,
             "manufacturer": status.token.manufacturer, "firmware": status.token.firmware,
         },
         "wrap": status.wrap.name(), "kek": status.kek_id, "kek_epoch": status.kek_epoch, "keys": keys,
-        "identity": identity, "audit": audit, "ready": status.state == HsmState::Ready,
+        "identity": identity, "audit": audit, "attest": attest, "anchor": anchor,
+        "ready": status.state == HsmState::Ready,
     }))
 }
 
@@ -145,6 +174,7 @@ fn show(status: &HsmStatus) -> Result<(), Box<dyn std::error::Error>> {
 struct Pins {
     identity: IdentityKey,
     audit: AuditKey,
+    attest: AttestKey,
 }
 
 /// Boxed, since it is only printed.
@@ -160,6 +190,7 @@ impl Pins {
         Ok(Self {
             identity: IdentityKey::from_spki(spki(KeyPurpose::Identity)?)?,
             audit: AuditKey::from_spki(spki(KeyPurpose::Audit)?)?,
+            attest: AttestKey::from_spki(spki(KeyPurpose::Attest)?)?,
         })
     }
 
@@ -168,6 +199,8 @@ impl Pins {
         say(format!("          fingerprint {}", self.identity.fingerprint()));
         say(format!("audit     {}", self.audit));
         say(format!("          fingerprint {}", self.audit.fingerprint()));
-        say("          put both into the other hosts' [[peer]] entries; compare the fingerprints by voice");
+        say(format!("attest    {}", self.attest));
+        say(format!("          fingerprint {}", self.attest.fingerprint()));
+        say("          put all three into the other hosts' [[peer]] entries; compare the fingerprints by voice");
     }
 }

@@ -237,7 +237,7 @@ fn how_to_stop(lab: &Lab) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::lab::demo::{Approved, Refused, SignatureParts};
+    use crate::lab::demo::{Approved, Attested, Refused, SignatureParts};
     use casemate_wire::{Code, Digest32};
 
     #[test]
@@ -265,6 +265,13 @@ mod tests {
                 message_hash: Digest32([2; 32]),
                 signed_transaction: "0x02".into(),
             },
+            attestations: vec![Attested {
+                party: "party-1".parse().unwrap(),
+                verdict: "affirming",
+                binary: Digest32([3; 32]),
+                policy: Some(Digest32([4; 32])),
+                audit_size: 7,
+            }],
             audit_logs: vec!["a.jsonl".into()],
         };
         let appliance = AppliancePlace {
@@ -297,6 +304,8 @@ mod tests {
             "/refused/policies/0",
             "/approved/approvers/0",
             "/approved/signed_transaction",
+            "/attestations/0/verdict",
+            "/attestations/0/binary",
             "/audit_logs/0",
             "/coordinator_url",
             "/api_key_file",

@@ -1,6 +1,7 @@
 //! The operator's commands. Each returns what to print and an exit code; nothing secret is taken from arguments.
 
 mod approve;
+mod attest;
 mod audit;
 mod hsm;
 mod init;
@@ -32,6 +33,9 @@ enum Command {
     Policy(policy::PolicyCommand),
     /// Approve a transaction or another act: it is shown in plain words, then signed by your SSH or FIDO key.
     Approve(approve::ApproveArguments),
+    /// Attestations: ask an appliance what it says of itself, verify that, write down what it should say.
+    #[command(subcommand)]
+    Attest(attest::AttestCommand),
     /// The audit log, offline: verify, export.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -76,6 +80,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Hsm(command) => hsm::run(command),
         Command::Policy(command) => policy::run(command),
         Command::Approve(arguments) => approve::run(&arguments),
+        Command::Attest(command) => attest::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Lab(command) => lab::run(command),
     };

@@ -7,25 +7,30 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use casemate_attest::{AuditKey, Entry, LogId, Op};
+use casemate_attest::attestation::AttestKey;
+use casemate_attest::{AuditKey, Entry, Op};
 use casemate_hsm::{Hsm, HsmError, KeyPurpose};
 use casemate_mpc::{Engine, MpcError};
 use casemate_wire::IdentityKey;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
+use crate::attestation::{Measured, MeasuringError};
+use crate::checkpoints::{self, Checkpoints};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::metrics::Metrics;
 use crate::policy_slot::{self, PolicySlot, ReloadError};
 use crate::primes::{self, Pool};
 use crate::session::Registry;
-use crate::store::{Store, StoreError};
+use crate::store::{HsmAnchor, Store, StoreError};
 use crate::till::Till;
 use crate::tls::{self, TlsError};
 use crate::vault::Vault;
+use crate::witness::Book;
 use crate::{VERSION, http};
 
-pub(crate) use recover::intent_of;
+pub(crate) use recover::{give_up, intent_of};
 use supervise::Supervisor;
 
 /// Why the daemon did not start, or stopped.
@@ -37,6 +42,9 @@ pub enum DaemonError {
     /// TLS files cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What attestations say cannot be measured.
+    #[error(transparent)]
+    Measuring(#[from] MeasuringError),
     /// The HSM cannot be used.
     #[error(transparent)]
     Hsm(#[from] HsmError),
@@ -81,12 +89,20 @@ pub struct Node {
     pub policy: PolicySlot,
     /// What was spent within the windows that policies limit.
     pub till: Till,
+    /// The audit key in the HSM.
+    pub audit: AuditKey,
+    /// What is signed of the own audit log.
+    pub checkpoints: Checkpoints,
+    /// What is known of the peers' audit logs.
+    pub witnesses: Book,
     /// Live sessions.
     pub sessions: Registry,
     /// The prime pool.
     pub primes: Pool,
     /// The wall clock's guard.
     pub clock: Clock,
+    /// What attestations say of this process.
+    pub measured: Measured,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -164,9 +180,12 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     let listener = TcpListener::bind(address).await.map_err(|source| DaemonError::Listen { address, source })?;
     let bound = listener.local_addr()?;
     tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint());
-    node.spawn("prime pool", primes::keep_full(node.clone()));
     node.spawn("clock", watch_clock(node.clone()));
     node.spawn("policy reload", reload_policy(node.clone(), reloads));
+    if node.store.quarantine().is_none() {
+        node.spawn("prime pool", primes::keep_full(node.clone()));
+        node.spawn("checkpoints", checkpoints::keep_signing(node.clone()));
+    }
     let accepting = http::serve(node.clone(), listener, tls);
     let ended = tokio::select! {
         () = stop => Ok(()),
@@ -178,6 +197,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
 }
 
 async fn start(config: Config) -> Result<Node, DaemonError> {
+    let measured = Measured::now(&config)?;
     let hsm = Hsm::open(config.hsm.clone()).await?;
     let identity = IdentityKey::from_spki(&hsm.public_key(KeyPurpose::Identity))
         .map_err(|e| DaemonError::Other(format!("the HSM's identity key cannot be used: {e}")))?;
@@ -189,31 +209,42 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
     }
     let audit = AuditKey::from_spki(&hsm.public_key(KeyPurpose::Audit))
         .map_err(|e| DaemonError::Other(format!("the HSM's audit key cannot be used: {e}")))?;
-    if let Some(peer) = config.peers.iter().find(|peer| peer.audit.as_ref().is_some_and(|key| *key == audit)) {
+    if let Some(peer) = config.peers.iter().find(|peer| peer.audit == audit) {
         let name = &peer.party_id;
         return Err(DaemonError::Other(format!(
             "[[peer]] {name} has this HSM's own audit key; each host needs its own"
         )));
     }
-    // Two logs never share a name: a store that is made anew begins a log that nobody takes for the old one.
-    let log: LogId = format!("casemate/{}/{:08x}", config.party, rand::random::<u32>())
-        .parse()
-        .map_err(|e| DaemonError::Other(format!("the party id cannot name an audit log: {e}")))?;
-    let store = Store::open(&config.data_dir, &log)?;
+    let attest = AttestKey::from_spki(&hsm.public_key(KeyPurpose::Attest))
+        .map_err(|e| DaemonError::Other(format!("the HSM's attest key cannot be used: {e}")))?;
+    if let Some(name) = config.peer_with_attest_key(&attest) {
+        return Err(DaemonError::Other(format!(
+            "[[peer]] {name} has this HSM's own attest key; each host needs its own"
+        )));
+    }
     let metrics = Metrics::new();
+    let hsm = Vault::new(hsm, metrics.hsm());
+    let (folder, anchor) = (config.data_dir.clone(), HsmAnchor::new(hsm.clone(), Handle::current()));
+    let opened = tokio::task::spawn_blocking(move || Store::open(&folder, Box::new(anchor))).await;
+    let store = opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+    metrics.audit_verdict(store.verdict());
     let threads = (config.mpc.threads > 0).then_some(config.mpc.threads);
     Ok(Node {
         engine: Engine::start(threads)?,
         sessions: Registry::new(config.limits.sessions),
         clock: Clock::new(config.limits.clock_skew()),
-        hsm: Vault::new(hsm, metrics.hsm()),
+        hsm,
         metrics,
         primes: Pool::default(),
         supervisor: Supervisor::new(),
+        measured,
         policy: PolicySlot::default(),
         till: Till::default(),
         store,
         identity,
+        audit,
+        checkpoints: Checkpoints::default(),
+        witnesses: Book::default(),
         config,
     })
 }
@@ -241,10 +272,19 @@ async fn close(node: &Arc<Node>) {
     node.primes.stop();
     // No session goes on, and no call comes in, once its end is written.
     node.supervisor.stop().await;
-    if let Err(error) = recover::interrupt_sessions(&node.store, Entry::admin(Op::Stop)).await {
+    if node.store.quarantine().is_none()
+        && let Err(error) = recover::interrupt_sessions(&node.store, Entry::admin(Op::Stop)).await
+    {
         tracing::error!(event = "stop_not_recorded", %error);
     }
-    node.store.close();
+    if node.store.quarantine().is_none() {
+        checkpoints::sign(node).await;
+    }
+    let store = node.store.clone();
+    // The writer may still wait for the HSM, whose answers come in on these threads.
+    if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+        tracing::error!(event = "store_not_closed");
+    }
     if let Err(error) = node.hsm.shutdown().await {
         tracing::warn!(event = "hsm_close_failed", %error);
     }

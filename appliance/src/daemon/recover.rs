@@ -1,31 +1,55 @@
-//! Start-up after whatever happened: verify the log, record the start, fail what was cut off.
+//! Start-up after whatever happened: record the start, fail what was cut off, count what was spent, load the policy.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use casemate_attest::{Entry, IntentRef, Line, Outcome, Text, Verifier};
+use casemate_attest::{Entry, IntentRef, Line, Outcome, Text};
 use casemate_wire::api::SessionStatus;
-use casemate_wire::{Code, Problem};
-use jiff::Timestamp;
+use casemate_wire::{Code, Problem, SessionId};
 use rusqlite::Connection;
 
 use super::{DaemonError, Node};
+use crate::checkpoints;
 use crate::policy_slot::{self, ReloadError};
-use crate::store::{SessionRow, Store, StoreError, audit_lines, load_spending};
+use crate::store::{JOB_LEAVES, PeerRow, SessionRow, Store, StoreError, Transaction, audit_lines, load_spending};
+use crate::witness::refused_before;
 
-/// Lines that are read at a time.
-const CHUNK: u64 = 1000;
+/// The pause between attempts to end a session that came to nothing.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// Verifies the whole audit log and that the clock is not behind it, records the boot, ends sessions that a crash cut off, counts what was spent, and loads the
-/// policy.
+/// Checks that the clock is not behind the audit log, records the boot, ends sessions that a crash cut off, counts what was
+/// spent, and loads the policy. A store in quarantine is left as it is.
 pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
-    let newest = node.store.read(verify).await?;
-    node.clock.compare_with_record(newest, &node.config.data_dir.join("clock-accepted"));
+    if let Some(latest) = node.store.latest() {
+        node.clock.compare_with_record(latest.timestamp(), &node.config.data_dir.join("clock-accepted"));
+    }
+    if let Some(quarantine) = node.store.quarantine() {
+        tracing::error!(
+            event = "evidence_refused", verdict = node.store.verdict(),
+            differences = ?quarantine.finding.differences, "{quarantine}"
+        );
+        return Ok(());
+    }
     let cut_off = interrupt_sessions(&node.store, Entry::boot()).await?;
     if cut_off > 0 {
         tracing::warn!(event = "sessions_interrupted", count = cut_off, "sessions in flight were failed");
     }
+    checkpoints::take_up(node).await?;
+    let (known, refused) = node
+        .store
+        .read(|store| {
+            let known = PeerRow::all(store)?;
+            let refused = refused_before(store, &known)?;
+            Ok((known, refused))
+        })
+        .await?;
+    node.witnesses.fill(known, refused);
     let spent = node.store.read(load_spending).await?;
     node.till.fill(spent).map_err(|error| StoreError::corrupt("what was spent")(error.to_string()))?;
+    if let Some(recovered) = node.store.recovered() {
+        tracing::warn!(event = "log_was_recovered", at = %recovered, "tokens from before are refused, and windows count as full until they have passed");
+        node.till.fill_since(recovered.timestamp());
+    }
     match policy_slot::reload(node, None).await {
         // Without a bundle the daemon serves and denies; health says why.
         Ok(_) | Err(ReloadError::Refused { .. }) => Ok(()),
@@ -33,31 +57,58 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
     }
 }
 
-/// Appends `first`, then an `interrupted` outcome for every session without an end; says how many there were.
+/// Appends `first`, then an `interrupted` outcome for every session without an end; says how many there were. No session may
+/// run meanwhile.
 pub(super) async fn interrupt_sessions(store: &Store, first: Entry) -> Result<usize, StoreError> {
-    store
-        .write(move |transaction| {
-            let rows = SessionRow::unfinished(transaction.sql())?;
-            let intents = open_intents(transaction.sql(), &rows)?;
-            transaction.append(first)?;
-            let count = rows.len();
-            for (mut row, intent) in rows.into_iter().zip(intents) {
-                let detail = "the daemon stopped while the session ran; convene it again under a new id";
-                row.status = SessionStatus::Failed;
-                row.error = Some(Problem::new(Code::Interrupted, detail));
-                row.completed_at = Some(crate::now_text());
-                row.update(transaction)?;
-                let outcome = Outcome::failed(Text::fitted(Code::Interrupted.as_str()), Text::fitted(detail));
-                let change = crate::pipeline::session_guard(&row.session_id, row.status);
-                transaction.append(Entry::outcome(intent, outcome).guarding(vec![change]))?;
-            }
-            Ok(count)
-        })
-        .await
+    let detail = "the daemon stopped while the session ran; convene it again under a new id";
+    store.write(move |transaction| transaction.append(first)).await?;
+    let rows = store.read(SessionRow::unfinished).await?;
+    let count = rows.len();
+    let mut rows = rows.into_iter();
+    loop {
+        let chunk: Vec<SessionRow> = rows.by_ref().take(usize::try_from(JOB_LEAVES).unwrap_or(1)).collect();
+        if chunk.is_empty() {
+            return Ok(count);
+        }
+        store
+            .write(move |transaction| chunk.into_iter().try_for_each(|row| interrupt(transaction, row, detail)))
+            .await?;
+    }
 }
 
-fn open_intents(connection: &Connection, rows: &[SessionRow]) -> Result<Vec<IntentRef>, StoreError> {
-    rows.iter().map(|row| intent_of(connection, row)).collect()
+/// Ends a session whose intent is durable, but of which nothing came: its anchor was not put in time. Its spend stays
+/// counted, as after a crash. Tried until it is on record; the end of the daemon does the same for every session.
+pub(crate) async fn give_up(node: Arc<Node>, session: SessionId) {
+    let detail = "its intent could not be anchored in the HSM, so it was not begun; convene it again under a new id";
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let wanted = session.clone();
+        let ended = node.store.write(move |transaction| match SessionRow::find(transaction.sql(), &wanted)? {
+            Some(row) if !row.status.is_final() => interrupt(transaction, row, detail),
+            _ => Ok(()),
+        });
+        match ended.await {
+            // It is durable, and whatever comes next is anchored after it.
+            Ok(()) | Err(StoreError::Unanchored(_)) => {
+                tracing::warn!(event = "session_given_up", %session, "{detail}");
+                return;
+            }
+            Err(StoreError::Closed) => return,
+            Err(error) => tracing::debug!(event = "session_not_ended", %session, %error),
+        }
+    }
+}
+
+/// Ends one session as interrupted, with its outcome leaf.
+fn interrupt(transaction: &mut Transaction<'_>, mut row: SessionRow, detail: &str) -> Result<(), StoreError> {
+    let intent = intent_of(transaction.sql(), &row)?;
+    row.status = SessionStatus::Failed;
+    row.error = Some(Problem::new(Code::Interrupted, detail));
+    row.completed_at = Some(crate::now_text());
+    row.update(transaction)?;
+    let outcome = Outcome::failed(Text::fitted(Code::Interrupted.as_str()), Text::fitted(detail));
+    let change = crate::pipeline::session_guard(&row.session_id, row.status);
+    transaction.append(Entry::outcome(intent, outcome).guarding(vec![change])).map(|_| ())
 }
 
 /// The intent of a session, from the log itself.
@@ -67,31 +118,4 @@ pub(crate) fn intent_of(connection: &Connection, row: &SessionRow) -> Result<Int
     let line = audit_lines(connection, seq, 1)?.pop().ok_or_else(missing)?;
     let intent = Line::read(line.as_bytes()).ok().and_then(|line| line.intent()).ok_or_else(missing)?;
     if intent.session() == Some(&row.session_id) { Ok(intent) } else { Err(missing()) }
-}
-
-/// Verifies the log, and says when its last entry was written.
-fn verify(connection: &Connection) -> Result<Timestamp, StoreError> {
-    let mut verifier = Verifier::new();
-    let mut next = 0;
-    let mut latest = Timestamp::UNIX_EPOCH;
-    loop {
-        let lines = audit_lines(connection, next, CHUNK)?;
-        for line in &lines {
-            let leaf = verifier.feed(line.as_bytes()).map_err(|fault| StoreError::Audit(fault.to_string()))?;
-            latest = latest.max(leaf.at.timestamp());
-        }
-        let read = u64::try_from(lines.len()).unwrap_or(0);
-        if read < CHUNK {
-            break;
-        }
-        next += read;
-    }
-    let report = verifier.finish().map_err(|fault| StoreError::Audit(fault.to_string()))?;
-    // Lines in good order under other row numbers would be out of order once more are written.
-    let failed = StoreError::sqlite("read the audit log");
-    let last: i64 = connection.query_row("SELECT max(seq) FROM leaves", [], |row| row.get(0)).map_err(failed)?;
-    if u64::try_from(last).is_ok_and(|last| last.checked_add(1) == Some(report.size)) {
-        return Ok(latest);
-    }
-    Err(StoreError::Audit(format!("its last row is numbered {last}, but it has {} leaves", report.size)))
 }

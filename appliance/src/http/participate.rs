@@ -100,7 +100,7 @@ async fn participate(node: &Arc<Node>, caller: Caller, ask: Ask) -> Result<Sessi
 /// The session as it stands now.
 pub(super) async fn view_of(node: &Node, session: &SessionId) -> Result<SessionView, Failed> {
     let wanted = session.clone();
-    let row = node.store.read(move |store| SessionRow::find(store, &wanted)).await?;
+    let row = node.store.read_anchored(move |store| SessionRow::find(store, &wanted)).await?;
     let row = row.ok_or_else(|| Problem::new(Code::SessionNotFound, format!("there is no session {session} here")))?;
     Ok(row.view(node.sessions.round(session)))
 }

@@ -20,6 +20,7 @@ use crate::daemon::Node;
 use crate::pipeline::ShareHeader;
 use crate::sealing;
 use crate::store::{SessionRow, ShareRow, ShareStatus};
+use crate::witness::Refusal;
 
 type Reply = Result<Response, Failed>;
 
@@ -72,8 +73,10 @@ pub(super) async fn shares(State(node): State<Arc<Node>>, query: Result<Query<Sh
         return Err(bad("page counts from 1, limit is 1 to 200".into()));
     }
     let (page, limit) = (query.page, query.limit);
-    let (rows, total) =
-        node.store.read(move |store| ShareRow::page(store, query.status, query.share_type, page, limit)).await?;
+    let (rows, total) = node
+        .store
+        .read_anchored(move |store| ShareRow::page(store, query.status, query.share_type, page, limit))
+        .await?;
     let items = rows.iter().map(share_view).collect::<Result<Vec<_>, _>>()?;
     Ok(ok(StatusCode::OK, &Page { items, page, limit, total }))
 }
@@ -92,7 +95,7 @@ pub(super) async fn certificate(State(node): State<Arc<Node>>, Path(id): Path<St
 }
 
 async fn find_share(node: &Node, id: String) -> Result<ShareRow, Failed> {
-    let row = node.store.read(move |store| ShareRow::find(store, &id)).await?;
+    let row = node.store.read_anchored(move |store| ShareRow::find(store, &id)).await?;
     row.ok_or_else(|| Failed(Problem::new(Code::ShareNotFound, "there is no share of that id here")))
 }
 
@@ -132,6 +135,7 @@ struct Checks {
     audit: Check,
     policy: Check,
     clock: Check,
+    peers: Check,
 }
 
 #[derive(Serialize)]
@@ -152,18 +156,28 @@ pub(super) async fn health(State(node): State<Arc<Node>>) -> Response {
     let checks = Checks {
         hsm: Check::of(hsm_problem(&node.hsm.state())),
         store: Check::of(primes.as_ref().err().map(ToString::to_string)),
-        audit: Check::of(node.store.problem()),
+        audit: Check::of(node.store.problem().or_else(|| node.checkpoints.problem())),
         policy: Check::of(node.policy.problem()),
         clock: Check::of(node.clock.check().err()),
+        peers: Check::of(refused_peers(&node)),
     };
     let status = match &checks {
         Checks { hsm, store, audit, .. } if !(hsm.ok && store.ok && audit.ok) => "failing",
-        Checks { policy, clock, .. } if !(policy.ok && clock.ok) => "degraded",
+        Checks { policy, clock, peers, .. } if !(policy.ok && clock.ok && peers.ok) => "degraded",
         _ => "ok",
     };
     let code = if status == "failing" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let active_sessions = node.sessions.len();
     ok(code, &Health { status, checks, primes_ready: primes.ok(), active_sessions, version: VERSION })
+}
+
+/// Which peers are refused, why, and since when.
+fn refused_peers(node: &Node) -> Option<String> {
+    let refused = node.witnesses.refusals().into_iter();
+    let lines: Vec<String> = refused
+        .map(|(party, Refusal { code, why, since })| format!("{party} is refused since {since} ({code}): {why}"))
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
 }
 
 fn hsm_problem(state: &HsmState) -> Option<String> {

@@ -28,7 +28,7 @@ impl From<Problem> for Failed {
 
 impl From<crate::store::StoreError> for Failed {
     fn from(error: crate::store::StoreError) -> Self {
-        Self(Problem::new(Code::AuditUnavailable, error.to_string()))
+        Self(crate::pipeline::unavailable(&error))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A small HTTP client: how a business service calls the coordinator, and how operators' tools call appliances.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Method, Request};
+use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, version};
 use rustls_pki_types::pem::PemObject;
@@ -32,6 +32,14 @@ pub enum ClientError {
     Certificate {
         /// The certificate, key or CA file.
         path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The address is none.
+    #[error("{url:?} cannot be called: {why}; write https://host:port")]
+    Url {
+        /// What was given.
+        url: String,
         /// What is wrong with it.
         why: String,
     },
@@ -62,12 +70,14 @@ pub struct Service {
     address: SocketAddr,
     headers: Vec<(&'static str, String)>,
     tls: Option<Arc<ClientConfig>>,
+    /// What the server's certificate must name.
+    name: ServerName<'static>,
 }
 
 impl Service {
     /// Plain HTTP on loopback, with an API key.
     pub fn with_api_key(address: SocketAddr, api_key: &str) -> Self {
-        Self { address, headers: vec![("x-api-key", api_key.to_owned())], tls: None }
+        Self { address, headers: vec![("x-api-key", api_key.to_owned())], tls: None, name: address.ip().into() }
     }
 
     /// TLS 1.3 with a client certificate. The server's certificate must name the address.
@@ -96,7 +106,26 @@ impl Service {
             .with_protocol_versions(&[&version::TLS13])
             .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, secret))
             .map_err(|e| wrong(certificate, &e))?;
-        Ok(Self { address, headers: Vec::new(), tls: Some(Arc::new(config)) })
+        Ok(Self { address, headers: Vec::new(), tls: Some(Arc::new(config)), name: address.ip().into() })
+    }
+
+    /// As [`Self::with_certificate`], for a server that is known by `https://host:port`, which its certificate must name.
+    ///
+    /// # Errors
+    /// The host is not found, or as [`Self::with_certificate`].
+    pub fn at(url: &str, ca: &Path, certificate: &Path, key: &Path) -> Result<Self, ClientError> {
+        let wrong = |why: &str| ClientError::Url { url: url.to_owned(), why: why.to_owned() };
+        let uri: Uri = url.parse().map_err(|_| wrong("it is no URL"))?;
+        if uri.scheme_str() != Some("https") || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(wrong("it is not https without a path"));
+        }
+        let host = uri.host().ok_or_else(|| wrong("it names no host"))?;
+        let port = uri.port_u16().ok_or_else(|| wrong("it names no port"))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| wrong(&e.to_string()))?;
+        let mut found = (host, port).to_socket_addrs().map_err(|e| wrong(&e.to_string()))?;
+        let address = found.next().ok_or_else(|| wrong("the host has no address"))?;
+        Ok(Self { name, ..Self::with_certificate(address, ca, certificate, key)? })
     }
 
     /// Reads a resource.
@@ -105,6 +134,14 @@ impl Service {
     /// There is no answer; an answer that refuses is not an error here.
     pub async fn get(&self, path: &str) -> Result<Answer, ClientError> {
         self.call(Method::GET, path, None, None).await
+    }
+
+    /// Reads a resource that is not JSON: the status and the body.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn get_bytes(&self, path: &str) -> Result<(u16, Bytes), ClientError> {
+        self.exchange_bytes(Method::GET, path, None, None).await
     }
 
     /// Sends a JSON body; with `wait`, asks the service to answer only when the outcome is there (`Prefer: wait`).
@@ -122,6 +159,19 @@ impl Service {
         body: Option<&Value>,
         wait: Option<Duration>,
     ) -> Result<Answer, ClientError> {
+        let (status, bytes) = self.exchange_bytes(method, path, body, wait).await?;
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Ok(Answer { status, body })
+    }
+
+    async fn exchange_bytes(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        wait: Option<Duration>,
+    ) -> Result<(u16, Bytes), ClientError> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}{path}", self.address);
         let failed = |why: String| ClientError::Exchange { method: method.clone(), url: url.clone(), why };
@@ -145,14 +195,13 @@ impl Service {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(u16, Bytes), Failure> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         match &self.tls {
             None => converse(stream, request).await,
             Some(tls) => {
-                let name = ServerName::from(self.address.ip());
-                converse(TlsConnector::from(tls.clone()).connect(name, stream).await?, request).await
+                converse(TlsConnector::from(tls.clone()).connect(self.name.clone(), stream).await?, request).await
             }
         }
     }
@@ -163,15 +212,13 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-) -> Result<Answer, Failure> {
+) -> Result<(u16, Bytes), Failure> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         let bytes = Limited::new(response.into_body(), MAX_ANSWER).collect().await?.to_bytes();
-        let body = serde_json::from_slice(&bytes)
-            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Ok(Answer { status, body })
+        Ok((status, bytes))
     };
     tokio::pin!(exchange);
     tokio::select! {

@@ -109,7 +109,7 @@ pub(super) async fn admit(node: &Arc<Node>, ask: Ask) -> Result<Admission, Probl
     for _ in 0..TRIES {
         let place = node.sessions.enter(ask.session_id());
         let session = ask.session_id().clone();
-        let row = node.store.read(move |store| SessionRow::find(store, &session)).await;
+        let row = node.store.read_anchored(move |store| SessionRow::find(store, &session)).await;
         match (row.map_err(|e| unavailable(&e))?, place) {
             (Some(row), place) => {
                 // Nothing is begun, so no place is taken up while the answer is made.
@@ -136,6 +136,11 @@ async fn known(node: &Node, row: &SessionRow, ask: &Ask) -> Result<SessionView, 
     }
 }
 
-pub(super) fn unavailable(error: &StoreError) -> Problem {
-    Problem::new(Code::AuditUnavailable, error.to_string())
+/// Why nothing can be recorded, or read of what is recorded, as it is answered.
+pub(crate) fn unavailable(error: &StoreError) -> Problem {
+    let code = match error {
+        StoreError::Quarantined(_) => Code::EvidenceRefused,
+        _ => Code::AuditUnavailable,
+    };
+    Problem::new(code, error.to_string())
 }

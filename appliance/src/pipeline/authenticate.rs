@@ -61,6 +61,10 @@ pub(super) fn authenticate(node: &Node, caller: Caller, ask: Ask, place: Place) 
         let detail = format!("the join token and the request differ in {claim}");
         return Err(authenticated.refuse(bad(detail)));
     }
+    if let Some(problem) = outdated(node, &authenticated) {
+        node.metrics.auth_failed("token_before_recovery");
+        return Err(authenticated.refuse(problem));
+    }
     match unpinned(node, &authenticated) {
         None => Ok(authenticated),
         Some(problem) => Err(authenticated.refuse(problem)),
@@ -84,6 +88,20 @@ fn agrees(authenticated: &Authenticated) -> Result<(), &'static str> {
             same(claims.derivation_path == request.derivation_path, "derivation_path")
         }
     }
+}
+
+/// A token from before this host's log was begun anew may have been used on record that is lost.
+fn outdated(node: &Node, authenticated: &Authenticated) -> Option<Problem> {
+    let recovered = node.store.recovered()?;
+    let issued = authenticated.token.claims().iat;
+    // Issued in the very second, it may be older.
+    (issued <= recovered.timestamp().as_second()).then(|| {
+        let detail = format!(
+            "the join token was issued before this appliance's audit log was begun anew at {recovered}; convene the session \
+             again under a new id"
+        );
+        Problem::new(Code::InvalidJoinToken, detail)
+    })
 }
 
 /// Every participant must be the appliance that is pinned under that name.

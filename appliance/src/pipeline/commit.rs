@@ -16,7 +16,7 @@ use super::ask::unavailable;
 use super::decide::{Authorized, Grant, decoded, tx};
 use super::refused::{Refused, guard};
 use super::understand::{Act, Understood};
-use crate::daemon::Node;
+use crate::daemon::{Node, give_up};
 use crate::disclosure;
 use crate::session::Place;
 use crate::store::{
@@ -97,7 +97,16 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
                 Stopped::Replayed | Stopped::NotActive | Stopped::PolicyChanged => refused,
             })
         }
-        Err(error) => Err(authenticated.refuse(unavailable(&error))),
+        Err(error) => {
+            // The intent is durable, with all that it uses up, but nothing comes of it.
+            if matches!(error, StoreError::Unanchored(_)) {
+                if let Some(reservation) = grant.reservation {
+                    reservation.keep();
+                }
+                node.spawn("given up session", give_up(node.clone(), row.session_id));
+            }
+            Err(authenticated.refuse(unavailable(&error)))
+        }
     }
 }
 

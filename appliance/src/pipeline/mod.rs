@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! request ─ authenticate ─► Authenticated ─ understand ─► Understood ─ decide ─► Authorized | Refused
-//!   ─ commit (audit intent + token + session, durable) ─► Committed ─ join ─► Joined ─ unseal ─► Opened ─ run ─► Finished
+//!   ─ commit (audit intent + token + session, durable) ─► Committed ─ join ─► Joined ─ witness ─► Witnessed
+//!   ─ unseal ─► Opened ─ run ─► Finished
 //!   ─ record (audit outcome + share, durable) ─► Recorded ─ answer
 //! ```
 //!
@@ -22,6 +23,7 @@ mod run;
 mod share;
 mod understand;
 mod unseal;
+mod witness;
 
 use std::sync::Arc;
 
@@ -30,11 +32,13 @@ use casemate_wire::api::SessionView;
 
 use crate::daemon::Node;
 use crate::session::Place;
+use crate::store::StoreError;
 
 pub use ask::{Ask, Caller};
 pub use share::{ShareHeader, SharedKey};
 
 use answer::answer;
+pub(crate) use ask::unavailable;
 use ask::{Admission, admit};
 use authenticate::authenticate;
 use commit::{Committed, commit};
@@ -48,6 +52,7 @@ use run::{Finished, run};
 pub(crate) use understand::parse_path;
 use understand::understand;
 use unseal::unseal;
+use witness::witness;
 
 /// Takes a participate call: either it is refused, or the session is committed and goes on by itself.
 ///
@@ -55,8 +60,12 @@ use unseal::unseal;
 ///
 /// # Errors
 /// The problem to answer with. A refusal is recorded in the audit log by then, unless it says nothing about the request
-/// but only about this moment (`overloaded`, `not_ready`, `hsm_unavailable`, `audit_unavailable`).
+/// but only about this moment (`overloaded`, `not_ready`, `hsm_unavailable`, `audit_unavailable`) or that the evidence as a whole is
+/// refused (`evidence_refused`).
 pub async fn participate(node: &Arc<Node>, caller: Caller, ask: Ask) -> Result<SessionView, Problem> {
+    if let Some(quarantine) = node.store.quarantine() {
+        return Err(unavailable(&StoreError::Quarantined(quarantine.to_string())));
+    }
     let (ask, place) = match admit(node, ask).await? {
         Admission::Known(earlier) => return *earlier,
         Admission::New(ask, place) => (ask, place),
@@ -89,6 +98,7 @@ async fn live(node: Arc<Node>, committed: Committed) {
 /// The act itself; it finishes well, or early.
 async fn work(node: &Arc<Node>, committed: Committed) -> Result<Finished, Finished> {
     let joined = join(node, committed).await?;
-    let opened = unseal(node, joined).await?;
+    let witnessed = witness(node, joined).await?;
+    let opened = unseal(node, witnessed).await?;
     Ok(run(node, opened).await)
 }

@@ -1,7 +1,7 @@
 //! The audit log as it is stored: lines exactly as hashed, the tree's complete nodes, and the details that leaves commit to.
 
-use casemate_attest::tree::{Frontier, NodeId, Nodes};
-use casemate_attest::{Appended, DisclosedLeaf, Disclosure, Head, Line, LogId};
+use casemate_attest::tree::{NodeId, Nodes};
+use casemate_attest::{Appended, DisclosedLeaf, Disclosure, Head, LogId};
 use casemate_wire::Digest32;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -52,26 +52,52 @@ impl Nodes for TreeNodes<'_> {
     fn node(&self, id: NodeId) -> Result<Digest32, StoreError> {
         let missing =
             || StoreError::corrupt("the audit tree")(format!("node {} of level {} is missing", id.index, id.level));
+        self.find(id)?.ok_or_else(missing)
+    }
+}
+
+impl TreeNodes<'_> {
+    /// A node's hash; `None` if it is not there.
+    ///
+    /// # Errors
+    /// Says what SQLite says.
+    pub fn find(&self, id: NodeId) -> Result<Option<Digest32>, StoreError> {
         let found: Option<[u8; 32]> = self
             .0
             .prepare_cached("SELECT hash FROM tree WHERE node = ?1")
             .and_then(|mut statement| statement.query_row([number(id)?], |row| row.get(0)).optional())
             .map_err(StoreError::sqlite("read the audit tree"))?;
-        found.map(Digest32).ok_or_else(missing)
+        Ok(found.map(Digest32))
     }
 }
 
-/// Where the stored log stands; `None` if there is none.
-pub(super) fn read_head(connection: &Connection) -> Result<Option<Head>, StoreError> {
-    let last: Option<String> = connection
-        .query_row("SELECT line FROM leaves ORDER BY seq DESC LIMIT 1", [], |row| row.get(0))
-        .optional()
+/// How many nodes of the tree are stored.
+pub(super) fn stored_nodes(connection: &Connection) -> Result<u64, StoreError> {
+    let count: i64 = connection
+        .query_row("SELECT count(*) FROM tree", [], |row| row.get(0))
+        .map_err(StoreError::sqlite("count the audit tree"))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// What is kept beside a leaf; `None` if nothing is.
+pub(super) fn detail_of(connection: &Connection, seq: u64) -> Result<Option<Disclosure>, StoreError> {
+    let row: Option<([u8; 32], String)> = connection
+        .prepare_cached("SELECT salt, detail FROM details WHERE seq = ?1")
+        .and_then(|mut statement| {
+            statement
+                .query_row([i64::try_from(seq).unwrap_or(i64::MAX)], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()
+        })
+        .map_err(StoreError::sqlite("read the audit log's details"))?;
+    row.map(|(salt, detail)| Ok(Disclosure { salt, detail: from_json(&detail)? })).transpose()
+}
+
+/// How many leaves are stored, by the last one's number.
+pub(super) fn log_size(connection: &Connection) -> Result<u64, StoreError> {
+    let last: Option<i64> = connection
+        .query_row("SELECT max(seq) FROM leaves", [], |row| row.get(0))
         .map_err(StoreError::sqlite("read the audit log"))?;
-    let Some(last) = last else { return Ok(None) };
-    let line = Line::read(last.as_bytes()).map_err(|e| StoreError::corrupt("an audit log")(e.to_string()))?;
-    let edge = Frontier::load(line.leaf().seq.saturating_add(1), &TreeNodes(connection))?;
-    let unfit = || StoreError::corrupt("an audit log")("its tree does not fit its last line".into());
-    Head::resume(&line, edge).ok_or_else(unfit).map(Some)
+    Ok(last.and_then(|last| u64::try_from(last).ok()).map_or(0, |last| last.saturating_add(1)))
 }
 
 /// Begins the log of an empty store.

@@ -9,39 +9,66 @@
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
 //! | `auditing.rs` | what auditors read beside its lines |
+//! | `anchor.rs` | the port to what keeps the log's newest place: the HSM |
+//! | `create.rs` | how a log begins |
+//! | `prune.rs` | lines that are kept elsewhere, and the snapshot that the log then rests on |
+//! | `anew/` | how a new log takes the place of one that must not be continued |
+//! | `examine.rs`, `tables.rs` | the examination at a start: log, tree, guard tables, anchor |
 //! | `evidence.rs` | the audit log's lines, tree and details |
+//! | `checkpoints.rs` | what was signed of the log |
+//! | `peers.rs` | the last checkpoint of each peer |
 //! | `policy.rs` | the newest policy bundle ever loaded |
 //!
-//! Whatever a guard forbids twice (a token, a session id) is changed in the transaction of its audit leaf. A pair of
-//! primes is deleted, durably, before it is used.
+//! Whatever a guard forbids twice (a token, a session id, a pair of primes) is changed in the transaction of its audit
+//! leaf. The order is: database, anchor, effect. A store whose log does not stand as it must is in quarantine: it can be
+//! read, and nothing is written to it.
 
+mod anchor;
+mod anew;
 mod approvals;
 mod auditing;
+mod checkpoints;
+mod create;
 mod evidence;
+mod examine;
+mod peers;
 mod policy;
+mod prune;
 mod schema;
 mod sealed;
 mod sessions;
 mod spend;
+mod tables;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use casemate_attest::{Head, LogId};
+use casemate_attest::{At, Finding, Head, Standing};
+use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub use anchor::{Anchor, AnchorError, HsmAnchor, to_stored};
+pub(crate) use anew::put_text;
+pub use anew::{AnewError, Mandate, MandateError, Proposal, Recovered, Stopped};
 pub(crate) use approvals::{approval_used, use_approval};
 pub use auditing::{audit_details, audit_notes, audit_snapshot};
+pub(crate) use checkpoints::{Signable, newest_checkpoint, put_checkpoint, signable};
 pub use evidence::{TreeNodes, audit_lines, details};
+pub use examine::{Examined, examine};
+pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
+pub use prune::{Exported, Segment, stored_snapshot, stored_verifier};
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
 pub use sessions::{SessionResult, SessionRow};
-pub(crate) use spend::{load_spending, release_spending, reserve_spending, spending_digest};
-pub use writer::Transaction;
+pub(crate) use spend::{load_spending, release_spending, reserve_spending, spending_digest, was_released};
+pub use tables::drop_forgotten;
+pub use writer::{JOB_LEAVES, Transaction};
 
+use create::place_of;
+use schema::FolderLock;
 use writer::Writer;
 
 /// Why the store did not do what it was asked. The audit log lives in it, so nothing acts while it fails.
@@ -74,6 +101,23 @@ pub enum StoreError {
     /// The audit log would not take the leaf.
     #[error("the audit log refuses an entry: {0}")]
     Audit(String),
+    /// The anchor does not take the log's newest place, so that nothing more was written.
+    #[error("the HSM does not keep the audit log's anchor, so nothing is done: {0}")]
+    Anchor(String),
+    /// The change is durable, but its leaf is not anchored: nothing may come of it until it is.
+    #[error("it is recorded, but the HSM did not keep the audit log's anchor, so nothing comes of it: {0}")]
+    Unanchored(String),
+    /// The log does not stand as it must: nothing is written to it.
+    #[error("{0}")]
+    Quarantined(String),
+    /// There is neither log nor anchor.
+    #[error("there is no audit log in {} and no anchor in the HSM; for a new host run: casemate audit init --config FILE", .0.display())]
+    NotBegun(PathBuf),
+    /// There is a log or an anchor where a new log was to begin.
+    #[error(
+        "no audit log is begun here: {0}; to go on with it start the daemon, which says what is wrong; to replace it see casemate audit recover and docs/runbook.md"
+    )]
+    Begun(String),
     /// The writer has ended.
     #[error("the store is closed; the daemon is stopping")]
     Closed,
@@ -89,38 +133,121 @@ impl StoreError {
     }
 }
 
+/// Why nothing is written to a store.
+#[derive(Debug, Clone)]
+pub struct Quarantine {
+    /// What was found at the start.
+    pub finding: Finding,
+    /// When.
+    pub since: Timestamp,
+}
+
+impl std::fmt::Display for Quarantine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { finding, since } = self;
+        let advice = "nothing is signed, and a restart changes nothing; what to do stands in docs/runbook.md";
+        write!(f, "{finding}; since {since}; {advice} under {}", finding.verdict.as_str())
+    }
+}
+
 /// A handle; clones share the one writer.
 #[derive(Clone)]
 pub struct Store {
-    writer: Arc<Writer>,
+    writer: Option<Arc<Writer>>,
     readers: Arc<Readers>,
+    start: Arc<Start>,
+}
+
+/// What the examination at the start found.
+struct Start {
+    /// Where the log ended, as far as it verified.
+    head: Head,
+    verdict: &'static str,
+    quarantine: Option<Quarantine>,
+    recovered: Option<At>,
+    latest: Option<At>,
+    /// Held here where there is no writer to hold it.
+    _lock: Option<FolderLock>,
 }
 
 impl Store {
-    /// Opens or creates the database in `folder`, takes the folder's exclusive lock, and continues its audit log.
-    ///
-    /// `log` names the audit log if it is made now.
+    /// Takes the data folder's exclusive lock, examines its log against the anchor, and goes on with it; or gives a store
+    /// in [quarantine](Store::quarantine). Neither a database nor an anchor is ever made here. It blocks for as long as the
+    /// log takes to read.
     ///
     /// # Errors
-    /// Says what is wrong with the folder or the database.
-    pub fn open(folder: &Path, log: &LogId) -> Result<Self, StoreError> {
-        let (connection, lock) = schema::open(folder)?;
-        let readers = Arc::new(Readers { path: schema::database(folder), idle: Mutex::new(Vec::new()) });
-        Ok(Self { writer: Arc::new(Writer::start(connection, lock, log)?), readers })
+    /// Says what is wrong with the folder or the database, that the anchor cannot be asked now, or that there is nothing.
+    pub fn open(folder: &Path, mut anchor: Box<dyn Anchor>) -> Result<Self, StoreError> {
+        let lock = schema::lock(folder)?;
+        let unkept = |error: AnchorError| StoreError::Anchor(error.to_string());
+        let anchored = anchor.place().map_err(unkept)?;
+        let connection = schema::open(folder)?;
+        let Examined { standing, head, state, latest } = examine(connection.as_ref(), anchored)?;
+        let verdict = match &standing {
+            Standing::New => return Err(StoreError::NotBegun(folder.to_owned())),
+            Standing::Equal => "equal",
+            Standing::CatchUp { .. } => "catch_up",
+            Standing::Refused(finding) => finding.verdict.as_str(),
+        };
+        let path = connection.is_some().then(|| schema::database(folder));
+        let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()) });
+        let start = Start {
+            head: head.clone().unwrap_or_else(Head::none),
+            verdict,
+            quarantine: None,
+            recovered: state.recovered,
+            latest,
+            _lock: None,
+        };
+        match (standing, connection, head) {
+            (Standing::Refused(finding), ..) => {
+                let quarantine = Some(Quarantine { finding, since: Timestamp::now() });
+                Ok(Self { writer: None, readers, start: Arc::new(Start { quarantine, _lock: Some(lock), ..start }) })
+            }
+            (_, Some(connection), Some(head)) => {
+                // The very same place again ends what a crash may have left undone.
+                anchor.put(&place_of(&head)).map_err(unkept)?;
+                let writer = Some(Arc::new(Writer::start(connection, lock, head, anchor)?));
+                Ok(Self { writer, readers, start: Arc::new(start) })
+            }
+            _ => Err(StoreError::NotBegun(folder.to_owned())),
+        }
+    }
+
+    /// Why nothing is written, if the log does not stand as it must.
+    pub fn quarantine(&self) -> Option<&Quarantine> {
+        self.start.quarantine.as_ref()
+    }
+
+    /// The verdict of the start, in one word: `equal`, `catch_up` or one of [`casemate_attest::Refusal`].
+    pub fn verdict(&self) -> &'static str {
+        self.start.verdict
+    }
+
+    /// When this log took the place of another, if it did: what was issued before counts no more.
+    pub fn recovered(&self) -> Option<At> {
+        self.start.recovered
+    }
+
+    /// The newest time in the log when it was opened.
+    pub fn latest(&self) -> Option<At> {
+        self.start.latest
     }
 
     /// Runs `work` in a durable transaction (`synchronous=FULL`), grouped with others that wait.
     ///
-    /// Atomic: on `Ok` everything it wrote is on disk, leaves included; on `Err` nothing is.
+    /// Atomic: on `Ok` everything it wrote is on disk, leaves included, and the log is anchored beyond it; on `Err` nothing
+    /// is, but for [`StoreError::Unanchored`]: then everything is on disk, and nothing may come of it before a later call
+    /// succeeds. `work` appends at most [`JOB_LEAVES`] leaves.
     ///
     /// # Errors
-    /// Whatever `work` returns, or that the commit failed.
+    /// Whatever `work` returns, or that the commit or the anchor failed.
     pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.writer.run(work).await
+        self.writer()?.run(work).await
     }
 
     /// Runs `work` on a connection that only reads, off the network threads.
@@ -142,19 +269,55 @@ impl Store {
         task.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Where the durable audit log stands: what hellos carry.
+    /// As [`Store::read`], for what is an effect: it waits until every leaf is anchored that `work` may have seen.
+    ///
+    /// # Errors
+    /// Whatever `work` returns, or that the anchor lags behind.
+    pub async fn read_anchored<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let read = self.read(|connection| {
+            // One transaction, so that both are of one moment.
+            let moment = connection.unchecked_transaction().map_err(StoreError::sqlite("begin to read"))?;
+            Ok((work(&moment)?, evidence::log_size(&moment)?))
+        });
+        let (value, size) = read.await?;
+        // In quarantine nothing changes any more.
+        if let Some(writer) = &self.writer {
+            writer.anchored(size).await?;
+        }
+        Ok(value)
+    }
+
+    /// Where the durable, anchored audit log stands: what hellos carry and checkpoints sign. In quarantine it stands where it
+    /// verified, and nothing may be signed of it.
     pub fn audit_head(&self) -> Head {
-        self.writer.head()
+        match &self.writer {
+            Some(writer) => writer.head(),
+            None => self.start.head.clone(),
+        }
     }
 
-    /// Why the last commit failed, if it did.
+    /// Why nothing can be recorded, if that is so: the quarantine, or why the last commit failed.
     pub fn problem(&self) -> Option<String> {
-        self.writer.problem()
+        match &self.writer {
+            Some(writer) => writer.problem(),
+            None => self.quarantine().map(ToString::to_string),
+        }
     }
 
-    /// Commits what waits, closes the database and joins the writer.
+    /// Commits what waits, closes the database and joins the writer. It blocks.
     pub fn close(&self) {
-        self.writer.stop();
+        if let Some(writer) = &self.writer {
+            writer.stop();
+        }
+    }
+
+    fn writer(&self) -> Result<&Writer, StoreError> {
+        let refused = || StoreError::Quarantined(self.problem().unwrap_or_default());
+        self.writer.as_deref().ok_or_else(refused)
     }
 }
 
@@ -167,7 +330,8 @@ pub fn open_read_only(folder: &Path) -> Result<Connection, StoreError> {
 }
 
 struct Readers {
-    path: PathBuf,
+    /// `None` where there is no database: then readers see an empty one.
+    path: Option<PathBuf>,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -176,9 +340,10 @@ impl Readers {
 
     fn take(&self) -> Result<Connection, StoreError> {
         let kept = self.idle.lock().ok().and_then(|mut idle| idle.pop());
-        match kept {
-            Some(connection) => Ok(connection),
-            None => schema::open_reader(&self.path),
+        match (kept, &self.path) {
+            (Some(connection), _) => Ok(connection),
+            (None, Some(path)) => schema::open_reader(path),
+            (None, None) => schema::empty(),
         }
     }
 

@@ -129,19 +129,31 @@ pub(super) fn database(folder: &Path) -> PathBuf {
 /// Holds the data folder against a second daemon or an offline command; released on drop.
 pub(super) struct FolderLock(#[expect(dead_code, reason = "held for its lock")] File);
 
-pub(super) fn open(folder: &Path) -> Result<(Connection, FolderLock), StoreError> {
-    let lock = lock(folder)?;
+/// Opens the database of a folder whose lock is held; `None` if there is none. It is never made here.
+pub(super) fn open(folder: &Path) -> Result<Option<Connection>, StoreError> {
     let path = database(folder);
+    let there = path.try_exists().map_err(|e| StoreError::Folder { path: folder.to_owned(), why: e.to_string() })?;
+    if there { connect(&path).map(Some) } else { Ok(None) }
+}
+
+/// Makes an empty database.
+pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
+    let made = OpenOptions::new().create_new(true).append(true).mode(0o600).open(path);
+    made.map_err(|e| StoreError::Folder { path: path.to_owned(), why: e.to_string() })?;
+    connect(path)
+}
+
+/// A database without rows, for readers where there is none on disk.
+pub(super) fn empty() -> Result<Connection, StoreError> {
+    let connection = Connection::open_in_memory().map_err(StoreError::sqlite("make an empty database"))?;
+    migrate(&connection)?;
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
     let failed = StoreError::sqlite("open its database");
-    drop(
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| StoreError::Folder { path: folder.to_owned(), why: e.to_string() })?,
-    );
-    let connection = Connection::open(&path).map_err(&failed)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;",
@@ -149,7 +161,7 @@ pub(super) fn open(folder: &Path) -> Result<(Connection, FolderLock), StoreError
         .map_err(&failed)?;
     check_intact(&connection)?;
     migrate(&connection)?;
-    Ok((connection, lock))
+    Ok(connection)
 }
 
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
@@ -157,7 +169,8 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Connection::open_with_flags(path, flags).map_err(StoreError::sqlite("open its database for reading"))
 }
 
-fn lock(folder: &Path) -> Result<FolderLock, StoreError> {
+/// Takes the exclusive lock of a data folder, which is made if it is not there.
+pub(super) fn lock(folder: &Path) -> Result<FolderLock, StoreError> {
     let unusable = |why: String| StoreError::Folder { path: folder.to_owned(), why };
     if !folder.exists() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| unusable(e.to_string()))?;

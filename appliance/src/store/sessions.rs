@@ -156,6 +156,17 @@ impl SessionRow {
         }
     }
 
+    /// Whether the stored row has ended just as this one says: then an earlier attempt to end it became durable, although
+    /// its caller was told otherwise.
+    ///
+    /// # Errors
+    /// Says that the store cannot be read.
+    pub fn has_ended_so(&self, connection: &Connection) -> Result<bool, StoreError> {
+        let Some(stored) = Self::find(connection, &self.session_id)? else { return Ok(false) };
+        let end = |row: &Self| (row.status, row.completed_at.clone(), to_json(&row.error), to_json(&row.result));
+        Ok(self.status.is_final() && end(&stored) == end(self))
+    }
+
     /// Puts another problem into the row of a refused session, if it still holds `from`. Gives the problem that then
     /// stands there, whoever wrote it; `None` without such a session.
     ///

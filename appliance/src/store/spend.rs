@@ -49,3 +49,11 @@ pub(crate) fn release_spending(transaction: &Transaction<'_>, session: &SessionI
         .map_err(StoreError::sqlite("release what was reserved"))?;
     Ok(changed == 1)
 }
+
+/// Whether a reservation was taken back.
+pub(crate) fn was_released(connection: &Connection, session: &SessionId) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached("SELECT 1 FROM spend WHERE session_id = ?1 AND state = 'released'")
+        .and_then(|mut statement| statement.exists([session.as_str()]))
+        .map_err(StoreError::sqlite("read what was spent"))
+}

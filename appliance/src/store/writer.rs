@@ -1,31 +1,51 @@
 //! The writer thread: the only place that changes the database, and the only place that appends to the audit log.
 //!
-//! Jobs that wait together share one commit, so many sessions share one fsync. Each job runs in a savepoint: a job that
-//! fails takes its own writes and leaves back and nobody else's.
+//! Jobs that wait together share one commit and one anchor, so many sessions share one fsync. Each job runs in a savepoint:
+//! a job that fails takes its own writes and leaves back and nobody else's.
+//!
+//! ```text
+//! group: BEGIN ─ job ─ job ─ COMMIT ─► anchor ─► answers        (database, anchor, effect)
+//! ```
+//!
+//! While an anchor is missing no further group is begun, so that the log is never more than one group ahead of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use casemate_attest::{Entry, Head, Line, LogId};
+use casemate_attest::{Entry, Head, Line};
 use jiff::Timestamp;
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::StoreError;
-use super::evidence::{begin_log, read_head, write_leaf};
+use super::anchor::Anchor;
+use super::create::place_of;
+use super::evidence::write_leaf;
 use super::schema::FolderLock;
 
 /// Jobs that may wait; one more is refused at once.
 const QUEUE: usize = 1024;
 /// Jobs that share a commit at most.
 const GROUP: usize = 64;
+/// The most leaves that one job appends.
+pub const JOB_LEAVES: u64 = 32;
+/// A group that holds this many leaves takes no further job; with one more job it stays within
+/// [`casemate_attest::WINDOW`].
+const FULL: u64 = casemate_attest::WINDOW - JOB_LEAVES;
+/// The longest wait for an anchor by those who only read.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The pause between attempts to put a missing anchor while nobody asks for anything.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a job sees: the connection inside its savepoint, and the audit log.
 pub struct Transaction<'a> {
     connection: &'a Connection,
     log: &'a mut Head,
+    /// How many leaves this job may still append.
+    left: u64,
 }
 
 impl Transaction<'_> {
@@ -39,6 +59,8 @@ impl Transaction<'_> {
     /// # Errors
     /// Says why the log refuses the entry, or that it cannot be written.
     pub fn append(&mut self, entry: Entry) -> Result<Line, StoreError> {
+        let too_many = || StoreError::Audit(format!("one change appends at most {JOB_LEAVES} leaves"));
+        self.left = self.left.checked_sub(1).ok_or_else(too_many)?;
         let disclosure = entry.disclosure().cloned();
         let appended = self.log.append(entry, Timestamp::now()).map_err(|e| StoreError::Audit(e.to_string()))?;
         write_leaf(self.connection, &appended, disclosure.as_ref())?;
@@ -49,12 +71,12 @@ impl Transaction<'_> {
 
 /// Does a job's work, or passes on why its transaction could not be begun.
 type Job = Box<dyn FnOnce(Result<&mut Transaction<'_>, StoreError>) -> Finish + Send>;
-/// Answers the job's caller once the group's commit has succeeded or failed.
+/// Answers the job's caller once the fate of the group's commit and of its anchor is known.
 type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 pub(super) struct Writer {
     jobs: Mutex<Option<SyncSender<Message>>>,
-    head: Arc<Mutex<Head>>,
+    anchored: watch::Receiver<Head>,
     problem: Arc<Mutex<Option<String>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -65,15 +87,17 @@ struct Message {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, lock: FolderLock, log: &LogId) -> Result<Self, StoreError> {
-        let head = match read_head(&connection)? {
-            Some(head) => head,
-            None => begin_log(&connection, log)?,
-        };
-        let shown = Arc::new(Mutex::new(head.clone()));
+    /// `head` is where the log in the database stands, and is anchored.
+    pub(super) fn start(
+        connection: Connection,
+        lock: FolderLock,
+        head: Head,
+        anchor: Box<dyn Anchor>,
+    ) -> Result<Self, StoreError> {
+        let (shown, anchored) = watch::channel(head.clone());
         let (sender, receiver) = sync_channel(QUEUE);
         let problem = Arc::new(Mutex::new(None));
-        let worker = Worker { connection, head, shown: shown.clone(), problem: problem.clone() };
+        let worker = Worker { connection, head, anchor, shown, problem: problem.clone() };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
@@ -81,7 +105,7 @@ impl Writer {
                 drop(lock);
             })
             .map_err(|e| StoreError::Sqlite { doing: "start its writer thread", why: e.to_string() })?;
-        Ok(Self { jobs: Mutex::new(Some(sender)), head: shown, problem, thread: Mutex::new(Some(thread)) })
+        Ok(Self { jobs: Mutex::new(Some(sender)), anchored, problem, thread: Mutex::new(Some(thread)) })
     }
 
     pub(super) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -95,9 +119,10 @@ impl Writer {
         let job: Job = Box::new(move |transaction| {
             let result = transaction.and_then(work);
             mark.store(result.is_err(), Ordering::Relaxed);
-            Box::new(move |committed| {
-                // The caller may have gone; what is durable stays durable.
-                let _gone = answer.send(committed.and(result));
+            Box::new(move |settled| {
+                // Of a job that failed by itself nothing is durable, whatever became of its group. The caller may have gone;
+                // what is durable stays durable.
+                let _gone = answer.send(result.and_then(|value| settled.map(|()| value)));
             })
         });
         let sender = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -111,8 +136,20 @@ impl Writer {
         wait.await.map_err(|_| StoreError::Closed)?
     }
 
+    /// Waits until the first `size` leaves are anchored.
+    pub(super) async fn anchored(&self, size: u64) -> Result<(), StoreError> {
+        let mut anchored = self.anchored.clone();
+        let reached = anchored.wait_for(|head| head.size() >= size);
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(StoreError::Closed),
+            Err(_) => Err(StoreError::Anchor(self.problem().unwrap_or_else(|| "it takes too long".into()))),
+        }
+    }
+
+    /// Where the durable, anchored log stands.
     pub(super) fn head(&self) -> Head {
-        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.anchored.borrow().clone()
     }
 
     pub(super) fn problem(&self) -> Option<String> {
@@ -138,46 +175,84 @@ impl Drop for Writer {
 
 struct Worker {
     connection: Connection,
+    /// Where the durable log stands; at most one group beyond what is anchored and shown.
     head: Head,
-    shown: Arc<Mutex<Head>>,
+    anchor: Box<dyn Anchor>,
+    shown: watch::Sender<Head>,
     problem: Arc<Mutex<Option<String>>>,
 }
 
 impl Worker {
     fn run(mut self, jobs: &Receiver<Message>) {
-        while let Ok(first) = jobs.recv() {
-            let mut group = vec![first];
-            while group.len() < GROUP
-                && let Ok(next) = jobs.try_recv()
-            {
-                group.push(next);
+        while let Some(first) = self.next(jobs) {
+            match self.ready() {
+                Ok(()) => self.commit(first, jobs),
+                Err(why) => self.refuse(first, jobs, &why),
             }
-            self.commit(group);
+        }
+        // Nobody waits for it any more; the next start would catch up as well.
+        let _unanchored = self.ready();
+    }
+
+    /// The next job; while an anchor is missing it is tried again meanwhile. `None` once the store is closed.
+    fn next(&mut self, jobs: &Receiver<Message>) -> Option<Message> {
+        loop {
+            if self.is_anchored() {
+                return jobs.recv().ok();
+            }
+            match jobs.recv_timeout(PAUSE) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.ready().is_ok() {
+                        self.note(None);
+                    }
+                }
+            }
         }
     }
 
-    /// Runs a group in one transaction. Answers go out only after the commit's fate is known.
-    fn commit(&mut self, group: Vec<Message>) {
+    /// Whether a group may be begun: what an earlier one left unanchored is anchored first.
+    fn ready(&mut self) -> Result<(), StoreError> {
+        let why = match self.put_anchor() {
+            Ok(()) => return Ok(()),
+            Err(why) => StoreError::Anchor(why),
+        };
+        self.note(Some(&why));
+        Err(why)
+    }
+
+    fn is_anchored(&self) -> bool {
+        *self.shown.borrow() == self.head
+    }
+
+    /// Anchors the durable log, and shows it from then on.
+    fn put_anchor(&mut self) -> Result<(), String> {
+        if self.is_anchored() {
+            return Ok(());
+        }
+        self.anchor.put(&place_of(&self.head)).map_err(|error| error.to_string())?;
+        self.shown.send_replace(self.head.clone());
+        Ok(())
+    }
+
+    /// Turns away what waits: nobody waits longer than for one attempt.
+    fn refuse(&self, first: Message, jobs: &Receiver<Message>, why: &StoreError) {
+        for Message { job, .. } in std::iter::once(first).chain(jobs.try_iter().take(QUEUE)) {
+            job(Err(why.clone()))(Err(why.clone()));
+        }
+    }
+
+    /// Runs a group in one transaction. Answers go out only after its fate is known.
+    fn commit(&mut self, first: Message, jobs: &Receiver<Message>) {
         let before = self.head.clone();
-        let mut finishes = Vec::with_capacity(group.len());
+        let mut finishes = Vec::new();
         let begun = self.sql("begin a transaction", "BEGIN IMMEDIATE");
-        for Message { job, failed } in group {
-            let begun = begun
-                .clone()
-                .and_then(|()| self.still_open())
-                .and_then(|()| self.sql("begin a savepoint", "SAVEPOINT job"));
-            let at_start = self.head.clone();
-            let mut transaction = Transaction { connection: &self.connection, log: &mut self.head };
-            let finish = job(begun.clone().map(|()| &mut transaction));
-            let ended = begun.and_then(|()| self.still_open()).and_then(|()| {
-                if failed.load(Ordering::Relaxed) {
-                    self.head = at_start;
-                    self.sql("take a failed change back", "ROLLBACK TO job; RELEASE job")
-                } else {
-                    self.sql("end a savepoint", "RELEASE job")
-                }
-            });
-            finishes.push((finish, ended));
+        let mut next = Some(first);
+        while let Some(message) = next {
+            finishes.push(self.work(message, begun.clone()));
+            let leaves = self.head.size().saturating_sub(before.size());
+            next = if finishes.len() < GROUP && leaves < FULL { jobs.try_recv().ok() } else { None };
         }
         let all = finishes.iter().find_map(|(_, ended)| ended.clone().err()).map_or(Ok(()), Err);
         let committed = all.and_then(|()| self.sql("commit", "COMMIT"));
@@ -189,12 +264,45 @@ impl Worker {
                 tracing::error!(event = "store_rollback_failed", %error, "a failed group could not be rolled back");
             }
         }
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = self.head.clone();
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) =
-            committed.as_ref().err().map(ToString::to_string);
+        let settled = committed.and_then(|()| self.put_anchor().map_err(StoreError::Unanchored));
+        self.note(settled.as_ref().err());
         for (finish, _) in finishes {
-            finish(committed.clone());
+            finish(settled.clone());
         }
+    }
+
+    /// Does one job in a savepoint of its own.
+    fn work(&mut self, message: Message, begun: Result<(), StoreError>) -> (Finish, Result<(), StoreError>) {
+        let Message { job, failed } = message;
+        let begun =
+            begun.and_then(|()| self.still_open()).and_then(|()| self.sql("begin a savepoint", "SAVEPOINT job"));
+        let at_start = self.head.clone();
+        let mut transaction = Transaction { connection: &self.connection, log: &mut self.head, left: JOB_LEAVES };
+        let finish = job(begun.clone().map(|()| &mut transaction));
+        let ended = begun.and_then(|()| self.still_open()).and_then(|()| {
+            if failed.load(Ordering::Relaxed) {
+                self.head = at_start;
+                self.sql("take a failed change back", "ROLLBACK TO job; RELEASE job")
+            } else {
+                self.sql("end a savepoint", "RELEASE job")
+            }
+        });
+        (finish, ended)
+    }
+
+    /// Keeps why the last group failed, if it did, and logs when that changes.
+    fn note(&self, why: Option<&StoreError>) {
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        match (why, problem.is_some()) {
+            (Some(error), false) => {
+                tracing::error!(event = "audit_unavailable", %error, "nothing is done until it is back")
+            }
+            (None, true) => {
+                tracing::info!(event = "audit_available", "the audit log can be written and anchored again")
+            }
+            _ => {}
+        }
+        *problem = why.map(ToString::to_string);
     }
 
     /// Some errors make SQLite roll the whole transaction back by itself; whatever ran then would commit on its own.
@@ -207,108 +315,5 @@ impl Worker {
 
     fn sql(&self, doing: &'static str, text: &str) -> Result<(), StoreError> {
         self.connection.execute_batch(text).map_err(StoreError::sqlite(doing))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::super::Store;
-    use super::*;
-
-    fn log() -> LogId {
-        "test-log".parse().unwrap()
-    }
-
-    fn store(folder: &std::path::Path) -> Store {
-        Store::open(folder, &log()).unwrap()
-    }
-
-    fn folder() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-        folder
-    }
-
-    fn put(transaction: &Transaction<'_>, jti: &str) -> Result<(), StoreError> {
-        transaction
-            .sql()
-            .execute("INSERT INTO tokens (issuer, jti, exp) VALUES ('i', ?1, 0)", [jti])
-            .map(|_| ())
-            .map_err(StoreError::sqlite("test"))
-    }
-
-    async fn count(store: &Store) -> i64 {
-        store
-            .read(|c| c.query_row("SELECT COUNT(*) FROM tokens", [], |r| r.get(0)).map_err(StoreError::sqlite("count")))
-            .await
-            .unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_failed_job_takes_back_its_own_writes_and_leaves_only() {
-        let folder = folder();
-        let store = store(folder.path());
-        let good = store.write(|t| put(t, "a"));
-        let bad = store.write::<(), _>(|t| {
-            put(t, "b")?;
-            t.append(Entry::boot())?;
-            Err(StoreError::Audit("no".into()))
-        });
-        let also_good = store.write(|t| {
-            put(t, "c")?;
-            t.append(Entry::boot())
-        });
-        let (good, bad, also_good) = tokio::join!(good, bad, also_good);
-        good.unwrap();
-        assert!(matches!(bad, Err(StoreError::Audit(_))));
-        let seq = also_good.unwrap().leaf().seq;
-        assert_eq!(count(&store).await, 2);
-        assert_eq!(store.audit_head().size(), seq + 1);
-    }
-
-    #[tokio::test]
-    async fn a_transaction_that_is_lost_midway_takes_every_job_of_its_group_along() {
-        let folder = folder();
-        let store = store(folder.path());
-        store.write(|t| put(t, "before")).await.unwrap();
-        let lose = store.write::<(), _>(|t| {
-            t.append(Entry::boot())?;
-            t.sql().execute_batch("ROLLBACK").map_err(StoreError::sqlite("test"))
-        });
-        let later = store.write(|t| {
-            put(t, "later")?;
-            t.append(Entry::boot())
-        });
-        let (lose, later) = tokio::join!(lose, later);
-        assert!(lose.is_err());
-        let landed = i64::from(later.is_ok());
-        assert_eq!(count(&store).await, 1 + landed, "what was reported as failed is not there");
-        store.write(|t| t.append(Entry::boot())).await.unwrap();
-        let lines = store.read(|c| super::super::audit_lines(c, 0, 100)).await.unwrap();
-        let mut verifier = casemate_attest::Verifier::new();
-        for line in &lines {
-            verifier.feed(line.as_bytes()).unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn the_log_goes_on_after_a_restart_and_the_folder_is_locked_meanwhile() {
-        let folder = folder();
-        let first = store(folder.path());
-        first.write(|t| t.append(Entry::boot())).await.unwrap();
-        let head = first.audit_head();
-        assert!(matches!(Store::open(folder.path(), &log()), Err(StoreError::Folder { .. })));
-        first.close();
-        assert!(matches!(first.write(|_| Ok(())).await, Err(StoreError::Closed)));
-        drop(first);
-        assert_eq!(store(folder.path()).audit_head(), head);
-    }
-
-    #[tokio::test]
-    async fn a_folder_that_others_may_read_is_refused() {
-        let folder = folder();
-        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        assert!(matches!(Store::open(folder.path(), &log()), Err(StoreError::Folder { .. })));
     }
 }

@@ -54,12 +54,12 @@ pub enum FaultKind {
     ApprovalUsedTwice,
     /// A release of spend that its intent did not reserve.
     ReleaseWithoutReservation,
+    /// A snapshot of the guards that is not the one which the lines lead to, or rest on.
+    Snapshot,
     /// The last line is torn.
     Unterminated,
     /// Not the log whose head is known.
     Head,
-    /// The guards that it begins with are not those that a leaf vouches for.
-    Snapshot,
     /// A detail is not the one that its leaf commits to.
     Detail,
     /// A recorded signature does not verify.

@@ -18,7 +18,7 @@ pub use story::OpenIntent;
 
 use crate::checkpoint::Checkpoint;
 use crate::head::Head;
-use crate::leaf::{Guard, Leaf, Phase};
+use crate::leaf::{Guard, Leaf, Op, Phase};
 use crate::line::{Line, MAX_LINE};
 use crate::state::{Snapshot, State};
 use crate::text::{At, LogId};
@@ -87,6 +87,7 @@ pub struct Verifier {
     state: State,
     known: BTreeMap<u64, Checkpoint>,
     compared: u64,
+    /// What the lines rest on, which the first of them must name.
     rests_on: Option<Rest>,
     fault: Option<Fault>,
 }
@@ -138,23 +139,21 @@ impl Verifier {
         }
     }
 
-    /// A verifier for the lines after a snapshot, whose digest a leaf of the log must then name: [`Report::rests_on`] says
-    /// which one does.
+    /// A verifier for the lines after a snapshot, whose digest the first of them must name.
     ///
     /// # Errors
     /// The snapshot does not fit together.
     pub fn resume(snapshot: Snapshot) -> Result<Self, Fault> {
-        let misfit = |what: String| Fault { seq: 0, line: 1, kind: FaultKind::Snapshot, what };
-        let text = snapshot.to_text().map_err(|e| misfit(e.to_string()))?;
+        let unfit = |what: String| Fault { seq: snapshot.place.size, line: 1, kind: FaultKind::Snapshot, what };
+        let text = snapshot.to_text().map_err(|error| unfit(error.to_string()))?;
         if snapshot.tree.size() != snapshot.place.size || snapshot.tree.root() != snapshot.place.root {
-            return Err(misfit("the tree of the snapshot is not the one that it names".into()));
+            return Err(unfit("the tree of the snapshot is not the one that it names".into()));
         }
-        let rests_on = Rest { size: snapshot.place.size, digest: Snapshot::digest(&text), named_by: None };
+        let rests_on = Some(Rest { size: snapshot.place.size, digest: Snapshot::digest(&text), named_by: None });
         let Snapshot { place, last, at, boot, tree, state, open, v: _ } = snapshot;
         let head = Head::of_snapshot(place.log, last, boot, tree);
         let story = Story::resume(open, &state);
-        let end = Some(End { head, first: at, last: at });
-        Ok(Self { end, story, state, rests_on: Some(rests_on), ..Self::default() })
+        Ok(Self { end: Some(End { head, first: at, last: at }), story, state, rests_on, ..Self::default() })
     }
 
     /// Takes the guards over that a log rests on which replaces another: its genesis names their snapshot.
@@ -240,6 +239,7 @@ impl Verifier {
         let line = Line::read(bytes).map_err(|e| (FaultKind::of(&e), e.to_string()))?;
         let leaf = line.leaf();
         self.check_place(leaf)?;
+        self.check_snapshot(leaf)?;
         self.story.take(leaf)?;
         let before = self.end.as_ref().map_or_else(|| Head::before(&line), |end| end.head.clone());
         let (head, _) = before.advance(&line).map_err(|e| (FaultKind::Sequence, e.to_string()))?;
@@ -248,13 +248,6 @@ impl Verifier {
                 return Err((FaultKind::Head, what));
             }
             self.compared += 1;
-        }
-        if let Some(rest) = &mut self.rests_on {
-            let digest = rest.digest.to_string();
-            let mut guards = leaf.guards.iter().filter(|change| change.guard == Guard::Snapshot);
-            if guards.any(|change| change.to.as_ref().is_some_and(|to| to.as_str() == digest)) {
-                rest.named_by = Some(leaf.seq);
-            }
         }
         self.state.take(leaf);
         let previous = self.end.as_ref();
@@ -291,6 +284,32 @@ impl Verifier {
             return wrong(FaultKind::Boot, format!("it counts {} starts, but the log shows {boot}", leaf.boot));
         }
         Ok(())
+    }
+
+    /// Checks that a leaf which vouches for a snapshot vouches for the right one: the one that these lines rest on, or the
+    /// one that follows from all lines before it.
+    fn check_snapshot(&mut self, leaf: &Leaf) -> Result<(), (FaultKind, String)> {
+        let wrong = |what: &str| Err((FaultKind::Snapshot, what.to_owned()));
+        let named = leaf.guards.iter().find(|change| change.guard == Guard::Snapshot);
+        let named: Option<Digest32> = named.and_then(|change| change.to.as_ref()?.as_str().parse().ok());
+        let rest = self.rests_on.as_mut().filter(|rest| rest.named_by.is_none());
+        match (rest, named) {
+            (Some(rest), Some(named)) if named == rest.digest => {
+                rest.named_by = Some(leaf.seq);
+                Ok(())
+            }
+            (Some(_), _) => wrong("it does not name the snapshot that the lines from here on rest on"),
+            (None, Some(named)) if leaf.op == Op::Prune => {
+                let snapshot = self.snapshot().and_then(|snapshot| Some((snapshot.to_text().ok()?, snapshot.state)));
+                let Some((_, state)) = snapshot.filter(|(text, _)| Snapshot::digest(text) == named) else {
+                    return wrong("the snapshot that it names is not what the lines before it lead to");
+                };
+                // What it has forgotten stays forgotten, as for whoever goes on from the snapshot.
+                self.state = state;
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
     }
 
     /// The largest size that was compared with a checkpoint.

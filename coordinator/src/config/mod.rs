@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use casemate_attest::attestation::Reference;
 use casemate_wire::token::TokenSigner;
 use casemate_wire::{IdentityKey, PartyId};
 use rustls::pki_types::ServerName;
@@ -39,6 +40,8 @@ pub(crate) struct ApplianceConfig {
     pub(crate) identity: IdentityKey,
     pub(crate) address: Address,
     pub(crate) server_name: ServerName<'static>,
+    /// What its attestation must say before it is asked to take part in anything.
+    pub(crate) reference: Option<Arc<Reference>>,
 }
 
 /// Host and port of an `https` URL without a path.
@@ -146,7 +149,7 @@ impl Config {
             tls,
             data_dir: folder.join(raw.data_dir),
             token: Arc::new(token),
-            appliances: appliances(raw.appliance)?,
+            appliances: appliances(raw.appliance, folder)?,
             appliance_tls,
             limits: limits(&raw.limits)?,
             log: log(raw.log)?,
@@ -160,7 +163,7 @@ impl Config {
     }
 }
 
-fn appliances(raw: Vec<raw::Appliance>) -> Result<Vec<ApplianceConfig>, ConfigError> {
+fn appliances(raw: Vec<raw::Appliance>, folder: &Path) -> Result<Vec<ApplianceConfig>, ConfigError> {
     let mut appliances: Vec<ApplianceConfig> = Vec::new();
     for entry in raw {
         if appliances.iter().any(|a| a.party_id == entry.party_id) {
@@ -175,13 +178,25 @@ fn appliances(raw: Vec<raw::Appliance>) -> Result<Vec<ApplianceConfig>, ConfigEr
         let name = entry.server_name.unwrap_or_else(|| address.host.clone());
         let server_name = ServerName::try_from(name.clone())
             .map_err(|e| invalid("appliance.server_name", format!("{name:?}: {e}")))?;
-        appliances.push(ApplianceConfig { party_id: entry.party_id, identity: entry.identity, address, server_name });
+        let reference = entry.reference.map(|path| reference(&entry.party_id, &folder.join(path))).transpose()?;
+        let (party_id, identity) = (entry.party_id, entry.identity);
+        appliances.push(ApplianceConfig { party_id, identity, address, server_name, reference });
     }
     if appliances.len() < 2 {
         let why = "a threshold key needs at least two; add one [[appliance]] section for each";
         return Err(invalid("appliance", why));
     }
     Ok(appliances)
+}
+
+fn reference(party: &PartyId, path: &Path) -> Result<Arc<Reference>, ConfigError> {
+    let text = files::text(path, "the reference for an appliance's attestations")?;
+    let wrong = |why: String| invalid("appliance.reference", format!("{}: {why}", path.display()));
+    let reference = Reference::parse(&text).map_err(|e| wrong(e.to_string()))?;
+    if reference.party != *party {
+        return Err(wrong(format!("it is of {}, not of {party}", reference.party)));
+    }
+    Ok(Arc::new(reference))
 }
 
 fn address(url: &str) -> Result<Address, ConfigError> {
@@ -234,6 +249,7 @@ mod tests {
         let all: Raw = toml::from_str(&uncommented).unwrap();
         assert!(all.tls.is_some());
         assert!(all.appliance.iter().any(|a| a.server_name.is_some()));
+        assert!(all.appliance.iter().any(|a| a.reference.is_some()));
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub(super) struct Appliance {
     pub(super) url: String,
     pub(super) identity: IdentityKey,
     pub(super) server_name: Option<String>,
+    pub(super) reference: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]

@@ -1,5 +1,6 @@
 //! Convenes sessions: what the participants are told, and who follows it to its end.
 
+mod attested;
 mod selection;
 
 use std::sync::Arc;
@@ -138,6 +139,7 @@ impl Coordinator {
         let tokens = join_tokens(&self.stage.config.token, &session, session.created_at())
             .map_err(|e| Problem::new(Code::Internal, format!("join tokens could not be signed: {e}")))?;
         let players = self.players(&session, &tokens, invitation)?;
+        attested::demand(&players).await?;
         self.stage.store.create_session(&session).await?;
         tracing::info!(
             event = "session_created",

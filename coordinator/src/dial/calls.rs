@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use casemate_attest::attestation::{MAX_TOKEN, Nonce};
 use casemate_wire::api::{BASE_PATH, KeygenRequest, MAX_BODY, SigningRequest};
 use casemate_wire::frame::{Frame, FrameReader};
 use casemate_wire::{Code, PartyId, Problem, SessionId};
@@ -11,14 +12,18 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::connection::{Connection, NoAnswer, RequestBody};
 use super::queue::Waiting;
 use super::unreachable;
+use crate::config::ApplianceConfig;
 
 /// Deciding, recording and anchoring take a while on a slow HSM.
 const PARTICIPATE_LIMIT: Duration = Duration::from_secs(30);
 const ATTACH_LIMIT: Duration = Duration::from_secs(20);
+/// An HSM signs the attestation, and a TPM may have to be asked.
+const ATTESTATION_LIMIT: Duration = Duration::from_secs(20);
 const HEALTH_LIMIT: Duration = Duration::from_secs(2);
 
 /// What one party is asked to take part in.
@@ -54,7 +59,29 @@ impl Connection {
             answer = self.send(request()?, PARTICIPATE_LIMIT).await;
         }
         let answer = answer.map_err(|why| self.unreachable("asked to take part", &why))?;
-        self.accepted(answer).await.map(drop)
+        self.accepted("asked to take part", answer).await.map(drop)
+    }
+
+    /// Asks the party for an attestation that answers `nonce`.
+    ///
+    /// # Errors
+    /// As [`Self::participate`].
+    pub(crate) async fn attestation(&self, nonce: &Nonce) -> Result<Bytes, Problem> {
+        let what = "asked for its attestation";
+        let path = format!("attestation?nonce={nonce}");
+        let request = self.request(Method::GET, &path, "application/json", Full::default().boxed_unsync())?;
+        let answer = self.send(request, ATTESTATION_LIMIT).await.map_err(|why| self.unreachable(what, &why))?;
+        let body = Limited::new(self.accepted(what, answer).await?.into_body(), MAX_TOKEN).collect();
+        match timeout(ATTESTATION_LIMIT, body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) => Err(self.unreachable(what, &NoAnswer::Broken(error.to_string()))),
+            Err(_) => Err(self.unreachable(what, &NoAnswer::Late(ATTESTATION_LIMIT))),
+        }
+    }
+
+    /// The party at the other end.
+    pub(crate) fn appliance(&self) -> &ApplianceConfig {
+        &self.appliance
     }
 
     /// Attaches the message stream of a session: `frames` go to the party, the answer brings its own.
@@ -66,7 +93,7 @@ impl Connection {
         let request = self.request(Method::POST, &path, "application/octet-stream", frames.boxed_unsync())?;
         let answer =
             self.send(request, ATTACH_LIMIT).await.map_err(|why| self.unreachable("sent its messages", &why))?;
-        let body = self.accepted(answer).await?.into_body();
+        let body = self.accepted("sent its messages", answer).await?.into_body();
         Ok(FrameStream { party: self.appliance.party_id.clone(), body, reader: FrameReader::default() })
     }
 
@@ -99,7 +126,7 @@ impl Connection {
         unreachable(&self.appliance.party_id, &self.appliance.address, what, why)
     }
 
-    async fn accepted(&self, answer: Response<Incoming>) -> Result<Response<Incoming>, Problem> {
+    async fn accepted(&self, what: &str, answer: Response<Incoming>) -> Result<Response<Incoming>, Problem> {
         let status = answer.status();
         if matches!(status, StatusCode::OK | StatusCode::ACCEPTED) {
             return Ok(answer);
@@ -109,7 +136,7 @@ impl Connection {
         let problem = body.ok().and_then(|body| serde_json::from_slice::<Problem>(&body.to_bytes()).ok());
         Err(match problem {
             Some(problem) => reported_by(problem, party),
-            None => self.unreachable("asked to take part", &NoAnswer::Odd(status)),
+            None => self.unreachable(what, &NoAnswer::Odd(status)),
         })
     }
 }

@@ -10,6 +10,7 @@
     unreachable_pub
 )]
 
+mod attestations;
 mod front_door;
 mod processes;
 mod relay;

@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod anchor_faults;
+mod anchors;
 mod canaries;
 mod limits;
 mod opening;

@@ -13,12 +13,15 @@ typedef rv (*function)();
 
 enum {
     GetSlotList = 4, GetTokenInfo = 6, OpenSession = 12, CloseAllSessions = 14, GetSessionInfo = 15, Login = 18,
-    Logout = 19, GetAttributeValue = 24, EncryptInit = 29, DecryptInit = 33, SignInit = 42, Sign = 43,
-    GenerateKey = 58, GenerateKeyPair = 59, FUNCTIONS = 68
+    Logout = 19, CreateObject = 20, DestroyObject = 22, GetAttributeValue = 24, FindObjectsInit = 26,
+    EncryptInit = 29, DecryptInit = 33, SignInit = 42, Sign = 43, GenerateKey = 58, GenerateKeyPair = 59,
+    FUNCTIONS = 68
 };
 enum {
-    CKR_ATTRIBUTE_TYPE_INVALID = 0x12, CKR_DEVICE_REMOVED = 0x32, CKR_MECHANISM_PARAM_INVALID = 0x71,
-    CKR_TOKEN_NOT_PRESENT = 0xE0, CKM_AES_GCM = 0x1087, CKF_FINAL_TRY = 0x20000, CKF_LOCKED = 0x40000
+    CKR_ATTRIBUTE_TYPE_INVALID = 0x12, CKR_ATTRIBUTE_VALUE_INVALID = 0x13, CKR_ACTION_PROHIBITED = 0x1B,
+    CKR_DEVICE_REMOVED = 0x32, CKR_MECHANISM_PARAM_INVALID = 0x71, CKR_SESSION_HANDLE_INVALID = 0xB3,
+    CKR_TOKEN_NOT_PRESENT = 0xE0, CKO_DATA = 0, CKO_PRIVATE_KEY = 3, CKA_CLASS = 0, CKA_VALUE = 0x11,
+    CKA_ID = 0x102, CKM_AES_GCM = 0x1087, CKF_FINAL_TRY = 0x20000, CKF_LOCKED = 0x40000
 };
 static const ulong CKA_ALLOWED_MECHANISMS = 0x40000600UL;
 
@@ -92,6 +95,10 @@ static rv login(ulong session, ulong user, char *pin, ulong length) {
 
 static rv get_attribute_value(ulong session, ulong object, struct attribute *attributes, ulong count) {
     rv result = real->call[GetAttributeValue](session, object, attributes, count);
+    if (!result && count == 1 && attributes->value) {
+        if (attributes->type == CKA_CLASS && once("class-changes")) *(ulong *)attributes->value = CKO_PRIVATE_KEY;
+        if (attributes->type == CKA_ID && once("id-changes")) *(char *)attributes->value ^= 1;
+    }
     if (!is_on("no-allowed-mechanisms")) return result;
     for (ulong i = 0; i < count; i++) {
         if (attributes[i].type != CKA_ALLOWED_MECHANISMS) continue;
@@ -117,6 +124,51 @@ static rv generate_key_pair(ulong session, void *mechanism, struct attribute *pu
     if (unknown_attribute(private, private_count)) return CKR_ATTRIBUTE_TYPE_INVALID;
     if (is_on("no-key-pairs")) return CKR_DEVICE_REMOVED;
     return real->call[GenerateKeyPair](session, mechanism, public, public_count, private, private_count, keys, more);
+}
+
+static struct attribute *find(struct attribute *attributes, ulong count, ulong type) {
+    for (ulong i = 0; i < count; i++)
+        if (attributes[i].type == type) return &attributes[i];
+    return NULL;
+}
+
+/* Only the search for data objects: keys are looked for in every session that is opened. */
+static rv find_objects_init(ulong session, struct attribute *attributes, ulong count) {
+    struct attribute *class = find(attributes, count, CKA_CLASS);
+    int data = class && *(ulong *)class->value == CKO_DATA;
+    while (data && is_on("hang-data")) usleep(5000);
+    rv result = data ? before(session) : 0;
+    return result ? result : real->call[FindObjectsInit](session, attributes, count);
+}
+
+static rv create_object(ulong session, struct attribute *attributes, ulong count, ulong *object) {
+    struct attribute *value = find(attributes, count, CKA_VALUE);
+    struct session_info info;
+    if (is_on("no-data-objects")) return CKR_ATTRIBUTE_VALUE_INVALID;
+    if (is_on("create-fails")) return CKR_DEVICE_REMOVED;
+    if (once("lost-before-create") && real->call[GetSessionInfo](session, &info) == 0)
+        real->call[CloseAllSessions](info.slot);
+    if (is_on("value-changes") && value) value->length--;
+    rv result = real->call[CreateObject](session, attributes, count, object);
+    if (is_on("value-changes") && value) value->length++;
+    if (!result && once("lost-after-create") && real->call[GetSessionInfo](session, &info) == 0) {
+        real->call[CloseAllSessions](info.slot);
+        return CKR_SESSION_HANDLE_INVALID;
+    }
+    return result;
+}
+
+static rv destroy_object(ulong session, ulong object) {
+    struct session_info info;
+    if (is_on("destroy-fails")) return CKR_ACTION_PROHIBITED;
+    if (once("lost-before-destroy") && real->call[GetSessionInfo](session, &info) == 0)
+        real->call[CloseAllSessions](info.slot);
+    rv result = real->call[DestroyObject](session, object);
+    if (!result && once("lost-after-destroy") && real->call[GetSessionInfo](session, &info) == 0) {
+        real->call[CloseAllSessions](info.slot);
+        return CKR_SESSION_HANDLE_INVALID;
+    }
+    return result;
 }
 
 static rv encrypt_init(ulong session, struct mechanism *mechanism, ulong key) {
@@ -166,6 +218,9 @@ rv C_GetFunctionList(struct list **result) {
     faulty.call[GetAttributeValue] = get_attribute_value;
     faulty.call[GenerateKey] = generate_key;
     faulty.call[GenerateKeyPair] = generate_key_pair;
+    faulty.call[FindObjectsInit] = find_objects_init;
+    faulty.call[CreateObject] = create_object;
+    faulty.call[DestroyObject] = destroy_object;
     faulty.call[EncryptInit] = encrypt_init;
     faulty.call[DecryptInit] = decrypt_init;
     faulty.call[SignInit] = sign_init;

@@ -164,6 +164,11 @@ impl Store {
         fs::write(self.folder.join("faults").join(fault), "").unwrap();
     }
 
+    /// Whether a fault is switched on; those that strike once switch themselves off.
+    pub(crate) fn is_broken(&self, fault: &str) -> bool {
+        self.folder.join("faults").join(fault).exists()
+    }
+
     /// Switches a fault off again.
     pub(crate) fn mend_it(&self, fault: &str) {
         fs::remove_file(self.folder.join("faults").join(fault)).unwrap();

@@ -5,6 +5,7 @@
 //! | `allowed` | OpenSSH's `allowed_signers` files: [`AllowedSigners`], the people in them: [`Principal`] |
 //! | `sshsig` | one SSHSIG signature, checked: [`verify`] |
 //! | `quorum` | `2 of 3`: [`Quorum`], and [`TrustAnchors`], without which no bundle loads in the daemon |
+//! | `recovery` | the quorum's signatures by which an appliance goes on in a new audit log: [`Endorsed`] |
 //!
 //! # Security
 //! People are counted, not keys: several keys of one principal count once, and no key may stand under two names. A
@@ -12,10 +13,12 @@
 
 mod allowed;
 mod quorum;
+mod recovery;
 mod sshsig;
 
 pub use allowed::{AllowedKey, AllowedSigners, AllowedSignersError, InvalidPrincipal, MAX_ALLOWED_SIGNERS, Principal};
 pub use quorum::{InvalidAnchors, InvalidQuorum, Quorum, TrustAnchors};
+pub use recovery::{Endorsed, GivenSignature, NotCounted, NotEndorsed};
 pub use sshsig::{MAX_SIGNATURE, SignatureError, fingerprint_of_signer, verify};
 
 /// What a signature is for, as `ssh-keygen -Y sign -n` takes it.
@@ -25,6 +28,8 @@ pub enum Namespace {
     Policy,
     /// `casemate-approval`: an approval statement.
     Approval,
+    /// `casemate-recovery`: the statement by which an appliance goes on in a new audit log.
+    Recovery,
 }
 
 impl Namespace {
@@ -33,6 +38,7 @@ impl Namespace {
         match self {
             Self::Policy => "casemate-policy",
             Self::Approval => "casemate-approval",
+            Self::Recovery => "casemate-recovery",
         }
     }
 }

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::intent::{Signer, decode};
+use crate::spend::WEEK;
 
 /// The generator of secp256k1 and three of its multiples.
 const KEYS: [&str; 4] = [
@@ -74,11 +75,17 @@ fn understood(n: u8) -> Understood {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Reserve { key: usize, transaction: u8, path: Option<u8> },
+    Reserve {
+        key: usize,
+        transaction: u8,
+        path: Option<u8>,
+    },
     Release(prop::sample::Index),
     Clock(i64),
     Prune,
     Restart,
+    /// The audit log is begun anew.
+    Recover,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -90,6 +97,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop::sample::select(vec![HOUR, DAY, WEEK, -HOUR, -DAY, -WEEK, HOUR - 1, WEEK - 1]).prop_map(Step::Clock),
         1 => Just(Step::Prune),
         1 => Just(Step::Restart),
+        1 => Just(Step::Recover),
     ]
 }
 
@@ -124,9 +132,15 @@ proptest! {
         let mut ledger = Ledger::default();
         let mut entries: BTreeMap<SessionId, Entry> = BTreeMap::new();
         let (mut wall, mut newest) = (1_800_000_000_i64, i64::MIN);
+        let mut full_since = i64::MIN;
         for (number, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Clock(by) => wall += by,
+                Step::Recover => {
+                    ledger.fill_since(wall);
+                    full_since = full_since.max(wall);
+                    newest = newest.max(wall);
+                }
                 Step::Prune => {
                     ledger.prune();
                     entries.retain(|_, entry| entry.at > newest.saturating_sub(WEEK));
@@ -134,8 +148,11 @@ proptest! {
                 Step::Restart => {
                     let rows: Vec<String> = ledger.entries().map(|row| serde_json::to_string(row).unwrap()).collect();
                     // A restart forgets stamps that were released, so the model must too.
-                    newest = ledger.entries().map(|row| row.at).max().unwrap_or(i64::MIN);
+                    newest = ledger.entries().map(|row| row.at).max().unwrap_or(i64::MIN).max(full_since);
                     ledger = Ledger::default();
+                    if full_since > i64::MIN {
+                        ledger.fill_since(full_since);
+                    }
                     for row in &rows {
                         ledger.restore(serde_json::from_str(row).unwrap()).unwrap();
                     }
@@ -163,7 +180,7 @@ proptest! {
                     prop_assert_eq!(reserved.spending().at, newest);
                     let charges = bundle.charges(&understood);
                     entries.insert(session, Entry { key, what: (transaction, path), at: newest, charges });
-                    check(bundle, &entries, key, &understood, newest, &reserved)?;
+                    check(bundle, &entries, key, &understood, (newest, full_since), &reserved)?;
                 }
             }
         }
@@ -175,7 +192,7 @@ fn check(
     entries: &BTreeMap<SessionId, Entry>,
     key: usize,
     understood: &Understood,
-    now: i64,
+    (now, full_since): (i64, i64),
     reserved: &Reserved,
 ) -> Result<(), TestCaseError> {
     let assets = &bundle.rules().tables.assets;
@@ -195,6 +212,10 @@ fn check(
             (WEEK, [spent.week, group_spent.week, fees.week], [count.week, group_count.week]),
         ];
         for (length, amounts, counts) in windows {
+            if full_since > now - length {
+                prop_assert_eq!((amounts, counts), ([Decimal::MAX; 3], [i64::MAX; 2]));
+                continue;
+            }
             let of = |keys: &[usize]| model(entries, keys, &asset, false, now - length);
             let fees = model(entries, &[key], &native, true, now - length).0;
             let own = of(&[key]);

@@ -10,10 +10,11 @@ use std::path::Path;
 use casemate_appliance::config::Config;
 use casemate_appliance::metrics::Metrics;
 use casemate_appliance::primes;
-use casemate_appliance::store::Store;
+use casemate_appliance::store::{HsmAnchor, Store};
 use casemate_appliance::vault::Vault;
 use casemate_hsm::Hsm;
 use serde::Deserialize;
+use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
 const PAIRS: &str = include_str!("../../../mpc/tests/data/safe-primes-1536.json");
@@ -24,7 +25,7 @@ struct Pair {
     q: String,
 }
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let config = Config::load(Path::new(&arguments[0])).unwrap();
@@ -35,10 +36,12 @@ async fn main() {
     stored.extend(hex::decode(&pair.q).unwrap());
     let metrics = Metrics::new();
     let vault = Vault::new(Hsm::open(config.hsm.clone()).await.unwrap(), metrics.hsm());
-    let store = Store::open(&config.data_dir, &format!("casemate/{}", config.party).parse().unwrap()).unwrap();
+    let (folder, anchor) = (config.data_dir.clone(), HsmAnchor::new(vault.clone(), Handle::current()));
+    let opened = tokio::task::spawn_blocking(move || Store::open(&folder, Box::new(anchor))).await;
+    let store = opened.unwrap().unwrap();
     for _ in 0..arguments[2].parse::<u32>().unwrap() {
         primes::add(&vault, &store, &stored).await.unwrap();
     }
-    store.close();
+    tokio::task::spawn_blocking(move || store.close()).await.unwrap();
     vault.shutdown().await.unwrap();
 }

@@ -5,6 +5,7 @@
 mod approvals;
 mod attacks_on_keygen;
 mod attacks_on_signing;
+mod attestation;
 mod audit;
 mod bodies;
 mod configuration;

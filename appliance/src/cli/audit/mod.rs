@@ -1,7 +1,10 @@
-//! `casemate audit`: the log, offline. Its commands need files and nothing else; a running daemon is not disturbed.
+//! `casemate audit`: the log, from its beginning to what auditors make of it.
+//!
+//! The auditors' commands are offline: they need files and nothing else, and a running daemon is not disturbed.
 //!
 //! | command | file |
 //! |---|---|
+//! | `init`, `recover`, `prune` | `init.rs`, `recover.rs`, `prune.rs`: the operator's, with the daemon stopped |
 //! | `verify` | `verify.rs` |
 //! | `prove` | `prove.rs` |
 //! | `export` | `export.rs` |
@@ -15,11 +18,14 @@
 
 mod certificates;
 mod export;
+mod init;
 mod notes;
 mod progress;
 mod prove;
+mod prune;
 mod receipt;
 mod reconcile;
+mod recover;
 mod released;
 mod show;
 mod source;
@@ -31,6 +37,12 @@ use super::{CommandResult, Format};
 
 #[derive(Subcommand)]
 pub(super) enum AuditCommand {
+    /// Begin the audit log of a new appliance: its database, and its anchor in the HSM. Once, and never again.
+    Init(init::Arguments),
+    /// After a rollback or restore: show the statement that the policy's signers must sign, then begin a new log with it.
+    Recover(recover::Arguments),
+    /// Export all lines so far and delete them here: the log goes on, and rests on a snapshot that it vouches for.
+    Prune(prune::Arguments),
     /// Check a log: form, order, hashes, that each outcome has its intent, that signatures verify, and, with checkpoints that
     /// were kept elsewhere, that no end was cut off and nothing rewritten. Exit code 1 if anything is wrong.
     Verify(verify::VerifyArguments),
@@ -66,6 +78,9 @@ impl Shape {
 
 pub(super) fn run(command: AuditCommand) -> CommandResult {
     match command {
+        AuditCommand::Init(arguments) => init::run(&arguments),
+        AuditCommand::Recover(arguments) => recover::run(&arguments),
+        AuditCommand::Prune(arguments) => prune::run(&arguments),
         AuditCommand::Verify(arguments) => verify::run(&arguments),
         AuditCommand::Prove(command) => prove::run(command),
         AuditCommand::Export(arguments) => export::run(&arguments),

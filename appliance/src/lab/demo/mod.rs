@@ -2,8 +2,9 @@
 //!
 //! It does what a business service does, over the coordinator's front door, and believes nothing that it can check: the
 //! key's certificate against the identities of the lab's tokens, the signature by its recovered sender, the audit logs by
-//! the offline verifier.
+//! the offline verifier, what the appliances say of themselves by their attest keys and a nonce.
 
+mod attest;
 mod audit;
 mod desk;
 mod ethereum;
@@ -19,12 +20,13 @@ use super::error::LabError;
 use super::progress::Progress;
 use super::staff::APPROVERS;
 use super::{Lab, Party};
+pub use attest::Attested;
 use audit::{Deed, Story};
 use desk::Desk;
 use ethereum::{TREASURY, Transfer};
 
 /// Steps that [`run`] shows.
-pub const STEPS: usize = 7;
+pub const STEPS: usize = 8;
 
 /// Thousandths of an ether: within the starter policy's limit, and over it.
 const SMALL: u64 = 250;
@@ -83,6 +85,8 @@ pub struct Outcome {
     pub refused: Refused,
     /// The same transaction, signed once two people had approved it.
     pub approved: Approved,
+    /// What each appliance attested of itself.
+    pub attestations: Vec<Attested>,
     /// Exported audit logs, JSON lines.
     pub audit_logs: Vec<PathBuf>,
 }
@@ -179,6 +183,11 @@ pub async fn run(lab: &Lab, progress: &mut Progress) -> Result<Outcome, DemoErro
     let (large_transaction, _) = broadcastable(&large, &large_signature, &address)?;
     progress.done(&["allowed and signed", &large_transaction]);
 
+    progress.begin("attest", "What each appliance says of itself, asked with a fresh nonce and compared with its host");
+    let attestations = attest::check(lab).await?;
+    let lines: Vec<String> = attestations.iter().map(Attested::line).collect();
+    progress.done(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+
     progress.begin("audit", "The audit logs, exported and verified offline");
     let logs = desk.export_logs()?;
     let story = Story {
@@ -207,6 +216,7 @@ pub async fn run(lab: &Lab, progress: &mut Progress) -> Result<Outcome, DemoErro
             message_hash: large.hash(),
             signed_transaction: large_transaction,
         },
+        attestations,
         audit_logs: logs.into_iter().map(|(_, path)| path).collect(),
     })
 }

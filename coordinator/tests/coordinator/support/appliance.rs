@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
+use super::attester::{Attester, MEDIA_TYPE};
 use super::keys::{Keys, party};
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -81,6 +82,7 @@ pub struct Inside {
     pub next: Mutex<VecDeque<Behaviour>>,
     pub healthy: AtomicBool,
     pub connections: AtomicUsize,
+    pub attester: Mutex<Attester>,
     pub seen: Mutex<HashMap<SessionId, Seen>>,
     pub requests: Mutex<HashMap<SessionId, serde_json::Value>>,
     accepted: Mutex<HashMap<SessionId, (Claims, Behaviour)>>,
@@ -108,6 +110,7 @@ impl Appliance {
             next: Mutex::default(),
             healthy: AtomicBool::new(true),
             connections: AtomicUsize::new(0),
+            attester: Mutex::new(Attester::new(index)),
             seen: Mutex::default(),
             requests: Mutex::default(),
             accepted: Mutex::default(),
@@ -168,6 +171,19 @@ impl Inside {
         match path.as_str() {
             "/health" if self.healthy.load(Ordering::SeqCst) => reply(200, "{}"),
             "/health" => reply(503, "{}"),
+            "/attestation" => {
+                let nonce = request.uri().query().unwrap().strip_prefix("nonce=").unwrap();
+                match self.attester.lock().unwrap().answer(nonce) {
+                    Some(token) => {
+                        let answer = Response::builder().header("content-type", MEDIA_TYPE);
+                        answer.body(Full::from(token).boxed_unsync()).unwrap()
+                    }
+                    None => {
+                        let problem = Problem::new(Code::HsmUnavailable, "the token is away");
+                        reply(problem.status, &serde_json::to_string(&problem).unwrap())
+                    }
+                }
+            }
             "/keygen/participate" => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let ask: KeygenRequest = serde_json::from_slice(&body).unwrap();
@@ -306,6 +322,8 @@ impl Part {
             nonce: [3; 32],
             time: 0,
             checkpoint: Checkpoint { log: "l".into(), size: 0, root: Digest32([0; 32]) },
+            witnessed: Vec::new(),
+            attest: false,
         };
         let signed = SignedHello { hello: Hello { view, own }.into(), signature: [5; 64] };
         self.frame(Frame::Hello(signed)).await;

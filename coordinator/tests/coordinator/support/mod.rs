@@ -1,6 +1,7 @@
 //! A lab in a temporary folder: CA, certificates, identities, appliances, configuration, coordinator.
 
 pub mod appliance;
+pub mod attester;
 pub mod client;
 pub mod keys;
 
@@ -37,11 +38,13 @@ pub struct Setup {
     pub down: Vec<u16>,
     /// Appliances whose certificates are from another CA.
     pub strangers: Vec<u16>,
+    /// Appliances for whom the coordinator has a reference file.
+    pub attested: Vec<u16>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { appliances: 3, limits: String::new(), down: Vec::new(), strangers: Vec::new() }
+        Self { appliances: 3, limits: String::new(), down: Vec::new(), strangers: Vec::new(), attested: Vec::new() }
     }
 }
 
@@ -87,6 +90,10 @@ impl Lab {
             let identity = keys.identity(index);
             writeln!(sections, "[[appliance]]\nparty_id = \"{name}\"\nurl = \"https://{address}\"\n").unwrap();
             writeln!(sections, "server_name = \"{name}\"\nidentity = \"{identity}\"").unwrap();
+            if setup.attested.contains(&index) {
+                write(&format!("{name}.toml"), &attester::reference(index));
+                writeln!(sections, "reference = \"{name}.toml\"").unwrap();
+            }
             appliance.address = Some(address);
             if setup.down.contains(&index) {
                 drop(listener);

@@ -1,7 +1,9 @@
 //! Limits over time: what counts, how long, and what an attacker cannot make uncounted.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod recovered;
 
 use std::sync::Mutex;
 
@@ -44,7 +46,7 @@ fn limits() -> Bundle {
         case("count", "ETH", r#""count": {"hour": 6}"#, "deny", "count-hour"),
         case("group", "USDC", r#""group_spent": {"day": "100.0001"}"#, "deny", "group-week"),
     ];
-    let entities = include_str!("data/starter/entities.json").replace(
+    let entities = include_str!("../data/starter/entities.json").replace(
         r#""key_groups": []"#,
         &format!(r#""key_groups": [{{"name": "hot", "labels": ["hot-1"], "public_keys": ["{OTHER}"]}}]"#),
     );

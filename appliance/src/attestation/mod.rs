@@ -1,0 +1,117 @@
+//! What this appliance says of itself, and what it thinks of what others say. The form of a token, and what verifies
+//! one, is in `casemate_attest::attestation`.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `mod.rs` | a token, from the state of this moment |
+//! | `measured.rs` | what is measured once, at the start |
+//! | `peers.rs` | a peer's token against what is pinned of that peer |
+
+mod measured;
+mod peers;
+
+use casemate_attest::attestation::{
+    AttestKey, AuditClaim, Claims, InvalidClaims, InvalidNonce, KekClaim, MAX_LIFETIME, Measurements, Nonce, Nonces,
+    Quote, TokenClaim, Ueid, hardware_model, now_in_seconds,
+};
+use casemate_attest::{Head, Text};
+use casemate_hsm::{HsmError, KeyPurpose};
+use casemate_tpm::TpmError;
+use casemate_wire::Digest32;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::VERSION;
+use crate::daemon::Node;
+
+pub use measured::{Measured, MeasuringError};
+pub(crate) use measured::{program, tls_spki};
+pub use peers::{PeerAppraisal, appraise};
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum AttestError {
+    /// The nonces cannot stand in a token.
+    #[error(transparent)]
+    Nonce(#[from] InvalidNonce),
+    /// The HSM did not sign it.
+    #[error("the attestation cannot be signed: {0}")]
+    Hsm(#[from] HsmError),
+    /// The configured TPM gave no quote: a token without it would say less than it should.
+    #[error("the attestation cannot be made: {0}")]
+    Tpm(#[from] TpmError),
+    /// The claims do not fit into a token.
+    #[error("the attestation cannot be made: {0}")]
+    Claims(#[from] InvalidClaims),
+    /// The attest key of the HSM cannot be used.
+    #[error("the attestation cannot be signed: {0}")]
+    Key(#[from] casemate_attest::attestation::InvalidAttestKey),
+}
+
+/// A token that answers these nonces, of this moment, signed by the HSM.
+///
+/// # Errors
+/// Bad nonces, or that HSM or TPM did not do their part.
+pub async fn token(node: &Node, nonces: &[Vec<u8>]) -> Result<Vec<u8>, AttestError> {
+    let nonces = nonces.iter().map(|nonce| Nonce::new(nonce.as_slice())).collect::<Result<Vec<_>, _>>()?;
+    let nonces = Nonces::new(nonces)?;
+    let key = attest_key(node)?;
+    let quote = quote(node, &nonces, &key).await?;
+    let unsigned = claims(node, nonces, quote, Timestamp::now()).unsigned(&key)?;
+    let signature = node.hsm.sign(KeyPurpose::Attest, unsigned.to_sign()).await?;
+    Ok(unsigned.signed(&signature)?)
+}
+
+/// The HSM's attest key.
+///
+/// # Errors
+/// The HSM holds none that can be used, which it checks when it is opened.
+pub fn attest_key(node: &Node) -> Result<AttestKey, AttestError> {
+    Ok(AttestKey::from_spki(&node.hsm.public_key(KeyPurpose::Attest))?)
+}
+
+fn claims(node: &Node, nonces: Nonces, quote: Option<Quote>, now: Timestamp) -> Claims {
+    let hsm = node.hsm.status();
+    let head = node.store.audit_head();
+    let issued_at = now_in_seconds(now);
+    let measured = &node.measured;
+    let policy = node.policy.active().map(|active| active.bundle().digest());
+    Claims {
+        nonces,
+        issued_at,
+        expires_at: issued_at.saturating_add(SignedDuration::from_secs(MAX_LIFETIME)).unwrap_or(issued_at),
+        ueid: Ueid::of(&node.identity),
+        hwmodel: hardware_model(&hsm.token.manufacturer, &hsm.token.model),
+        boots: head.boot(),
+        version: Text::fitted(VERSION),
+        measurements: Measurements { binary: measured.binary, config: node.config.digest, policy },
+        party: node.config.party.clone(),
+        audit: audit_claim(&head),
+        token: TokenClaim {
+            model: Text::fitted(&hsm.token.model),
+            serial: Text::fitted(&hsm.token.serial),
+            firmware: Text::fitted(&hsm.token.firmware),
+        },
+        kek: KekClaim { label: Text::fitted(&hsm.kek_id), epoch: hsm.kek_epoch },
+        tls_spki: measured.tls_spki,
+        quote,
+    }
+}
+
+/// Where the audit log stands, as a token says it.
+fn audit_claim(head: &Head) -> AuditClaim {
+    AuditClaim { origin: head.log().clone(), size: head.size(), root: audit_root(head) }
+}
+
+fn audit_root(head: &Head) -> Digest32 {
+    head.hash()
+}
+
+/// The TPM answers in its own time, so off the network threads.
+async fn quote(node: &Node, nonces: &Nonces, key: &AttestKey) -> Result<Option<Quote>, TpmError> {
+    let Some(tpm) = node.config.attestation.tpm.clone() else { return Ok(None) };
+    // One at a time: a TPM does one thing after the other, and a device without resource manager takes one caller.
+    let _turn = node.measured.tpm.lock().await;
+    let (nonces, key) = (nonces.clone(), key.clone());
+    let quoted = tokio::task::spawn_blocking(move || tpm.quote(&nonces, &key)).await;
+    quoted.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())).map(Some)
+}

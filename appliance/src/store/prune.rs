@@ -1,0 +1,148 @@
+//! Pruning: lines that are exported and kept elsewhere leave the database. The tree stays, so proofs go on; the log goes on
+//! too, and rests on a snapshot of all guards that its next leaf vouches for.
+
+use std::path::{Path, PathBuf};
+
+use casemate_attest::{Checkpoint, Entry, Head, Op, Snapshot, Verifier};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::anew::{DETAILS, LINES, put_rows, put_text};
+use super::tables::drop_forgotten;
+use super::{Store, StoreError, audit_lines};
+
+/// Lines that are read at a time.
+const CHUNK: u64 = 1000;
+
+/// The files of one exported segment. Each is named like the first, with another end.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// The lines, exactly as hashed.
+    pub lines: PathBuf,
+    /// What they commit to, disclosed.
+    pub details: PathBuf,
+    /// The snapshot that the first of the lines rests on. It is not made for a log that begins with them.
+    pub before: PathBuf,
+    /// The snapshot that the lines lead to.
+    pub after: PathBuf,
+    /// A checkpoint of their end, signed.
+    pub checkpoint: PathBuf,
+}
+
+/// What the stored log rests on, if it does: the snapshot's text.
+///
+/// # Errors
+/// Says what SQLite says.
+pub fn stored_snapshot(connection: &Connection) -> Result<Option<String>, StoreError> {
+    connection
+        .query_row("SELECT text FROM snapshot", [], |row| row.get(0))
+        .optional()
+        .map_err(StoreError::sqlite("read what the audit log rests on"))
+}
+
+/// A verifier for the first stored line.
+///
+/// # Errors
+/// The stored snapshot cannot be used.
+pub fn stored_verifier(connection: &Connection) -> Result<Verifier, StoreError> {
+    let Some(text) = stored_snapshot(connection)? else { return Ok(Verifier::new()) };
+    let snapshot = Snapshot::read(&text).map_err(|error| StoreError::Audit(error.to_string()))?;
+    Verifier::resume(snapshot).map_err(|fault| StoreError::Audit(fault.to_string()))
+}
+
+/// A segment that is exported, and what the log will rest on without it. Only [`Segment::export`] makes one.
+pub struct Exported {
+    snapshot: Snapshot,
+    text: String,
+}
+
+impl Segment {
+    /// The files of a segment whose lines go to `lines`.
+    pub fn at(lines: &Path) -> Self {
+        let with = |end: &str| {
+            let mut name = lines.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        };
+        Self {
+            lines: lines.to_owned(),
+            details: with(".details"),
+            before: with(".rests-on"),
+            after: with(".snapshot"),
+            checkpoint: with(".checkpoint"),
+        }
+    }
+
+    /// Verifies all stored lines and writes them to the segment's files; they are on disk when this returns. Files that are
+    /// there and say the same are left as they are, so that an export that was cut off can be repeated.
+    ///
+    /// # Errors
+    /// The lines do not verify; a session is still open; or a file cannot be written.
+    pub fn export(&self, connection: &Connection) -> Result<Exported, StoreError> {
+        let moment = connection.unchecked_transaction().map_err(StoreError::sqlite("begin to read"))?;
+        let mut verifier = stored_verifier(&moment)?;
+        let mut next = verifier.head().map_or(0, Head::size);
+        loop {
+            let lines = audit_lines(&moment, next, CHUNK)?;
+            for line in &lines {
+                verifier.feed(line.as_bytes()).map_err(|fault| StoreError::Audit(fault.to_string()))?;
+            }
+            let read = u64::try_from(lines.len()).unwrap_or(0);
+            next = next.saturating_add(read);
+            if read < CHUNK {
+                break;
+            }
+        }
+        let snapshot = verifier.snapshot().ok_or_else(|| StoreError::Audit("there is no line to prune".into()))?;
+        if let Some(open) = snapshot.open.first() {
+            let session = open.session.as_ref().map_or("a request", casemate_wire::SessionId::as_str);
+            let why = format!("{session} has no outcome yet; start the daemon and stop it in order, then prune");
+            return Err(StoreError::Audit(why));
+        }
+        let text = snapshot.to_text().map_err(|error| StoreError::Audit(error.to_string()))?;
+        if let Some(before) = stored_snapshot(&moment)? {
+            put_text(&self.before, before.as_bytes())?;
+        }
+        put_rows(&self.details, &moment, DETAILS)?;
+        put_text(&self.after, text.as_bytes())?;
+        put_rows(&self.lines, &moment, LINES)?;
+        Ok(Exported { snapshot, text })
+    }
+}
+
+impl Exported {
+    /// The end of the segment: what a checkpoint must be of.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let casemate_attest::Place { log, size, root } = self.snapshot.place.clone();
+        Checkpoint { log, size, root }
+    }
+}
+
+impl Store {
+    /// Deletes what was exported, in the transaction of the leaf that vouches for the snapshot. Gives the log's size then.
+    ///
+    /// # Errors
+    /// As [`Store::write`]; or that the log has gone on since the export.
+    pub async fn prune(&self, exported: Exported) -> Result<u64, StoreError> {
+        self.write(move |transaction| {
+            let Exported { snapshot, text } = exported;
+            let size = i64::try_from(snapshot.place.size).map_err(|e| StoreError::Audit(e.to_string()))?;
+            let line = transaction.append(Entry::admin(Op::Prune).guarding(vec![Snapshot::guard(&text)]))?;
+            let leaf = line.leaf();
+            if (leaf.seq, leaf.prev) != (snapshot.place.size, snapshot.last) {
+                return Err(StoreError::Audit("it has gone on since it was exported; export it again".into()));
+            }
+            let failed = StoreError::sqlite("prune the audit log");
+            let sql = transaction.sql();
+            sql.execute("UPDATE sessions SET intent = NULL WHERE intent < ?1", [size]).map_err(&failed)?;
+            for table in ["details", "leaves"] {
+                sql.execute(&format!("DELETE FROM {table} WHERE seq < ?1"), [size]).map_err(&failed)?;
+            }
+            let put = "INSERT INTO snapshot (only_row, text) VALUES (1, ?1)
+                 ON CONFLICT (only_row) DO UPDATE SET text = excluded.text";
+            sql.execute(put, [&text]).map_err(&failed)?;
+            drop_forgotten(sql, &snapshot.state)?;
+            Ok(leaf.seq.saturating_add(1))
+        })
+        .await
+    }
+}

@@ -1,0 +1,338 @@
+//! The audit anchor: one object that only grows, whatever else lies on the token.
+
+use std::sync::Arc;
+
+use casemate_hsm::{Anchor, Hsm, HsmConfig, HsmError, init_keys};
+use cryptoki::error::{Error, RvError};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
+
+use crate::raw::Raw;
+use crate::support::{Module, on_fresh_store};
+
+pub(crate) const LOG: &str = "casemate/vault";
+
+pub(crate) fn anchor(size: u64) -> Anchor {
+    with_root(size, u8::try_from(size % 251).unwrap())
+}
+
+fn with_root(size: u64, root: u8) -> Anchor {
+    Anchor::new(LOG, size, [root; 32]).unwrap()
+}
+
+fn value_of(anchor: &Anchor) -> Vec<u8> {
+    let root: String = anchor.root().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("casemate/anchor/v1\n{}\n{}\n{root}\n", anchor.log(), anchor.size()).into_bytes()
+}
+
+/// All data objects of the token.
+pub(crate) fn data_objects(raw: &Raw) -> Vec<ObjectHandle> {
+    raw.session().find_objects(&[Attribute::Class(ObjectClass::DATA)]).unwrap()
+}
+
+/// Their labels, in order.
+pub(crate) fn labels(raw: &Raw) -> Vec<String> {
+    let label = |object| match &raw.session().get_attributes(object, &[AttributeType::Label]).unwrap()[..] {
+        [Attribute::Label(label)] => String::from_utf8(label.clone()).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let mut labels: Vec<_> = data_objects(raw).into_iter().map(label).collect();
+    labels.sort();
+    labels
+}
+
+fn template(label: &str, value: &[u8]) -> Vec<Attribute> {
+    vec![
+        Attribute::Class(ObjectClass::DATA),
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Modifiable(false),
+        Attribute::Application(b"casemate".to_vec()),
+        Attribute::Label(label.into()),
+        Attribute::Value(value.to_vec()),
+    ]
+}
+
+/// Writes an anchor as the crate does, without destroying any.
+fn leave(raw: &Raw, anchor: &Anchor) {
+    let template = template(&format!("anchor/{}", anchor.size()), &value_of(anchor));
+    raw.session().create_object(&template).unwrap();
+}
+
+async fn opened(config: &HsmConfig) -> Hsm {
+    Hsm::open(config.clone()).await.unwrap()
+}
+
+#[test]
+fn a_new_token_has_no_anchor() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let hsm = opened(&store.provisioned("vault")).await;
+        assert_eq!(hsm.anchor().await.unwrap(), None);
+    });
+}
+
+#[test]
+fn an_anchor_is_read_as_it_was_put_also_after_reopening() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let config = store.provisioned("vault");
+        let longest = Anchor::new("l".repeat(128), u64::MAX, [0xff; 32]).unwrap();
+        let hsm = opened(&config).await;
+        hsm.put_anchor(&longest).await.unwrap();
+        assert_eq!(hsm.anchor().await.unwrap(), Some(longest.clone()));
+        hsm.shutdown().await.unwrap();
+        drop(hsm);
+        assert_eq!(opened(&config).await.anchor().await.unwrap(), Some(longest));
+    });
+}
+
+#[test]
+fn an_anchor_lies_on_the_token_as_listed() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let hsm = opened(&store.provisioned("vault")).await;
+        hsm.put_anchor(&anchor(7)).await.unwrap();
+        let raw = Raw::log_in(&store, "vault");
+        let [object] = data_objects(&raw)[..] else { panic!("not one object") };
+        let expected = template("anchor/7", &value_of(&anchor(7)));
+        let types: Vec<_> = expected.iter().map(Attribute::attribute_type).collect();
+        assert_eq!(raw.session().get_attributes(object, &types).unwrap(), expected);
+        let error = raw.session().update_attributes(object, &[Attribute::Value(vec![1])]).unwrap_err();
+        assert!(matches!(error, Error::Pkcs11(RvError::ActionProhibited | RvError::AttributeReadOnly, _)), "{error}");
+    });
+}
+
+#[test]
+fn two_hundred_puts_leave_one_object() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let hsm = opened(&store.provisioned("vault")).await;
+        for size in 0..200 {
+            hsm.put_anchor(&anchor(size)).await.unwrap();
+        }
+        assert_eq!(labels(&Raw::log_in(&store, "vault")), ["anchor/199"]);
+        assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(199)));
+    });
+}
+
+#[test]
+fn a_log_that_shrank_or_forked_or_is_another_one_is_refused_and_changes_nothing() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let hsm = opened(&store.provisioned("vault")).await;
+        hsm.put_anchor(&anchor(9)).await.unwrap();
+        let shrunk = hsm.put_anchor(&anchor(8)).await.unwrap_err();
+        assert!(matches!(shrunk, HsmError::AnchorWouldShrink { standing: 9, asked: 8 }), "{shrunk}");
+        let forked = hsm.put_anchor(&with_root(9, 1)).await.unwrap_err();
+        assert!(matches!(forked, HsmError::AnchorForks { size: 9 }), "{forked}");
+        let other = Anchor::new("casemate/other", 10, [1; 32]).unwrap();
+        let other = hsm.put_anchor(&other).await.unwrap_err();
+        assert!(matches!(&other, HsmError::AnchorOfAnotherLog { standing, .. } if standing == LOG), "{other}");
+        assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(9)));
+        assert_eq!(labels(&Raw::log_in(&store, "vault")), ["anchor/9"]);
+    });
+}
+
+#[test]
+fn after_a_crash_between_create_and_destroy_the_highest_counts_and_the_next_put_cleans_up() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let config = store.provisioned("vault");
+        let raw = Raw::log_in(&store, "vault");
+        for size in [3, 10, 9] {
+            leave(&raw, &anchor(size));
+        }
+        let hsm = opened(&config).await;
+        assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(10)));
+        // Not even what a leftover says may be anchored again.
+        hsm.put_anchor(&anchor(9)).await.unwrap_err();
+        hsm.put_anchor(&anchor(11)).await.unwrap();
+        assert_eq!(labels(&raw), ["anchor/11"]);
+    });
+}
+
+#[test]
+fn putting_the_same_anchor_again_ends_an_interrupted_cleanup() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let config = store.provisioned("vault");
+        let raw = Raw::log_in(&store, "vault");
+        for anchor in [anchor(5), anchor(6), anchor(6)] {
+            leave(&raw, &anchor);
+        }
+        let hsm = opened(&config).await;
+        hsm.put_anchor(&anchor(6)).await.unwrap();
+        hsm.put_anchor(&anchor(6)).await.unwrap();
+        assert_eq!(labels(&raw), ["anchor/6"]);
+    });
+}
+
+#[test]
+fn anchors_that_contradict_each_other_stop_everything_but_the_recovery() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let config = store.provisioned("vault");
+        let raw = Raw::log_in(&store, "vault");
+        for anchor in [with_root(7, 1), with_root(7, 2), anchor(6)] {
+            leave(&raw, &anchor);
+        }
+        let hsm = opened(&config).await;
+        let read = hsm.anchor().await.unwrap_err();
+        assert!(matches!(read, HsmError::AnchorsContradict { size: 7 }), "{read}");
+        for new in [with_root(7, 1), anchor(8)] {
+            let put = hsm.put_anchor(&new).await.unwrap_err();
+            assert!(matches!(put, HsmError::AnchorsContradict { size: 7 }), "{put}");
+        }
+        assert_eq!(labels(&raw).len(), 3);
+        hsm.replace_anchor(&with_root(7, 2)).await.unwrap();
+        assert_eq!(hsm.anchor().await.unwrap(), Some(with_root(7, 2)));
+        assert_eq!(labels(&raw), ["anchor/7"]);
+    });
+}
+
+#[test]
+fn the_recovery_replaces_higher_damaged_and_other_anchors() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let config = store.provisioned("vault");
+        let raw = Raw::log_in(&store, "vault");
+        for anchor in [anchor(90), Anchor::new("another/log", 80, [1; 32]).unwrap()] {
+            leave(&raw, &anchor);
+        }
+        raw.session().create_object(&template("anchor/99", b"damaged")).unwrap();
+        let hsm = opened(&config).await;
+        for _ in 0..2 {
+            hsm.replace_anchor(&anchor(4)).await.unwrap();
+            assert_eq!(labels(&raw), ["anchor/4"]);
+            assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(4)));
+        }
+        hsm.put_anchor(&anchor(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn an_anchor_that_cannot_be_read_is_named_and_never_passed_over() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let config = store.provisioned("vault");
+        let raw = Raw::log_in(&store, "vault");
+        leave(&raw, &anchor(3));
+        let good = value_of(&anchor(9));
+        let modifiable = {
+            let mut template = template("anchor/9", &good);
+            template.retain(|attribute| *attribute != Attribute::Modifiable(false));
+            template
+        };
+        let hsm = opened(&config).await;
+        for (damaged, name, why) in [
+            (template("anchor/9", b""), "anchor/9", "begin with"),
+            (template("anchor/9", good.split_last().unwrap().1), "anchor/9", "one form"),
+            (template("anchor/9", &vec![b'x'; 100_000]), "anchor/9", "too long"),
+            (template("anchor/8", &good), "anchor/8", "another size"),
+            (template("anchor/", &good), "anchor/", "another size"),
+            (template("anchor/\u{1b}[2J", &good), "anchor/\\x1b[2J", "another size"),
+            (modifiable, "anchor/9", "MODIFIABLE"),
+        ] {
+            let object = raw.session().create_object(&damaged).unwrap();
+            let named = |error: HsmError| match error {
+                HsmError::AnchorDamaged { id, problem } => {
+                    assert!(problem.contains(why), "{problem}");
+                    assert_eq!(id, name);
+                }
+                other => panic!("{other}"),
+            };
+            named(hsm.anchor().await.unwrap_err());
+            named(hsm.put_anchor(&anchor(10)).await.unwrap_err());
+            raw.session().destroy_object(object).unwrap();
+        }
+        assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(3)));
+    });
+}
+
+#[test]
+fn data_objects_of_others_are_passed_over_and_left_alone() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        store.token("vault");
+        let raw = Raw::log_in(&store, "vault");
+        let good = value_of(&anchor(99));
+        let changed = |change: Attribute| {
+            let mut template = template("anchor/99", &good);
+            template.retain(|attribute| attribute.attribute_type() != change.attribute_type());
+            template.push(change);
+            template
+        };
+        let foreign = [
+            changed(Attribute::Application(b"another".to_vec())),
+            changed(Attribute::Application(b"casemate2".to_vec())),
+            changed(Attribute::Label(b"certificate".to_vec())),
+            changed(Attribute::Label(b"anchors".to_vec())),
+            // Not even a PIN is needed to write this one.
+            changed(Attribute::Private(false)),
+        ];
+        for object in &foreign {
+            raw.session().create_object(object).unwrap();
+        }
+        // Making keys and opening takes no notice of them either.
+        let config = store.config("vault");
+        assert_eq!(init_keys(&config).unwrap().len(), 4);
+        let hsm = opened(&config).await;
+        assert_eq!(hsm.anchor().await.unwrap(), None);
+        hsm.put_anchor(&anchor(1)).await.unwrap();
+        hsm.put_anchor(&anchor(2)).await.unwrap();
+        hsm.replace_anchor(&anchor(1)).await.unwrap();
+        assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(1)));
+        assert_eq!(data_objects(&raw).len(), foreign.len() + 1);
+    });
+}
+
+#[test]
+fn an_anchor_destroyed_by_another_session_is_missed_at_once() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let hsm = opened(&store.provisioned("vault")).await;
+        hsm.put_anchor(&anchor(5)).await.unwrap();
+        let raw = Raw::log_in(&store, "vault");
+        for object in data_objects(&raw) {
+            raw.session().destroy_object(object).unwrap();
+        }
+        assert_eq!(hsm.anchor().await.unwrap(), None);
+    });
+}
+
+#[test]
+fn concurrent_puts_end_with_the_highest_as_the_only_one() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let mut config = store.provisioned("vault");
+        config.threads = 4;
+        let hsm = Arc::new(opened(&config).await);
+        // In an order that is neither rising nor falling.
+        let puts: Vec<_> = (0..40_u64)
+            .map(|n| {
+                let (hsm, size) = (Arc::clone(&hsm), n * 17 % 40);
+                tokio::spawn(async move { (size, hsm.put_anchor(&anchor(size)).await) })
+            })
+            .collect();
+        let mut stood = Vec::new();
+        for put in puts {
+            match put.await.unwrap() {
+                (size, Ok(())) => stood.push(size),
+                (_, Err(HsmError::AnchorWouldShrink { standing, asked })) => assert!(asked < standing),
+                (size, Err(other)) => panic!("{size}: {other}"),
+            }
+        }
+        assert!(stood.contains(&39) && stood.is_sorted(), "{stood:?}");
+        assert_eq!(labels(&Raw::log_in(&store, "vault")), ["anchor/39"]);
+    });
+}
+
+#[test]
+fn two_handles_of_one_token_never_lose_the_highest() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let config = store.provisioned("vault");
+        let handles = [Arc::new(opened(&config).await), Arc::new(opened(&config).await)];
+        let mut highest = 0;
+        for round in 1..30_u64 {
+            let puts = [0, 1].map(|n| {
+                let hsm = Arc::clone(&handles[n]);
+                tokio::spawn(async move { hsm.put_anchor(&anchor(round * 2 + n as u64)).await })
+            });
+            for (n, put) in puts.into_iter().enumerate() {
+                match put.await.unwrap() {
+                    Ok(()) => highest = highest.max(round * 2 + n as u64),
+                    Err(error) => assert!(matches!(error, HsmError::AnchorWouldShrink { .. }), "{error}"),
+                }
+            }
+            let standing = handles[0].anchor().await.unwrap().unwrap();
+            assert!(standing.size() >= highest, "{} < {highest}", standing.size());
+        }
+    });
+}
