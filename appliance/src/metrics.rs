@@ -85,6 +85,7 @@ pub struct Metrics {
     audit_size: Gauge,
     checkpoint_failures: Counter,
     peer_logs_refused: Family<PartyLabels, Counter>,
+    peers_not_attested: Family<PartyLabels, Counter>,
     audit_verdict: Family<VerdictLabels, Gauge>,
     primes: Gauge,
     policy_loads: Family<ResultLabels, Counter>,
@@ -109,6 +110,7 @@ impl Metrics {
             audit_size: Gauge::default(),
             checkpoint_failures: Counter::default(),
             peer_logs_refused: Family::default(),
+            peers_not_attested: Family::default(),
             audit_verdict: Family::default(),
             primes: Gauge::default(),
             policy_loads: Family::default(),
@@ -146,6 +148,11 @@ impl Metrics {
             "mpc_peer_log_refused",
             "Sessions that ended because a peer's audit log shrank, forked, or was not proven",
             metrics.peer_logs_refused.clone(),
+        );
+        registry.register(
+            "mpc_peer_not_attested",
+            "Sessions that ended because a peer did not attest itself as policy demands",
+            metrics.peers_not_attested.clone(),
         );
         registry.register(
             "mpc_audit_verdict",
@@ -213,6 +220,10 @@ impl Metrics {
 
     pub(crate) fn peer_log_refused(&self, party: &PartyId) {
         self.peer_logs_refused.get_or_create(&PartyLabels { party: party.to_string() }).inc();
+    }
+
+    pub(crate) fn peer_not_attested(&self, party: &PartyId) {
+        self.peers_not_attested.get_or_create(&PartyLabels { party: party.to_string() }).inc();
     }
 
     pub(crate) fn primes_ready(&self, count: u32) {

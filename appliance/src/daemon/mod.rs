@@ -15,8 +15,8 @@ use casemate_wire::IdentityKey;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
-use crate::checkpoints::{self, Checkpoints};
 use crate::attestation::{Measured, MeasuringError};
+use crate::checkpoints::{self, Checkpoints};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::metrics::Metrics;

@@ -11,9 +11,7 @@ use rusqlite::Connection;
 use super::{DaemonError, Node};
 use crate::checkpoints;
 use crate::policy_slot::{self, ReloadError};
-use crate::store::{
-    JOB_LEAVES, PeerRow, SessionRow, Store, StoreError, Transaction, audit_lines, load_spending,
-};
+use crate::store::{JOB_LEAVES, PeerRow, SessionRow, Store, StoreError, Transaction, audit_lines, load_spending};
 use crate::witness::refused_before;
 
 /// The pause between attempts to end a session that came to nothing.

@@ -14,9 +14,7 @@ use super::refused::guard;
 use super::run::{End, Finished, KeyMade};
 use crate::daemon::{Node, intent_of};
 use crate::session::Stream;
-use crate::store::{
-    PeerRow, SessionRow, ShareRow, StoreError, Transaction, release_spending, was_released,
-};
+use crate::store::{PeerRow, SessionRow, ShareRow, StoreError, Transaction, release_spending, was_released};
 use crate::witness::Seen;
 
 /// A session whose outcome is durable, or that ends without one because it could not be recorded. Only [`record`] makes
