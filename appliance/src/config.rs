@@ -88,10 +88,10 @@ pub struct Config {
     pub policy: Policy,
     /// Who may approve requests.
     pub approvers: AllowedSigners,
-    /// Checkpoints of the audit log.
-    pub audit: Audit,
     /// The TPM, and what peers' attestations are appraised by.
     pub attestation: Attestation,
+    /// Checkpoints of the audit log.
+    pub audit: Audit,
     /// Bounds.
     pub limits: Limits,
     /// Protocol threads and pools.
@@ -247,9 +247,9 @@ struct File {
     #[serde(default)]
     approvals: ApprovalsSection,
     #[serde(default)]
-    audit: Audit,
-    #[serde(default)]
     attestation: AttestationSection,
+    #[serde(default)]
+    audit: Audit,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]

@@ -14,6 +14,7 @@ use casemate_appliance::lab::{Lab, Running, stop_all};
 use casemate_appliance::store::{audit_lines, details, open_read_only};
 use casemate_attest::{Detail, Leaf, Report, Verifier};
 use casemate_wire::{KeyCertificate, PublicKey};
+use hyper::Method;
 use rustls::version::TLS13;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -112,6 +113,21 @@ impl TestLab {
         let party = &self.lab.parties[index];
         self.appliances[index] = Some(self.lab.start_party(party).unwrap());
         self.lab.wait_party_healthy(party, STARTING).await.unwrap();
+    }
+
+    /// Starts one appliance whose evidence is refused, and waits until it says so.
+    pub async fn start_in_quarantine(&mut self, index: usize) {
+        self.appliances[index] = Some(self.lab.start_party(&self.lab.parties[index]).unwrap());
+        let client = self.client(index, Role::Monitor);
+        let begun = Instant::now();
+        loop {
+            match client.call(Method::GET, "health", None).await {
+                Ok(answer) if answer.status == 503 => return,
+                Ok(answer) => panic!("{answer}"),
+                Err(_) => assert!(begun.elapsed() < STARTING, "it does not answer"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Starts the coordinator and waits until it is connected with every appliance.

@@ -38,6 +38,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/shares/{id}/certificate", only(READERS, get(reads::certificate), &node))
         .route("/policy", only(POLICY_READERS, get(policy::active), &node))
         .route("/policy/reload", only(OPERATOR, post(policy::reload), &node))
+        .route("/attestation", only(READERS, get(attestation::attestation), &node))
         .route("/audit/checkpoint", only(EVIDENCE_READERS, get(audit::checkpoint), &node))
         .route("/audit/entries", only(EVIDENCE_READERS, get(audit::entries), &node))
         .route("/audit/details", only(AUDITOR, get(audit::details), &node))
@@ -45,7 +46,6 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/audit/proof/consistency", only(EVIDENCE_READERS, get(audit::consistency), &node))
         .route("/peers", only(EVIDENCE_READERS, get(peers::peers), &node))
         .route("/peers/{party}/accept", only(OPERATOR, post(peers::accept), &node))
-        .route("/attestation", only(READERS, get(attestation::attestation), &node))
         .route("/health", only(EVERYONE, get(reads::health), &node))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         // A message stream has no end; its frames are bounded one by one.

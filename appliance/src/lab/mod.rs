@@ -57,7 +57,7 @@ pub use policy::LabPolicy;
 pub use process::{Running, stop_all};
 pub use progress::{Output, Progress};
 pub use settings::LabLimits;
-pub use staff::Staff;
+pub use staff::{SIGNERS, Staff};
 
 use error::file;
 use process::Daemon;

@@ -20,8 +20,8 @@ use crate::daemon::{Node, give_up};
 use crate::disclosure;
 use crate::session::Place;
 use crate::store::{
-    OneUse, PolicyRow, SessionResult, SessionRow, ShareRow, ShareStatus, StoreError, Transaction, approval_used,
-    reserve_spending, spending_digest, use_approval, use_token,
+    OneUse, PolicyRow, SessionResult, SessionRow, ShareRow, ShareStatus, StoreError, Transaction, Urgency,
+    approval_used, reserve_spending, spending_digest, use_approval, use_token,
 };
 
 /// A session whose intent is durable. Only [`commit`] makes one; only with it can a share be opened.
@@ -78,7 +78,7 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
     let (understood, grant) = authorized.into_parts();
     let writes = Writes::of(&understood, &grant);
     let row = writes.row.clone();
-    let written = node.store.write(move |transaction| writes.write(transaction)).await;
+    let written = node.store.write(Urgency::Act, move |transaction| writes.write(transaction)).await;
     let (authenticated, act) = understood.into_parts();
     match written {
         Ok(Written::New(intent, seq)) => {

@@ -27,7 +27,11 @@ use crate::TpmError;
 
 type Tried<T> = Result<T, TpmError>;
 
-pub(crate) fn name(tcti: &str) -> Tried<TctiNameConf> {
+pub(crate) fn check_name(tcti: &str) -> Tried<()> {
+    name(tcti).map(drop)
+}
+
+fn name(tcti: &str) -> Tried<TctiNameConf> {
     TctiNameConf::from_str(tcti).map_err(|_| TpmError::Name(tcti.to_owned()))
 }
 
