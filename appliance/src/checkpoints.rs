@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::daemon::Node;
-use crate::store::{Signable, StoreError, newest_checkpoint, put_checkpoint, signable};
+use crate::store::{Signable, StoreError, Urgency, newest_checkpoint, put_checkpoint, signable};
 
 /// How long a durable outcome waits for the checkpoint that covers it. It is released either way.
 const AT_AN_END: Duration = Duration::from_secs(2);
@@ -169,12 +169,11 @@ async fn try_sign(node: &Node) -> Result<(), CheckpointTrouble> {
         }
         Signable::Never(why) => return Err(CheckpointTrouble::Never(why)),
     }
-    let replaced = before.is_none_or(|before| before.checkpoint().log != next.log);
     let unsigned = |e: HsmError| CheckpointTrouble::Hsm(e.to_string());
     let signature = node.hsm.sign(KeyPurpose::Audit, next.text().as_bytes()).await.map_err(unsigned)?;
     let signed = Arc::new(next.signed(&node.audit, &signature)?);
     let kept = signed.clone();
-    node.store.write(move |transaction| put_checkpoint(transaction, &kept, replaced)).await?;
+    node.store.write(Urgency::Record, move |transaction| put_checkpoint(transaction, &kept)).await?;
     node.checkpoints.signed(signed);
     Ok(())
 }

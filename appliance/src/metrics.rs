@@ -1,7 +1,7 @@
 //! What Prometheus reads. Names follow the API contract.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use casemate_policy::PolicyNote;
@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::store::SessionRow;
+use crate::store::{Reason, SessionRow};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SessionLabels {
@@ -83,9 +83,11 @@ pub struct Metrics {
     auth_failures: Family<ReasonLabels, Counter>,
     hsm: HsmMetrics,
     audit_size: Gauge,
+    audit_unavailable: Family<ReasonLabels, Counter>,
     audit_verdict: Family<VerdictLabels, Gauge>,
     checkpoint_failures: Counter,
     peer_logs_refused: Family<PartyLabels, Counter>,
+    peers_not_attested: Family<PartyLabels, Counter>,
     primes: Gauge,
     policy_loads: Family<ResultLabels, Counter>,
     policy_version: Gauge,
@@ -107,9 +109,11 @@ impl Metrics {
             auth_failures: Family::default(),
             hsm: HsmMetrics::default(),
             audit_size: Gauge::default(),
+            audit_unavailable: Family::default(),
             audit_verdict: Family::default(),
             checkpoint_failures: Counter::default(),
             peer_logs_refused: Family::default(),
+            peers_not_attested: Family::default(),
             primes: Gauge::default(),
             policy_loads: Family::default(),
             policy_version: Gauge::default(),
@@ -138,6 +142,11 @@ impl Metrics {
         registry.register("mpc_hsm_op_duration_seconds", "Calls to the HSM", metrics.hsm.0.clone());
         registry.register("mpc_audit_size", "Leaves in the audit log", metrics.audit_size.clone());
         registry.register(
+            "mpc_audit_unavailable",
+            "Writes to the store that came to nothing, leaf and all",
+            metrics.audit_unavailable.clone(),
+        );
+        registry.register(
             "mpc_audit_verdict",
             "How the audit log stood against its anchor at the start",
             metrics.audit_verdict.clone(),
@@ -151,6 +160,11 @@ impl Metrics {
             "mpc_peer_log_refused",
             "Sessions that ended because a peer's audit log shrank, forked, or was not proven",
             metrics.peer_logs_refused.clone(),
+        );
+        registry.register(
+            "mpc_peer_not_attested",
+            "Sessions that ended because a peer did not attest itself as policy demands",
+            metrics.peers_not_attested.clone(),
         );
         registry.register(
             "mpc_policy_loads",
@@ -213,6 +227,18 @@ impl Metrics {
 
     pub(crate) fn peer_log_refused(&self, party: &PartyId) {
         self.peer_logs_refused.get_or_create(&PartyLabels { party: party.to_string() }).inc();
+    }
+
+    pub(crate) fn peer_not_attested(&self, party: &PartyId) {
+        self.peers_not_attested.get_or_create(&PartyLabels { party: party.to_string() }).inc();
+    }
+
+    /// Writes that came to nothing, as the store has counted them since the start.
+    pub(crate) fn writes_refused(&self, counts: &[(Reason, u64)]) {
+        for (reason, count) in counts {
+            let labels = ReasonLabels { reason: reason.as_str().into() };
+            self.audit_unavailable.get_or_create(&labels).inner().store(*count, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn primes_ready(&self, count: u32) {

@@ -15,7 +15,7 @@ use super::reply::{Failed, Json, RequestId, ok};
 use crate::clients::Client;
 use crate::config::Peer;
 use crate::daemon::Node;
-use crate::store::PeerRow;
+use crate::store::{PeerRow, Urgency};
 use crate::witness::Refusal;
 
 /// The longest reason, in bytes.
@@ -108,7 +108,7 @@ pub(super) async fn accept(
     let row = PeerRow::new(party.clone(), &signed);
     let stored = row.clone();
     node.store
-        .write(move |transaction| {
+        .write(Urgency::Act, move |transaction| {
             stored.replace(transaction)?;
             transaction.append(entry)
         })

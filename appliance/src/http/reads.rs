@@ -195,6 +195,7 @@ fn hsm_problem(state: &HsmState) -> Option<String> {
 }
 
 pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {
+    node.metrics.writes_refused(&node.store.writes_refused());
     let text = node.metrics.text(node.sessions.len(), node.store.audit_head().size());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

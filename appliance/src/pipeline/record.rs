@@ -14,7 +14,7 @@ use super::refused::guard;
 use super::run::{End, Finished, KeyMade};
 use crate::daemon::{Node, intent_of};
 use crate::session::Stream;
-use crate::store::{PeerRow, SessionRow, ShareRow, StoreError, Transaction, release_spending, was_released};
+use crate::store::{PeerRow, SessionRow, ShareRow, StoreError, Transaction, Urgency, release_spending, was_released};
 use crate::witness::Seen;
 
 /// A session whose outcome is durable, or that ends without one because it could not be recorded. Only [`record`] makes
@@ -70,7 +70,7 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
     let reach = case.reach;
     let released = node
         .store
-        .write(move |transaction| {
+        .write(Urgency::Record, move |transaction| {
             // An earlier attempt may have become durable without its anchor, and its caller was told so.
             if row.has_ended_so(transaction.sql())? {
                 return was_released(transaction.sql(), &row.session_id);

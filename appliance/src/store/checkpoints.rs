@@ -44,9 +44,9 @@ pub(crate) fn newest_checkpoint(
 pub(crate) fn signable(connection: &Connection, key: &AuditKey, next: &Checkpoint) -> Result<Signable, StoreError> {
     let Some(signed) = newest_checkpoint(connection, key)? else { return Ok(Signable::Yes) };
     let last = signed.checkpoint();
+    // A signed recovery into another log takes the old one's checkpoints along into its archive.
     if last.log != next.log {
-        // A signed recovery has begun another log; the checkpoints of the old one say nothing of it.
-        return Ok(Signable::Yes);
+        return Ok(Signable::Never(format!("a checkpoint of {} was signed, but the log is {}", last.log, next.log)));
     }
     if last.size > next.size {
         let why = format!("a checkpoint of {} leaves was signed, but the log has {}", last.size, next.size);
@@ -60,22 +60,16 @@ pub(crate) fn signable(connection: &Connection, key: &AuditKey, next: &Checkpoin
     Ok(if last == next { Signable::Signed(signed) } else { Signable::Yes })
 }
 
-/// Keeps a checkpoint. Those of a log that a recovery has replaced go: they lie in its archive.
+/// Keeps a checkpoint.
 ///
 /// # Errors
 /// What SQLite says; also that one of this size is there already.
-pub(crate) fn put_checkpoint(
-    transaction: &Transaction<'_>,
-    signed: &SignedCheckpoint,
-    replaced: bool,
-) -> Result<(), StoreError> {
+pub(crate) fn put_checkpoint(transaction: &Transaction<'_>, signed: &SignedCheckpoint) -> Result<(), StoreError> {
     let failed = StoreError::sqlite("keep a checkpoint");
-    let sql = transaction.sql();
-    if replaced {
-        sql.execute("DELETE FROM checkpoints", []).map_err(&failed)?;
-    }
     let size = i64::try_from(signed.checkpoint().size).map_err(|_| StoreError::Audit("the log is full".into()))?;
-    sql.prepare_cached("INSERT INTO checkpoints (size, note, at) VALUES (?1, ?2, ?3)")
+    transaction
+        .sql()
+        .prepare_cached("INSERT INTO checkpoints (size, note, at) VALUES (?1, ?2, ?3)")
         .and_then(|mut statement| statement.execute((size, signed.note(), crate::now_text())))
         .map(|_| ())
         .map_err(failed)

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use casemate_appliance::store::{Store, StoreError, Transaction};
+use casemate_appliance::store::{Store, StoreError, Transaction, Urgency};
 use casemate_attest::{Checkpoint, Entry, Guard, Line, Outcome, Phase, Refusal, Verdict, Verifier};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -101,7 +101,7 @@ impl Host {
                 let outcome = Outcome::failed(text("interrupted"), text("a crash"));
                 end(t, &session, u64::try_from(intent).unwrap(), outcome, "failed")
             };
-            self.store.write(end).await.unwrap();
+            self.store.write(Urgency::Record, end).await.unwrap();
         }
     }
 
@@ -151,12 +151,15 @@ impl World {
         let mark = u8::try_from(self.sessions % 250).unwrap() + 1;
         self.tokens.push(session.clone());
         let name = session.clone();
-        let Ok(seq) = host.store.write(move |t| intend(t, &name, Vec::new())).await else { return };
+        let Ok(seq) = host.store.write(Urgency::Record, move |t| intend(t, &name, Vec::new())).await else { return };
         if !ends {
             return;
         }
         let name = session.clone();
-        let ended = host.store.write(move |t| end(t, &name, seq, Outcome::signed(signature(mark)), "completed")).await;
+        let ended = host
+            .store
+            .write(Urgency::Record, move |t| end(t, &name, seq, Outcome::signed(signature(mark)), "completed"))
+            .await;
         if ended.is_ok() {
             self.released.insert(session, mark);
         }
@@ -169,7 +172,7 @@ impl World {
         let session = which.get(&self.tokens).clone();
         let again = session.clone();
         // Only a token whose use never became durable counts still; then it is used now.
-        let result = host.store.write(move |t| intend(t, &again, Vec::new())).await;
+        let result = host.store.write(Urgency::Record, move |t| intend(t, &again, Vec::new())).await;
         if result.is_ok() {
             assert!(!self.released.contains_key(&session), "the token of {session} was taken twice");
         }

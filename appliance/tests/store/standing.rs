@@ -1,13 +1,13 @@
 //! Really restored older copies: of the database, of what keeps the anchor, of both; and logs that are no logs.
 
-use casemate_appliance::store::Store;
+use casemate_appliance::store::{Store, Urgency};
 use casemate_attest::{Refusal, WINDOW};
 
 use super::site::{Site, note};
 
 async fn append(store: &Store, count: u64) {
     for _ in 0..count {
-        store.write(|t| t.append(note())).await.unwrap();
+        store.write(Urgency::Record, |t| t.append(note())).await.unwrap();
     }
 }
 

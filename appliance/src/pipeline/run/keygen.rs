@@ -22,7 +22,7 @@ use crate::daemon::Node;
 use crate::primes;
 use crate::sealing;
 use crate::session::{Failure, Link, Phase, read_body, to_body};
-use crate::store::{CommitteeRow, ShareRow, ShareStatus};
+use crate::store::{CommitteeRow, ShareRow, ShareStatus, Urgency};
 
 /// What each party has already, so that all of them take the same way.
 #[derive(Serialize, Deserialize)]
@@ -187,7 +187,7 @@ async fn store_pending(
         last_used_at: None,
     };
     node.store
-        .write(move |transaction| {
+        .write(Urgency::Record, move |transaction| {
             row.insert(transaction)?;
             let change = guard(Guard::Share, &row.id, ShareStatus::Pending.as_str());
             transaction.append(Entry::admin(Op::Share).guarding(vec![change])).map(|_| ())
