@@ -158,6 +158,26 @@ async fn what_was_durable_only_in_a_deleted_wal_is_in_the_database_a_second_late
 }
 
 #[tokio::test]
+async fn a_deleted_database_can_be_taken_out_of_the_running_process() {
+    let (place, store) = Place::new();
+    append(&store, Urgency::Act).await.unwrap();
+    let head = store.audit_head();
+    fs::remove_file(place.path("casemate.db")).unwrap();
+    shows(&store, Some(Reason::FileMissing)).await;
+    // As docs/runbook.md says: out of /proc while it runs, back into the folder once it has stopped.
+    let held = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let deleted = format!("{} (deleted)", place.path("casemate.db").display());
+    let is_it = |path: &PathBuf| fs::read_link(path).is_ok_and(|target| target == Path::new(&deleted));
+    fs::copy(held.into_iter().find(is_it).unwrap(), place.path("copy")).unwrap();
+    fs::copy(place.path("casemate.db-wal"), place.path("copy-wal")).unwrap();
+    store.close();
+    drop(store);
+    fs::rename(place.path("copy"), place.path("casemate.db")).unwrap();
+    fs::rename(place.path("copy-wal"), place.path("casemate.db-wal")).unwrap();
+    assert_eq!(place.open().audit_head(), head);
+}
+
+#[tokio::test]
 async fn the_wal_is_left_to_a_database_that_was_moved_away() {
     let (place, store) = Place::new();
     append(&store, Urgency::Act).await.unwrap();
