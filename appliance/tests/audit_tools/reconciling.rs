@@ -205,6 +205,7 @@ fn a_log_that_its_peers_saw_longer_or_otherwise_is_found() {
         let folder = under.path().join("party-2");
         fs::write(folder.join("log.jsonl"), log).unwrap();
         fs::write(folder.join("checkpoints.jsonl"), "").unwrap();
+        fs::write(folder.join("details.jsonl"), "").unwrap();
         let words: Vec<&str> = ["reconcile", "--json"].into_iter().chain(words.iter().map(String::as_str)).collect();
         audit(&words).ends(1)
     };
