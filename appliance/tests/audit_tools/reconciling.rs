@@ -208,7 +208,8 @@ fn a_log_that_its_peers_saw_longer_or_otherwise_is_found() {
         let words: Vec<&str> = ["reconcile", "--json"].into_iter().chain(words.iter().map(String::as_str)).collect();
         audit(&words).ends(1)
     };
-    assert!(amiss(&give(cut)).contains(&"log_too_short".to_owned()));
+    let short = give(cut);
+    assert!(amiss(&short).contains(&"log_too_short".to_owned()), "{}{}", short.out, short.err);
     let mut rewritten = Party::new(2);
     for number in 0..20 {
         rewritten.refuse(&format!("x-{number}"));
@@ -284,7 +285,7 @@ fn a_party_whose_log_is_not_given_is_named() {
     let words = committee.exported(under.path());
     let two: Vec<&str> = ["reconcile", "--json"].into_iter().chain(words[..4].iter().map(String::as_str)).collect();
     let answer = audit(&two).ends(0);
-    assert!(answer.out.contains("no log of party-3, which took part, was given"), "{}", answer.out);
+    assert!(answer.out.contains("no good log of party-3, which took part, was given"), "{}", answer.out);
     let one: Vec<&str> = ["reconcile", "--json"].into_iter().chain(words[..2].iter().map(String::as_str)).collect();
     let answer = audit(&one).ends(1);
     assert!(amiss(&answer).contains(&"too_few_decisions".to_owned()));

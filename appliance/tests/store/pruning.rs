@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use casemate_appliance::store::{Segment, StoreError, TreeNodes, open_read_only};
+use casemate_appliance::store::{Segment, StoreError, TreeNodes, Urgency, open_read_only};
 use casemate_attest::tree::root_at;
 use casemate_attest::{ConsistencyProof, Snapshot, Verifier};
 
@@ -44,12 +44,12 @@ async fn segments_and_the_remaining_lines_verify_as_one_log() {
     let store = site.open();
     assert_eq!((store.verdict(), lines(&store).await.len()), ("equal", 1));
     assert_eq!(store.audit_head().size(), size);
-    store.write(|t| t.append(note())).await.unwrap();
+    store.write(Urgency::Record, |t| t.append(note())).await.unwrap();
     store.close();
     drop(store);
     let (second, _) = prune(&site, "second.jsonl").await;
     let store = site.open();
-    store.write(|t| t.append(note())).await.unwrap();
+    store.write(Urgency::Record, |t| t.append(note())).await.unwrap();
     let remaining = lines(&store).await;
     let (one, two) = (read(&first.lines), read(&second.lines));
     let whole = feed(Verifier::new(), &[one.clone(), two.clone(), remaining.clone()].concat());
@@ -101,7 +101,7 @@ async fn what_was_exported_is_pruned_only_if_the_log_ends_there() {
     let store = site.open();
     let segment = Segment::at(&site.path().join("out.jsonl"));
     let exported = segment.export(&open_read_only(site.path()).unwrap()).unwrap();
-    store.write(|t| t.append(note())).await.unwrap();
+    store.write(Urgency::Record, |t| t.append(note())).await.unwrap();
     let count = lines(&store).await.len();
     assert!(matches!(store.prune(exported).await, Err(StoreError::Audit(_))));
     assert_eq!(lines(&store).await.len(), count);
@@ -111,7 +111,7 @@ async fn what_was_exported_is_pruned_only_if_the_log_ends_there() {
 async fn a_session_that_runs_keeps_its_intent_here() {
     let site = Site::begun();
     let store = site.open();
-    store.write(|t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
+    store.write(Urgency::Act, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
     let segment = Segment::at(&site.path().join("out.jsonl"));
     let refused = segment.export(&open_read_only(site.path()).unwrap()).err().unwrap();
     assert!(refused.to_string().contains("s-1 has no outcome yet"), "{refused}");

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use casemate_appliance::store::{AnewError, Mandate, MandateError, Recovered, Stopped, Store, StoreError};
+use casemate_appliance::store::{AnewError, Mandate, MandateError, Recovered, Stopped, Store, StoreError, Urgency};
 use casemate_attest::recovery::{Statement, StatementError};
 use casemate_attest::{At, Guard, Leaf, Refusal, Snapshot, Verifier};
 use casemate_policy::signers::{GivenSignature, Namespace};
@@ -73,7 +73,7 @@ async fn rolled_back() -> Site {
     drop(store);
     let older = site.copy();
     let store = site.open();
-    store.write(|t| intend(t, "s-lost", Vec::new()).map(|_| ())).await.unwrap();
+    store.write(Urgency::Act, |t| intend(t, "s-lost", Vec::new()).map(|_| ())).await.unwrap();
     drop(store);
     site.restore(&older);
     assert_eq!(site.refused().0, Refusal::Rollback);
@@ -86,7 +86,7 @@ async fn goes_on(site: &Site) {
         let store = site.open();
         assert_eq!(store.verdict(), "equal");
         assert!(store.recovered().is_some());
-        store.write(|t| t.append(note())).await.unwrap();
+        store.write(Urgency::Record, |t| t.append(note())).await.unwrap();
         store.close();
     }
 }
@@ -378,7 +378,7 @@ async fn rows_that_were_changed_by_hand_go_back_to_what_the_log_says() {
 async fn sessions_in_flight_have_failed_and_their_ids_stay_used() {
     let site = Site::begun();
     let store = site.open();
-    store.write(|t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
+    store.write(Urgency::Act, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
     store.close();
     drop(store);
     recover(&site, &People::new().mandate(&propose(&site, true).unwrap())).unwrap();
@@ -390,7 +390,7 @@ async fn sessions_in_flight_have_failed_and_their_ids_stay_used() {
     let row = row.await.unwrap();
     assert!(row.starts_with("failed ") && row.contains("interrupted"), "{row}");
     // The row is still there, so the same id is never begun again.
-    assert!(store.write(|t| intend(t, "s-1", Vec::new()).map(|_| ())).await.is_err());
+    assert!(store.write(Urgency::Act, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.is_err());
 }
 
 #[tokio::test]
@@ -431,7 +431,10 @@ async fn every_refusal_that_leaves_a_database_can_be_recovered_from() {
     for (refusal, happens) in cases {
         let site = Site::begun();
         let store = site.open();
-        store.write(|t| intend(t, "s-1", vec![change(Guard::Share, "none", "pending")]).map(|_| ())).await.unwrap();
+        store
+            .write(Urgency::Act, |t| intend(t, "s-1", vec![change(Guard::Share, "none", "pending")]).map(|_| ()))
+            .await
+            .unwrap();
         store.close();
         drop(store);
         happens(&site);

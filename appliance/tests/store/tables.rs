@@ -92,7 +92,7 @@ pub async fn busy(store: &Store) {
             "INSERT INTO committees (roster, aux_digest, header, deks, nonce, body)
              VALUES ('ro', 'aux-1', x'00', x'00', x'00', x'00')",
         )?;
-        let made = Entry::key_made(intent_at(transaction, seq), key());
+        let made = Entry::key_made(intent_at(transaction, seq), key(), casemate_wire::Threshold::new(2, 3).unwrap());
         let guards = vec![change(Guard::Share, "share-1", "active"), change(Guard::AuxInfo, "ro", "aux-1")];
         ends(transaction, "k-1", made, "completed", guards);
         Ok(())

@@ -156,7 +156,7 @@ fn look(
         checkpoint.is_some_and(|checkpoint| Some(checkpoint.log.as_str()) == log.as_deref())
     };
     let notes = notes.iter().filter(|(_, note)| is_own(note)).cloned().collect();
-    let terms = Terms { notes, keys: keys.clone(), details: None, snapshot: None, certificates };
+    let terms = Terms { notes, keys: keys.clone(), details: &[], snapshot: None, certificates };
     let mut recorder = Recorder::new(party.party.clone());
     let verdict = audit(&source, terms, |leaf, hash| recorder.take(leaf, hash))?;
     let account = match &verdict {

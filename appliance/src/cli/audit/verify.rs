@@ -20,9 +20,9 @@ pub(in super::super) struct VerifyArguments {
     log: LogArguments,
     #[command(flatten)]
     notes: NoteArguments,
-    /// The details that leaves only commit to, if they do not lie beside the log.
+    /// The details that leaves only commit to, if they do not lie beside the log; repeated for segments, in their order.
     #[arg(long, value_name = "FILE")]
-    details: Option<PathBuf>,
+    details: Vec<PathBuf>,
     /// What the lines rest on, if the log's first lines were pruned and it does not lie beside them.
     #[arg(long, value_name = "FILE")]
     snapshot: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub(super) struct Terms<'a> {
     pub(super) notes: Vec<(String, String)>,
     /// Who may have signed them.
     pub(super) keys: Vec<AuditKey>,
-    pub(super) details: Option<&'a Path>,
+    pub(super) details: &'a [PathBuf],
     pub(super) snapshot: Option<&'a Path>,
     pub(super) certificates: &'a Certificates,
 }
@@ -65,7 +65,7 @@ pub(in super::super) fn run(arguments: &VerifyArguments) -> CommandResult {
     let terms = Terms {
         notes: arguments.notes.notes()?,
         keys: arguments.notes.keys()?,
-        details: arguments.details.as_deref(),
+        details: &arguments.details,
         snapshot: arguments.snapshot.as_deref(),
         certificates: &certificates,
     };
