@@ -65,12 +65,80 @@ pub(crate) fn signable(connection: &Connection, key: &AuditKey, next: &Checkpoin
 /// # Errors
 /// What SQLite says; also that one of this size is there already.
 pub(crate) fn put_checkpoint(transaction: &Transaction<'_>, signed: &SignedCheckpoint) -> Result<(), StoreError> {
-    let failed = StoreError::sqlite("keep a checkpoint");
+    insert(transaction.sql(), signed)
+}
+
+fn insert(connection: &Connection, signed: &SignedCheckpoint) -> Result<(), StoreError> {
     let size = i64::try_from(signed.checkpoint().size).map_err(|_| StoreError::Audit("the log is full".into()))?;
-    transaction
-        .sql()
+    connection
         .prepare_cached("INSERT INTO checkpoints (size, note, at) VALUES (?1, ?2, ?3)")
         .and_then(|mut statement| statement.execute((size, signed.note(), crate::now_text())))
         .map(|_| ())
-        .map_err(failed)
+        .map_err(StoreError::sqlite("keep a checkpoint"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::{audit_key, grow, log, signed};
+    use super::*;
+    use casemate_attest::Head;
+
+    fn judged(store: &Connection, head: &Head) -> Signable {
+        signable(store, &audit_key(1).1, &Checkpoint::of(head)).unwrap()
+    }
+
+    fn never(store: &Connection, head: &Head, says: &str) {
+        let verdict = judged(store, head);
+        assert!(matches!(&verdict, Signable::Never(why) if why.contains(says)), "{says}: {verdict:?}");
+    }
+
+    #[test]
+    fn a_log_that_only_grew_is_signed_and_once_at_each_size() {
+        let (store, head) = log("log", 3);
+        assert_eq!(judged(&store, &head), Signable::Yes);
+        let first = signed(&head, 1);
+        insert(&store, &first).unwrap();
+        assert_eq!(judged(&store, &head), Signable::Signed(first));
+        for leaves in [1, 2, 5, 9] {
+            let head = grow(&store, judged_head(&store), leaves);
+            assert_eq!(judged(&store, &head), Signable::Yes);
+            insert(&store, &signed(&head, 1)).unwrap();
+        }
+    }
+
+    fn judged_head(store: &Connection) -> Head {
+        super::super::evidence::read_head(store).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_log_that_went_back_forked_or_was_replaced_is_never_signed() {
+        let (longer, later) = log("log", 7);
+        let (store, head) = log("log", 5);
+        insert(&store, &signed(&later, 1)).unwrap();
+        never(&store, &head, "7 leaves was signed, but the log has 5");
+        let head = grow(&store, head, 2);
+        never(&store, &head, "does not begin with the 7 leaves");
+        let head = grow(&store, head, 1);
+        never(&store, &head, "does not begin with the 7 leaves");
+        let (other, head) = log("other", 9);
+        insert(&other, &signed(&later, 1)).unwrap();
+        never(&other, &head, "but the log is other");
+        drop(longer);
+    }
+
+    #[test]
+    fn one_size_is_kept_once() {
+        let (store, head) = log("log", 3);
+        insert(&store, &signed(&head, 1)).unwrap();
+        let (_, fork) = log("log", 3);
+        assert!(insert(&store, &signed(&fork, 1)).is_err());
+    }
+
+    #[test]
+    fn a_note_by_another_key_is_not_what_this_hsm_signed() {
+        let (store, head) = log("log", 3);
+        insert(&store, &signed(&head, 2)).unwrap();
+        assert!(matches!(newest_checkpoint(&store, &audit_key(1).1), Err(StoreError::Corrupt { .. })));
+    }
 }

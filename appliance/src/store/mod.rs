@@ -41,6 +41,8 @@ mod sealed;
 mod sessions;
 mod spend;
 mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 mod writer;
 
 use std::path::{Path, PathBuf};

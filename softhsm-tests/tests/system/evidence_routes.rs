@@ -173,8 +173,9 @@ async fn a_durable_outcome_is_released_even_if_no_checkpoint_of_it_can_be_kept()
     });
     let ends = ends.await;
     assert_eq!(ends[0].signature(), ends[1].signature());
-    let shown: Value = lab.client(0, Role::Monitor).read("health").await;
-    assert_eq!(shown["checks"]["audit"]["ok"], false, "{shown}");
+    let failing = lab.client(0, Role::Monitor).get("health").await;
+    let shown: Value = serde_json::from_slice(&failing.body).unwrap();
+    assert_eq!((failing.status, &shown["checks"]["audit"]["ok"]), (503, &false.into()), "{shown}");
     let counted = text(&lab, Role::Monitor, "/metrics").await;
     assert!(!counted.contains("mpc_checkpoint_failures_total 0"), "{counted}");
     meddle("DROP TRIGGER none");

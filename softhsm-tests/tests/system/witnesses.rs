@@ -105,7 +105,7 @@ async fn a_party_that_was_rolled_back_with_its_token_is_refused_until_an_operato
     for nonce in 6..11 {
         refused(sign(&coordinator, &key, [0, 2], nonce).await[0].problem(), "");
     }
-    refused(sign(&coordinator, &key, [0, 2], 11).await[0].problem(), "it was forked or rewritten");
+    refused(sign(&coordinator, &key, [0, 2], 11).await[0].problem(), "it gave no proof");
     sign(&coordinator, &key, [0, 1], 12).await[0].signature();
 
     let since = |shown: &Value| shown["peers"][1]["refused"]["since"].clone();
@@ -187,7 +187,7 @@ async fn a_policy_can_demand_that_peers_attest_themselves() {
                 "principal": {"name": "coordinator", "roles": ["coordinator"]}, "action": "Sign",
                 "resource": {"key": {"kind": "wallet", "threshold_t": 2, "threshold_n": 3}},
                 "effects": [{"kind": "native_transfer", "chain_id": 11_155_111, "asset": "ETH", "amount": "0.1"}],
-                "peers_attested": attested,
+                "context": {"peers_attested": attested},
             },
             "expect": {"verdict": verdict, "policies": [policy]},
         })
