@@ -19,7 +19,6 @@ use casemate_attest::attestation::{
 use casemate_attest::{Head, Text};
 use casemate_hsm::{HsmError, KeyPurpose};
 use casemate_tpm::TpmError;
-use casemate_wire::Digest32;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
