@@ -38,7 +38,9 @@ fn main() {
     let held = resident();
     let (tree, took) = timed(|| {
         let mut tree = MemoryNodes::default();
-        hashes.iter().for_each(|hash| tree.push(*hash));
+        for hash in &hashes {
+            tree.push(*hash);
+        }
         tree
     });
     assert_eq!(tree.frontier().root(), report.root);

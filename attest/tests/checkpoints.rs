@@ -1,5 +1,5 @@
 //! Checkpoints: read by a verifier that was written from the C2SP texts alone, and every way in which one is no checkpoint.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_wrap)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_wrap)]
 
 mod common;
 

@@ -127,7 +127,7 @@ impl Party {
     }
 
     pub(crate) fn log_text(&self) -> String {
-        self.lines.iter().map(|line| format!("{}\n", line.as_str())).collect()
+        self.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
     }
 
     /// Writes it as an export would lie there.

@@ -111,9 +111,10 @@ fn print(leaf: &Leaf, disclosed: Option<&DisclosedLeaf>, as_json: bool) -> Resul
         return Err(Fault { seq, line, kind: FaultKind::Detail, what });
     }
     let detail = detail.map(|disclosure| &disclosure.detail);
-    match as_json {
-        true => say(json!({"leaf": leaf, "detail": detail})),
-        false => say(describe(leaf, detail)),
+    if as_json {
+        say(json!({"leaf": leaf, "detail": detail}));
+    } else {
+        say(describe(leaf, detail));
     }
     Ok(())
 }

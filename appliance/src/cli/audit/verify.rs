@@ -69,10 +69,11 @@ pub(in super::super) fn run(arguments: &VerifyArguments) -> CommandResult {
         snapshot: arguments.snapshot.as_deref(),
         certificates: &certificates,
     };
-    let verdict = audit(&source, terms, |_, _| ())?;
-    match arguments.shape.is_json() {
-        true => say(to_json(&verdict)),
-        false => tell(&verdict),
+    let verdict = audit(&source, &terms, |_, _| ())?;
+    if arguments.shape.is_json() {
+        say(to_json(&verdict));
+    } else {
+        tell(&verdict);
     }
     Ok(match verdict {
         Verdict::Good(_) => exit::OK,
@@ -83,10 +84,10 @@ pub(in super::super) fn run(arguments: &VerifyArguments) -> CommandResult {
 /// Audits a log, showing each good leaf and its hash to `each`.
 pub(super) fn audit(
     source: &Source,
-    terms: Terms<'_>,
+    terms: &Terms<'_>,
     mut each: impl FnMut(&Leaf, casemate_wire::Digest32),
 ) -> Result<Verdict, Box<dyn Error>> {
-    let (verifier, notes_unchecked) = match begin(source, &terms)? {
+    let (verifier, notes_unchecked) = match begin(source, terms)? {
         Ok(begun) => begun,
         Err(fault) => return Ok(Verdict::Bad(fault)),
     };
@@ -234,11 +235,11 @@ pub(super) fn not_checked(good: &Good) -> Vec<String> {
     list
 }
 
+/// A log as its verifier finds it.
+type Judged = Result<casemate_attest::Report, Fault>;
+
 /// The verdict on a log and one of its lines, for receipts.
-pub(super) fn line_of(
-    source: &Source,
-    seq: u64,
-) -> Result<(Result<casemate_attest::Report, Fault>, Option<Line>), Box<dyn Error>> {
+pub(super) fn line_of(source: &Source, seq: u64) -> Result<(Judged, Option<Line>), Box<dyn Error>> {
     let mut verifier = match source.snapshot(None)? {
         None => Verifier::new(),
         Some(snapshot) => match Verifier::resume(snapshot) {
