@@ -193,8 +193,14 @@ struct Start {
     quarantine: Option<Quarantine>,
     recovered: Option<At>,
     latest: Option<At>,
-    /// Held here where there is no writer to hold it.
-    _lock: Option<FolderLock>,
+    _held: Option<Held>,
+}
+
+/// What a writer would hold, where there is none. SQLite takes its write-ahead log away with the last connection that may
+/// write; then readers would miss it.
+struct Held {
+    _connection: Mutex<Option<Connection>>,
+    _lock: FolderLock,
 }
 
 impl Store {
@@ -228,12 +234,13 @@ impl Store {
             quarantine: None,
             recovered: state.recovered,
             latest,
-            _lock: None,
+            _held: None,
         };
         match (standing, connection, head, disk) {
-            (Standing::Refused(finding), ..) => {
+            (Standing::Refused(finding), connection, ..) => {
                 let quarantine = Some(Quarantine { finding, since: Timestamp::now() });
-                Ok(Self { writer: None, readers, start: Arc::new(Start { quarantine, _lock: Some(lock), ..start }) })
+                let held = Some(Held { _connection: Mutex::new(connection), _lock: lock });
+                Ok(Self { writer: None, readers, start: Arc::new(Start { quarantine, _held: held, ..start }) })
             }
             (_, Some(connection), Some(head), Some(disk)) => {
                 // The very same place again ends what a crash may have left undone.
