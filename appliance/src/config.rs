@@ -90,6 +90,8 @@ pub struct Config {
     pub approvers: AllowedSigners,
     /// The TPM, and what peers' attestations are appraised by.
     pub attestation: Attestation,
+    /// Checkpoints of the audit log.
+    pub audit: Audit,
     /// Bounds.
     pub limits: Limits,
     /// Protocol threads and pools.
@@ -112,7 +114,7 @@ pub struct TlsFiles {
     pub crl: Option<PathBuf>,
 }
 
-/// Another appliance, pinned by its HSM identity key.
+/// Another appliance, pinned by the keys in its HSM.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peer {
@@ -120,12 +122,33 @@ pub struct Peer {
     pub party_id: PartyId,
     /// Its identity key, hex of the SubjectPublicKeyInfo.
     pub identity: IdentityKey,
-    /// Its audit key, in the same form: what its receipts are checked with.
-    pub audit: Option<AuditKey>,
+    /// Its audit key, in the same form: what it signs of its audit log is checked with it, in every session.
+    pub audit: AuditKey,
     /// Its attest key, in the same form: what its attestations are checked with.
     pub attest: Option<AttestKey>,
     /// A file that says what its attestations should say; it holds the attest key too.
     pub reference: Option<PathBuf>,
+}
+
+/// Checkpoints of the own audit log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Milliseconds that a signed checkpoint may be behind the log while leaves arrive.
+    pub checkpoint_interval: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { checkpoint_interval: 500 }
+    }
+}
+
+impl Audit {
+    /// How far a signed checkpoint may be behind the log while leaves arrive.
+    pub fn checkpoint_interval(&self) -> Duration {
+        Duration::from_millis(self.checkpoint_interval)
+    }
 }
 
 /// Bounds that keep the daemon responsive.
@@ -226,6 +249,8 @@ struct File {
     #[serde(default)]
     attestation: AttestationSection,
     #[serde(default)]
+    audit: Audit,
+    #[serde(default)]
     limits: Limits,
     #[serde(default)]
     mpc: Mpc,
@@ -311,13 +336,17 @@ impl Config {
         by_file.map(|reference| &reference.party).or(by_pin.map(|peer| &peer.party_id))
     }
 
+    /// A pinned peer.
+    pub fn peer(&self, party: &PartyId) -> Option<&Peer> {
+        self.peers.iter().find(|peer| &peer.party_id == party)
+    }
+
     /// The pinned identity of a party; `own` is what this host's HSM holds.
     pub fn identity_of(&self, party: &PartyId, own: &IdentityKey) -> Option<IdentityKey> {
         if party == &self.party {
             return Some(own.clone());
         }
-        let peer = self.peers.iter().find(|peer| &peer.party_id == party)?;
-        Some(peer.identity.clone())
+        self.peer(party).map(|peer| peer.identity.clone())
     }
 }
 
@@ -355,7 +384,7 @@ impl Loader<'_> {
             }
         }
         self.check_peers(&file.party.id, &file.peer)?;
-        self.check_limits(&file.limits, &file.mpc)?;
+        self.check_limits(&file.limits, &file.mpc, &file.audit)?;
         Ok(Config {
             path: self.path.to_owned(),
             digest,
@@ -375,6 +404,7 @@ impl Loader<'_> {
             hsm: self.hsm(file.hsm)?,
             policy: file.policy.check(self.folder).map_err(|(key, why)| self.bad(key, why))?,
             approvers: file.approvals.check(self.folder).map_err(|(key, why)| self.bad(key, why))?,
+            audit: file.audit,
             limits: file.limits,
             mpc: file.mpc,
             log: file.log,
@@ -394,9 +424,7 @@ impl Loader<'_> {
             if name == own {
                 return Err(self.bad("peer", format!("{name} is this party itself; list only the others")));
             }
-            if let Some(audit) = &peer.audit
-                && peers.iter().any(|other| audit.is(&other.identity))
-            {
+            if peers.iter().any(|other| peer.audit.is(&other.identity)) {
                 return Err(self.bad("peer", format!("the audit key of {name} is an identity key")));
             }
             for earlier in peers.iter().take(place) {
@@ -406,7 +434,7 @@ impl Loader<'_> {
                 if earlier.identity == peer.identity {
                     return Err(self.bad("peer", format!("{} and {name} have the same identity", earlier.party_id)));
                 }
-                if peer.audit.is_some() && earlier.audit == peer.audit {
+                if earlier.audit == peer.audit {
                     return Err(self.bad("peer", format!("{} and {name} have the same audit key", earlier.party_id)));
                 }
             }
@@ -414,13 +442,14 @@ impl Loader<'_> {
         Ok(())
     }
 
-    fn check_limits(&self, limits: &Limits, mpc: &Mpc) -> Result<(), ConfigError> {
+    fn check_limits(&self, limits: &Limits, mpc: &Mpc, audit: &Audit) -> Result<(), ConfigError> {
         let bounds = [
             ("limits.sessions", limits.sessions as u64, 1, 10_000),
             ("limits.session_ttl", limits.session_ttl, 10, 3600),
             ("limits.attach", limits.attach, 1, 600),
             ("limits.clock_skew", limits.clock_skew, 2, 300),
             ("limits.connections", limits.connections as u64, 1, 100_000),
+            ("audit.checkpoint_interval", audit.checkpoint_interval, 100, 900),
             ("mpc.threads", mpc.threads as u64, 0, 1024),
             ("mpc.prime_pool", u64::from(mpc.prime_pool), 1, 1000),
         ];

@@ -9,6 +9,8 @@
 //! | [`http`] | routes, roles, bodies, problems |
 //! | [`tls`], [`clients`] | who may connect, and who is who |
 //! | [`store`], [`sealing`] | the database and audit log; how secrets lie in it |
+//! | [`checkpoints`] | signed checkpoints of the own audit log |
+//! | [`witness`] | what is known of the peers' audit logs |
 //! | [`policy_slot`], [`till`] | the active policy bundle; what was spent within its windows |
 //! | [`attestation`] | what this appliance says of itself, and what it thinks of what peers say |
 //! | [`vault`] | the HSM, measured |
@@ -21,6 +23,7 @@
 //! | [`lab`] | several appliances and a coordinator on one machine |
 
 pub mod attestation;
+pub mod checkpoints;
 pub mod cli;
 pub mod clients;
 pub mod clock;
@@ -38,6 +41,7 @@ pub mod store;
 pub mod till;
 pub mod tls;
 pub mod vault;
+pub mod witness;
 
 use casemate_wire::Digest32;
 use sha2::{Digest, Sha256};

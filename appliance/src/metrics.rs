@@ -1,12 +1,12 @@
 //! What Prometheus reads. Names follow the API contract.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use casemate_policy::PolicyNote;
 use casemate_wire::api::SessionStatus;
-use casemate_wire::{Code, SessionType};
+use casemate_wire::{Code, PartyId, SessionType};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::store::SessionRow;
+use crate::store::{Reason, SessionRow};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SessionLabels {
@@ -37,6 +37,11 @@ struct ReasonLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OpLabels {
     op: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PartyLabels {
+    party: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -78,7 +83,11 @@ pub struct Metrics {
     auth_failures: Family<ReasonLabels, Counter>,
     hsm: HsmMetrics,
     audit_size: Gauge,
+    audit_unavailable: Family<ReasonLabels, Counter>,
     audit_verdict: Family<VerdictLabels, Gauge>,
+    checkpoint_failures: Counter,
+    peer_logs_refused: Family<PartyLabels, Counter>,
+    peers_not_attested: Family<PartyLabels, Counter>,
     primes: Gauge,
     policy_loads: Family<ResultLabels, Counter>,
     policy_version: Gauge,
@@ -100,7 +109,11 @@ impl Metrics {
             auth_failures: Family::default(),
             hsm: HsmMetrics::default(),
             audit_size: Gauge::default(),
+            audit_unavailable: Family::default(),
             audit_verdict: Family::default(),
+            checkpoint_failures: Counter::default(),
+            peer_logs_refused: Family::default(),
+            peers_not_attested: Family::default(),
             primes: Gauge::default(),
             policy_loads: Family::default(),
             policy_version: Gauge::default(),
@@ -129,9 +142,29 @@ impl Metrics {
         registry.register("mpc_hsm_op_duration_seconds", "Calls to the HSM", metrics.hsm.0.clone());
         registry.register("mpc_audit_size", "Leaves in the audit log", metrics.audit_size.clone());
         registry.register(
+            "mpc_audit_unavailable",
+            "Writes to the store that came to nothing, leaf and all",
+            metrics.audit_unavailable.clone(),
+        );
+        registry.register(
             "mpc_audit_verdict",
             "How the audit log stood against its anchor at the start",
             metrics.audit_verdict.clone(),
+        );
+        registry.register(
+            "mpc_checkpoint_failures",
+            "Attempts to sign a checkpoint of the audit log that failed",
+            metrics.checkpoint_failures.clone(),
+        );
+        registry.register(
+            "mpc_peer_log_refused",
+            "Sessions that ended because a peer's audit log shrank, forked, or was not proven",
+            metrics.peer_logs_refused.clone(),
+        );
+        registry.register(
+            "mpc_peer_not_attested",
+            "Sessions that ended because a peer did not attest itself as policy demands",
+            metrics.peers_not_attested.clone(),
         );
         registry.register(
             "mpc_policy_loads",
@@ -185,6 +218,26 @@ impl Metrics {
         self.policy_loads.get_or_create(&ResultLabels { result: result.into() }).inc();
         if let Some(version) = version {
             self.policy_version.set(i64::try_from(version).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(crate) fn checkpoint_failed(&self) {
+        self.checkpoint_failures.inc();
+    }
+
+    pub(crate) fn peer_log_refused(&self, party: &PartyId) {
+        self.peer_logs_refused.get_or_create(&PartyLabels { party: party.to_string() }).inc();
+    }
+
+    pub(crate) fn peer_not_attested(&self, party: &PartyId) {
+        self.peers_not_attested.get_or_create(&PartyLabels { party: party.to_string() }).inc();
+    }
+
+    /// Writes that came to nothing, as the store has counted them since the start.
+    pub(crate) fn writes_refused(&self, counts: &[(Reason, u64)]) {
+        for (reason, count) in counts {
+            let labels = ReasonLabels { reason: reason.as_str().into() };
+            self.audit_unavailable.get_or_create(&labels).inner().store(*count, Ordering::Relaxed);
         }
     }
 

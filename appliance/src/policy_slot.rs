@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::daemon::Node;
 use crate::pipeline::policy_client;
-use crate::store::{PolicyRow, StoreError};
+use crate::store::{PolicyRow, StoreError, Urgency};
 
 /// Holds the active bundle, and why the last load failed if it did.
 #[derive(Default)]
@@ -91,7 +91,7 @@ pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<Sign
     };
     let written = node
         .store
-        .write(move |transaction| {
+        .write(Urgency::Record, move |transaction| {
             if let Some(row) = row {
                 row.put(transaction)?;
             }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::daemon::Node;
 use crate::sealing::{self, SealError};
 use crate::session::Failure;
-use crate::store::{Store, StoreError, Transaction, count_primes, put_primes, take_primes};
+use crate::store::{Store, StoreError, Transaction, Urgency, count_primes, put_primes, take_primes};
 use crate::vault::Vault;
 
 /// How much the prime search yields to everything else, as a nice value.
@@ -124,7 +124,7 @@ pub async fn add(hsm: &Vault, store: &Store, pair: &Zeroizing<Vec<u8>>) -> Resul
         put_primes(transaction, &id, &sealed)?;
         logged(transaction, &id, "stored")
     };
-    Ok(store.write(put).await?)
+    Ok(store.write(Urgency::Act, put).await?)
 }
 
 /// Puts what becomes of a pair into the audit log, so that one that is brought back by hand is found.
@@ -142,7 +142,7 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<PrimePair, Failure> {
         }
         Ok(taken)
     };
-    let taken = node.store.write(take).await?;
+    let taken = node.store.write(Urgency::Record, take).await?;
     node.primes.taken.notify_one();
     let Some((_, sealed)) = taken else {
         return Err(Failure::new(

@@ -1,6 +1,6 @@
 //! What may be said in a log: one constructor for each phase, so that a field that a phase needs cannot be forgotten.
 
-use casemate_wire::{PublicKey, SessionId};
+use casemate_wire::{PublicKey, SessionId, Threshold};
 
 use crate::detail::Disclosure;
 use crate::leaf::{Approval, Decision, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Recovery, Tx};
@@ -99,9 +99,10 @@ impl Entry {
         Self { req, session, key, outcome: Some(outcome), ..Self::bare(op, Phase::Outcome) }
     }
 
-    /// After a keygen that made `key`.
-    pub fn key_made(intent: IntentRef, key: PublicKey) -> Self {
-        Self { key: Some(key), ..Self::outcome(intent, Outcome::key_made()) }
+    /// After a keygen that made `key`, with which `threshold` parties sign: so the logs themselves say how many decisions a
+    /// signature needs.
+    pub fn key_made(intent: IntentRef, key: PublicKey, threshold: Threshold) -> Self {
+        Self { key: Some(key), ..Self::outcome(intent, Outcome::key_made(threshold)) }
     }
 
     /// What was asked and is not done, with the stable code of the answer. Why, in words, belongs into its

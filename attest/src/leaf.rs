@@ -1,6 +1,6 @@
 //! The fields of one leaf. Absent fields are left out of the line, and unknown ones are refused.
 
-use casemate_wire::{Digest32, EcdsaSignature, PartyId, PublicKey, SessionId};
+use casemate_wire::{Digest32, EcdsaSignature, PartyId, PublicKey, SessionId, Threshold};
 use serde::{Deserialize, Serialize};
 
 use crate::text::{At, LogId, Text};
@@ -221,6 +221,9 @@ pub struct Outcome {
     /// The signature that was made and verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<EcdsaSignature>,
+    /// How many parties sign with the key that was made, of how many, as `[t, n]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Threshold>,
 }
 
 /// How an act ended, in one word.
@@ -242,8 +245,8 @@ impl Outcome {
     }
 
     /// A key was made; the leaf's `key` names it.
-    pub fn key_made() -> Self {
-        Self::ended(Verdict::Completed)
+    pub fn key_made(threshold: Threshold) -> Self {
+        Self { threshold: Some(threshold), ..Self::ended(Verdict::Completed) }
     }
 
     /// The act failed.
@@ -263,7 +266,7 @@ impl Outcome {
     }
 
     fn ended(result: Verdict) -> Self {
-        Self { result, code: None, detail: None, party: None, signature: None }
+        Self { result, code: None, detail: None, party: None, signature: None, threshold: None }
     }
 }
 

@@ -19,10 +19,12 @@
 //! | [`tree`] | the Merkle tree over all leaves (RFC 6962) |
 //! | [`proof`] | proofs of inclusion and consistency |
 //! | [`checkpoint`] | what the HSM signs of a log (C2SP signed note) |
+//! | [`witness`] | whether a peer's log continues what was seen of it |
 //! | [`state`] | what every guard says by the log alone, and snapshots of it |
-//! | [`standing`] | how a log stands against its anchor at a start
+//! | [`standing`] | how a log stands against its anchor at a start |
 //! | [`verify`] | the offline verifier |
 //! | [`recovery`] | the statement by which the policy quorum lets an appliance go on in a new log |
+//! | [`reconcile`] | what the logs of all parties say, compared |
 //! | [`receipt`] | what a refused caller is given: signed by the key in [`key`] |
 //! | [`describe`] | a leaf in plain words |
 //! | [`attestation`] | what an appliance says of itself, fresh for a nonce, and what verifies and appraises it |
@@ -43,6 +45,7 @@ pub mod leaf;
 pub mod line;
 pub mod proof;
 pub mod receipt;
+pub mod reconcile;
 pub mod recovery;
 mod rules;
 pub mod standing;
@@ -50,6 +53,7 @@ pub mod state;
 pub mod text;
 pub mod tree;
 pub mod verify;
+pub mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use detail::{Detail, DisclosedLeaf, Disclosure};
@@ -67,3 +71,4 @@ pub use standing::{Anchored, Facts, Finding, Found, Refusal, Standing, WINDOW};
 pub use state::{Snapshot, State};
 pub use text::{At, LogId, Text};
 pub use verify::{Fault, FaultKind, OpenIntent, Report, Verifier};
+pub use witness::{Claim, Doubt};

@@ -6,6 +6,8 @@
 use casemate_wire::Digest32;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Checkpoint;
+use crate::text::LogId;
 use crate::tree::{self, Nodes, node_hash};
 
 /// A path has at most as many steps as a size has bits, and one more.
@@ -26,6 +28,21 @@ pub enum ProofError {
     /// It starts from another root.
     #[error("the proof starts from another root than the earlier checkpoint's: the log was rewritten before it")]
     OtherOldRoot,
+    /// It is about other sizes than the checkpoints it is held against.
+    #[error("the proof is about {proof} leaves, the checkpoint about {checkpoint}; make the proof for that size")]
+    OtherSize {
+        /// The proof's.
+        proof: u64,
+        /// The checkpoint's.
+        checkpoint: u64,
+    },
+    /// The two checkpoints are of two logs.
+    #[error("the checkpoints are of two logs, {0} and {1}")]
+    OtherLog(LogId, LogId),
+}
+
+fn same_size(proof: u64, checkpoint: &Checkpoint) -> Result<(), ProofError> {
+    if proof == checkpoint.size { Ok(()) } else { Err(ProofError::OtherSize { proof, checkpoint: checkpoint.size }) }
 }
 
 /// Why a proof cannot be made.
@@ -67,8 +84,21 @@ impl InclusionProof {
         Ok(Self { size, seq, leaf, path })
     }
 
-    /// Checks it against the root of a checkpoint of the same size. Whether the leaf is the one that is meant, the caller
-    /// sees by its hash.
+    /// Checks that the log of this checkpoint holds the leaf at its place. Whether the leaf is the one that is meant, the
+    /// caller sees by its hash.
+    ///
+    /// # Errors
+    /// Says why it proves nothing.
+    pub fn holds_in(&self, checkpoint: &Checkpoint) -> Result<(), ProofError> {
+        same_size(self.size, checkpoint)?;
+        self.verify(&checkpoint.root)
+    }
+
+    /// Checks it against a root alone.
+    ///
+    /// # Security
+    /// A root does not fix the size: one path can lead from other places in trees of other sizes to the same root. The
+    /// caller must know that the root is that of `size` leaves; [`InclusionProof::holds_in`] sees to it.
     ///
     /// # Errors
     /// Says why it proves nothing.
@@ -130,6 +160,9 @@ impl ConsistencyProof {
         if from > to {
             return Err(ProveError::Range("the earlier size is above the later one"));
         }
+        if from == 0 {
+            return Err(ProveError::Range("every log continues an empty one"));
+        }
         let made = || {
             Ok(Self {
                 from,
@@ -142,7 +175,23 @@ impl ConsistencyProof {
         made().map_err(ProveError::Nodes)
     }
 
-    /// Checks it against the roots of two checkpoints of its sizes.
+    /// Checks that the log of `later` begins with that of `earlier`.
+    ///
+    /// # Errors
+    /// Says why it proves nothing.
+    pub fn joins(&self, earlier: &Checkpoint, later: &Checkpoint) -> Result<(), ProofError> {
+        if earlier.log != later.log {
+            return Err(ProofError::OtherLog(earlier.log.clone(), later.log.clone()));
+        }
+        same_size(self.from, earlier)?;
+        same_size(self.to, later)?;
+        self.verify(&earlier.root, &later.root)
+    }
+
+    /// Checks it against two roots alone. An empty log proves nothing, so `from` is at least 1 (RFC 9162, section 2.1.4).
+    ///
+    /// # Security
+    /// The caller must know that the roots are those of `from` and `to` leaves; [`ConsistencyProof::joins`] sees to it.
     ///
     /// # Errors
     /// Says why it proves nothing.
@@ -161,8 +210,7 @@ impl ConsistencyProof {
             return Err(ProofError::Length);
         }
         if from == 0 {
-            let empty = *from_root == tree::empty_root() && self.path.is_empty();
-            return if empty { Ok(()) } else { Err(ProofError::OtherOldRoot) };
+            return Err(ProofError::Numbers("every log continues an empty one, so there is nothing to prove"));
         }
         if from == to {
             return match (self.path.is_empty(), from_root == to_root) {

@@ -39,9 +39,11 @@ fn genesis(leaf: &Leaf) -> Result<(), String> {
     no_fields_of_an_act(leaf)
 }
 
-/// Decoded fields and the words of a refusal are withheld; a failure's words are the appliance's own.
+/// Decoded fields, the words of a refusal and an operator's reasons are withheld; a failure's words are the appliance's own.
 fn may_have_detail(leaf: &Leaf) -> bool {
-    leaf.phase == Phase::Intent || leaf.outcome.as_ref().is_some_and(is_refused)
+    leaf.phase == Phase::Intent
+        || (leaf.phase, leaf.op) == (Phase::Admin, Op::Peer)
+        || leaf.outcome.as_ref().is_some_and(is_refused)
 }
 
 fn boot(leaf: &Leaf) -> Result<(), String> {
@@ -78,6 +80,8 @@ fn outcome(leaf: &Leaf) -> Result<(), String> {
     only(leaf.decision.is_none() && leaf.approvals.is_empty(), "the decision stands in the intent")?;
     only(leaf.tx.is_none() && leaf.actor.is_none(), "digest and actor stand in the intent")?;
     let outcome = leaf.outcome.as_ref().ok_or("an outcome leaf needs its outcome")?;
+    let keygen = (outcome.result, leaf.op) == (Verdict::Completed, Op::Keygen);
+    only(outcome.threshold.is_none() || keygen, "a threshold belongs to a key that was made")?;
     match (outcome.result, leaf.op) {
         (Verdict::Completed, Op::Sign) => {
             only(
@@ -87,7 +91,8 @@ fn outcome(leaf: &Leaf) -> Result<(), String> {
             unblamed(outcome)
         }
         (Verdict::Completed, _) => {
-            only(leaf.key.is_some(), "a completed keygen names its key")?;
+            let named = leaf.key.is_some() && outcome.threshold.is_some();
+            only(named, "a completed keygen names its key and how many parties sign with it")?;
             only(outcome.signature.is_none(), "a keygen makes no signature")?;
             unblamed(outcome)
         }
@@ -130,7 +135,7 @@ fn admin(leaf: &Leaf) -> Result<(), String> {
 
 fn is_refused(outcome: &Outcome) -> bool {
     // Its words may name what is sensitive, so they stand in the leaf's detail.
-    let bare = outcome.detail.is_none() && outcome.signature.is_none();
+    let bare = outcome.detail.is_none() && outcome.signature.is_none() && outcome.threshold.is_none();
     outcome.result == Verdict::Refused && outcome.code.is_some() && bare
 }
 

@@ -173,12 +173,12 @@ pub(crate) fn inclusion_path<N: Nodes>(seq: u64, size: u64, nodes: &N) -> Result
 }
 
 /// The consistency path from the first `old` leaves to the first `new` ones (RFC 6962, section 2.1.2). Empty for equal
-/// sizes and for an empty old tree.
+/// sizes.
 ///
 /// # Errors
-/// A node is not there. `old` must not be above `new`.
+/// A node is not there. `old` must be at least 1 and not above `new`.
 pub(crate) fn consistency_path<N: Nodes>(old: u64, new: u64, nodes: &N) -> Result<Vec<Digest32>, N::Error> {
-    if old == 0 || old == new {
+    if old == new {
         return Ok(Vec::new());
     }
     let (mut from, mut to) = (0, new);

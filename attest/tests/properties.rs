@@ -50,7 +50,7 @@ fn history(steps: &[Step]) -> (Log, usize) {
                         let (code, why) = ("timeout".parse().unwrap(), "a party was silent".parse().unwrap());
                         Entry::outcome(intent, Outcome::failed(code, why))
                     }
-                    (true, Op::Keygen) => Entry::key_made(intent, key()),
+                    (true, Op::Keygen) => Entry::key_made(intent, key(), common::threshold()),
                     (true, _) => Entry::outcome(intent, Outcome::signed(signature())),
                 };
                 log.add(entry);

@@ -79,6 +79,10 @@ codes! {
     QuorumMismatch = "quorum_mismatch", 409, "The participants do not fit the key";
     /// A peer's own signed message is faulty.
     PeerFault = "peer_fault", 502, "A peer misbehaved";
+    /// A peer's audit log does not continue what this appliance has seen of it.
+    PeerLogRefused = "peer_log_refused", 502, "A peer's audit log is refused";
+    /// Policy asks for attested peers, and one did not attest itself well.
+    PeerNotAttested = "peer_not_attested", 502, "A peer is not attested";
     /// A message was damaged, lost or misdirected on its way.
     TransportFault = "transport_fault", 502, "Messages were not delivered as sent";
     /// A party or the session took too long.

@@ -5,7 +5,8 @@
 mod envelope_common;
 
 use casemate_wire::envelope::{
-    Fault, Handshake, Limits, Local, LocalFault, PeerFault, SessionView, SignedHello, To, TransportFault,
+    Checkpoint, Fault, Handshake, Limits, Local, LocalFault, PeerFault, SessionView, SignedHello, To, TransportFault,
+    Witnessed,
 };
 use casemate_wire::{Code, Digest32, Roster, SessionType, ShareType, Threshold};
 use ciborium::Value;
@@ -44,13 +45,13 @@ fn honest_parties_reach_one_transcript() {
             assert_eq!(channel.transcript(), channels[0].transcript());
             assert_eq!(channel.execution_id("dkg"), channels[0].execution_id("dkg"));
             assert_ne!(channel.execution_id("dkg"), channel.execution_id("aux"));
-            assert_eq!(channel.peer_checkpoints().count(), channels.len() - 1);
+            assert_eq!(channel.introductions().count(), channels.len());
         }
     }
     let [first, second] = [keygen_view(), sign_view()].map(|view| channels(&view).remove(0));
     assert_ne!(first.transcript(), second.transcript());
-    let (party, checkpoint) = second.peer_checkpoints().next().unwrap();
-    assert_eq!((party.as_str(), checkpoint.log.as_str()), ("party-2", "log-2"));
+    let said: Vec<_> = second.introductions().map(|own| (own.party.as_str(), own.checkpoint.log.as_str())).collect();
+    assert_eq!(said, [("party-0", "log-0"), ("party-2", "log-2")]);
 }
 
 #[test]
@@ -268,6 +269,28 @@ fn checkpoints_without_a_proper_log_name_are_refused() {
         bad.hello.own.checkpoint.log = log;
         let result = begin(&sign_view(), 0, 1).accept(&forged_hello(bad, 2), now());
         assert_eq!(peer(result, 2), PeerFault::BadCheckpoint);
+    }
+}
+
+#[test]
+fn what_a_party_has_witnessed_is_of_its_peers_and_bounded() {
+    let of = |party: &str, size| Witnessed {
+        party: party.parse().unwrap(),
+        checkpoint: Checkpoint { log: "log".into(), size, root: Digest32([1; 32]) },
+    };
+    let accept = |witnessed: Vec<Witnessed>| {
+        let mut stated = hello(&sign_view(), 2, 2);
+        stated.hello.own.witnessed = witnessed;
+        begin(&sign_view(), 0, 1).accept(&forged_hello(stated, 2), now())
+    };
+    accept(vec![of("party-0", (1 << 53) - 1), of("party-0", 3)]).unwrap();
+    for bad in [
+        vec![of("party-0", 1), of("party-0", 2), of("party-0", 3)],
+        vec![of("party-0", 1 << 53)],
+        vec![of("party-2", 1)],
+        vec![of("party-9", 1)],
+    ] {
+        assert_eq!(peer(accept(bad), 2), PeerFault::BadWitness);
     }
 }
 

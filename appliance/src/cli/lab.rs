@@ -172,7 +172,7 @@ fn demonstrate(arguments: &DemoArguments) -> CommandResult {
     progress.say("everything held");
     places.tell(&mut progress);
     for path in &outcome.audit_logs {
-        progress.say(&format!("audit log    {}  (casemate audit verify --show)", path.display()));
+        progress.say(&format!("audit log    {}  (casemate audit show)", path.display()));
     }
     if arguments.keep {
         progress.say(&how_to_stop(&lab));

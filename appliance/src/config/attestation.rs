@@ -75,7 +75,7 @@ fn keys_have_one_purpose(peers: &[Peer]) -> Result<(), (&'static str, String)> {
         if peers.iter().any(|other| attest.is_identity(&other.identity)) {
             return Err(("peer", format!("the attest key of {name} is an identity key")));
         }
-        if peers.iter().filter_map(|other| other.audit.as_ref()).any(|audit| attest.is_audit(audit)) {
+        if peers.iter().any(|other| attest.is_audit(&other.audit)) {
             return Err(("peer", format!("the attest key of {name} is an audit key")));
         }
         if let Some(other) = peers.iter().take(place).find(|other| other.attest.as_ref() == Some(attest)) {

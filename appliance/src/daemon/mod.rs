@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use crate::attestation::{Measured, MeasuringError};
+use crate::checkpoints::{self, Checkpoints};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::metrics::Metrics;
@@ -26,6 +27,7 @@ use crate::store::{HsmAnchor, Store, StoreError};
 use crate::till::Till;
 use crate::tls::{self, TlsError};
 use crate::vault::Vault;
+use crate::witness::Book;
 use crate::{VERSION, http};
 
 pub(crate) use recover::{give_up, intent_of};
@@ -87,6 +89,12 @@ pub struct Node {
     pub policy: PolicySlot,
     /// What was spent within the windows that policies limit.
     pub till: Till,
+    /// The audit key in the HSM.
+    pub audit: AuditKey,
+    /// What is signed of the own audit log.
+    pub checkpoints: Checkpoints,
+    /// What is known of the peers' audit logs.
+    pub witnesses: Book,
     /// Live sessions.
     pub sessions: Registry,
     /// The prime pool.
@@ -176,6 +184,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     node.spawn("policy reload", reload_policy(node.clone(), reloads));
     if node.store.quarantine().is_none() {
         node.spawn("prime pool", primes::keep_full(node.clone()));
+        node.spawn("checkpoints", checkpoints::keep_signing(node.clone()));
     }
     let accepting = http::serve(node.clone(), listener, tls);
     let ended = tokio::select! {
@@ -200,7 +209,7 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
     }
     let audit = AuditKey::from_spki(&hsm.public_key(KeyPurpose::Audit))
         .map_err(|e| DaemonError::Other(format!("the HSM's audit key cannot be used: {e}")))?;
-    if let Some(peer) = config.peers.iter().find(|peer| peer.audit.as_ref().is_some_and(|key| *key == audit)) {
+    if let Some(peer) = config.peers.iter().find(|peer| peer.audit == audit) {
         let name = &peer.party_id;
         return Err(DaemonError::Other(format!(
             "[[peer]] {name} has this HSM's own audit key; each host needs its own"
@@ -233,6 +242,9 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         till: Till::default(),
         store,
         identity,
+        audit,
+        checkpoints: Checkpoints::default(),
+        witnesses: Book::default(),
         config,
     })
 }
@@ -264,6 +276,9 @@ async fn close(node: &Arc<Node>) {
         && let Err(error) = recover::interrupt_sessions(&node.store, Entry::admin(Op::Stop)).await
     {
         tracing::error!(event = "stop_not_recorded", %error);
+    }
+    if node.store.quarantine().is_none() {
+        checkpoints::sign(node).await;
     }
     let store = node.store.clone();
     // The writer may still wait for the HSM, whose answers come in on these threads.

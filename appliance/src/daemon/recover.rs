@@ -9,8 +9,12 @@ use casemate_wire::{Code, Problem, SessionId};
 use rusqlite::Connection;
 
 use super::{DaemonError, Node};
+use crate::checkpoints;
 use crate::policy_slot::{self, ReloadError};
-use crate::store::{JOB_LEAVES, SessionRow, Store, StoreError, Transaction, audit_lines, load_spending};
+use crate::store::{
+    JOB_LEAVES, PeerRow, SessionRow, Store, StoreError, Transaction, Urgency, audit_lines, load_spending,
+};
+use crate::witness::refused_before;
 
 /// The pause between attempts to end a session that came to nothing.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -32,6 +36,16 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
     if cut_off > 0 {
         tracing::warn!(event = "sessions_interrupted", count = cut_off, "sessions in flight were failed");
     }
+    checkpoints::take_up(node).await?;
+    let (known, refused) = node
+        .store
+        .read(|store| {
+            let known = PeerRow::all(store)?;
+            let refused = refused_before(store, &known)?;
+            Ok((known, refused))
+        })
+        .await?;
+    node.witnesses.fill(known, refused);
     let spent = node.store.read(load_spending).await?;
     node.till.fill(spent).map_err(|error| StoreError::corrupt("what was spent")(error.to_string()))?;
     if let Some(recovered) = node.store.recovered() {
@@ -49,7 +63,7 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
 /// run meanwhile.
 pub(super) async fn interrupt_sessions(store: &Store, first: Entry) -> Result<usize, StoreError> {
     let detail = "the daemon stopped while the session ran; convene it again under a new id";
-    store.write(move |transaction| transaction.append(first)).await?;
+    store.write(Urgency::Record, move |transaction| transaction.append(first)).await?;
     let rows = store.read(SessionRow::unfinished).await?;
     let count = rows.len();
     let mut rows = rows.into_iter();
@@ -59,7 +73,9 @@ pub(super) async fn interrupt_sessions(store: &Store, first: Entry) -> Result<us
             return Ok(count);
         }
         store
-            .write(move |transaction| chunk.into_iter().try_for_each(|row| interrupt(transaction, row, detail)))
+            .write(Urgency::Record, move |transaction| {
+                chunk.into_iter().try_for_each(|row| interrupt(transaction, row, detail))
+            })
             .await?;
     }
 }
@@ -71,10 +87,11 @@ pub(crate) async fn give_up(node: Arc<Node>, session: SessionId) {
     loop {
         tokio::time::sleep(PAUSE).await;
         let wanted = session.clone();
-        let ended = node.store.write(move |transaction| match SessionRow::find(transaction.sql(), &wanted)? {
-            Some(row) if !row.status.is_final() => interrupt(transaction, row, detail),
-            _ => Ok(()),
-        });
+        let ended =
+            node.store.write(Urgency::Record, move |transaction| match SessionRow::find(transaction.sql(), &wanted)? {
+                Some(row) if !row.status.is_final() => interrupt(transaction, row, detail),
+                _ => Ok(()),
+            });
         match ended.await {
             // It is durable, and whatever comes next is anchored after it.
             Ok(()) | Err(StoreError::Unanchored(_)) => {

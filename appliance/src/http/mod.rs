@@ -7,11 +7,15 @@
 //! | `participate.rs` | the participate calls, with and without waiting |
 //! | `stream.rs` | the full-duplex message stream |
 //! | `attestation.rs` | what this appliance says of itself |
+//! | `audit.rs` | the audit log, its details, checkpoints and proofs |
+//! | `peers.rs` | what is known of the peers' logs; accepting another one |
 //! | `reads.rs` | sessions, shares, health, metrics |
 //! | `reply.rs` | JSON in and out, problems, request ids |
 
 mod attestation;
+mod audit;
 mod participate;
+mod peers;
 mod policy;
 mod reads;
 mod reply;

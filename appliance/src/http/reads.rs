@@ -20,6 +20,7 @@ use crate::daemon::Node;
 use crate::pipeline::ShareHeader;
 use crate::sealing;
 use crate::store::{SessionRow, ShareRow, ShareStatus};
+use crate::witness::Refusal;
 
 type Reply = Result<Response, Failed>;
 
@@ -134,6 +135,7 @@ struct Checks {
     audit: Check,
     policy: Check,
     clock: Check,
+    peers: Check,
 }
 
 #[derive(Serialize)]
@@ -154,18 +156,28 @@ pub(super) async fn health(State(node): State<Arc<Node>>) -> Response {
     let checks = Checks {
         hsm: Check::of(hsm_problem(&node.hsm.state())),
         store: Check::of(primes.as_ref().err().map(ToString::to_string)),
-        audit: Check::of(node.store.problem()),
+        audit: Check::of(node.store.problem().or_else(|| node.checkpoints.problem())),
         policy: Check::of(node.policy.problem()),
         clock: Check::of(node.clock.check().err()),
+        peers: Check::of(refused_peers(&node)),
     };
     let status = match &checks {
         Checks { hsm, store, audit, .. } if !(hsm.ok && store.ok && audit.ok) => "failing",
-        Checks { policy, clock, .. } if !(policy.ok && clock.ok) => "degraded",
+        Checks { policy, clock, peers, .. } if !(policy.ok && clock.ok && peers.ok) => "degraded",
         _ => "ok",
     };
     let code = if status == "failing" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let active_sessions = node.sessions.len();
     ok(code, &Health { status, checks, primes_ready: primes.ok(), active_sessions, version: VERSION })
+}
+
+/// Which peers are refused, why, and since when.
+fn refused_peers(node: &Node) -> Option<String> {
+    let refused = node.witnesses.refusals().into_iter();
+    let lines: Vec<String> = refused
+        .map(|(party, Refusal { code, why, since })| format!("{party} is refused since {since} ({code}): {why}"))
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
 }
 
 fn hsm_problem(state: &HsmState) -> Option<String> {
@@ -183,6 +195,7 @@ fn hsm_problem(state: &HsmState) -> Option<String> {
 }
 
 pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {
+    node.metrics.writes_refused(&node.store.writes_refused());
     let text = node.metrics.text(node.sessions.len(), node.store.audit_head().size());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

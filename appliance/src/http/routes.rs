@@ -11,7 +11,7 @@ use casemate_wire::api::{BASE_PATH, MAX_BODY};
 use casemate_wire::{Code, Problem};
 
 use super::reply::{Failed, stamp};
-use super::{Connected, attestation, participate, policy, reads, stream};
+use super::{Connected, attestation, audit, participate, peers, policy, reads, stream};
 use crate::clients::Role;
 use crate::daemon::Node;
 
@@ -20,6 +20,8 @@ const READERS: &[Role] = &[Role::Coordinator, Role::Operator, Role::Auditor];
 const OPERATOR: &[Role] = &[Role::Operator];
 const POLICY_READERS: &[Role] = &[Role::Operator, Role::Auditor];
 const EVERYONE: &[Role] = &[Role::Coordinator, Role::Operator, Role::Auditor, Role::Monitor];
+const EVIDENCE_READERS: &[Role] = &[Role::Operator, Role::Auditor];
+const AUDITOR: &[Role] = &[Role::Auditor];
 const METRICS: &[Role] = &[Role::Monitor, Role::Operator];
 
 type Routes = Router<Arc<Node>>;
@@ -37,6 +39,13 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/policy", only(POLICY_READERS, get(policy::active), &node))
         .route("/policy/reload", only(OPERATOR, post(policy::reload), &node))
         .route("/attestation", only(READERS, get(attestation::attestation), &node))
+        .route("/audit/checkpoint", only(EVIDENCE_READERS, get(audit::checkpoint), &node))
+        .route("/audit/entries", only(EVIDENCE_READERS, get(audit::entries), &node))
+        .route("/audit/details", only(AUDITOR, get(audit::details), &node))
+        .route("/audit/proof/inclusion", only(EVIDENCE_READERS, get(audit::inclusion), &node))
+        .route("/audit/proof/consistency", only(EVIDENCE_READERS, get(audit::consistency), &node))
+        .route("/peers", only(EVIDENCE_READERS, get(peers::peers), &node))
+        .route("/peers/{party}/accept", only(OPERATOR, post(peers::accept), &node))
         .route("/health", only(EVERYONE, get(reads::health), &node))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         // A message stream has no end; its frames are bounded one by one.

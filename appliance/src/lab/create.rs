@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use casemate_attest::AuditKey;
 use casemate_wire::{IdentityKey, PartyId};
 use rand::Rng;
 use rand::rngs::OsRng;
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use super::authority::{Authority, Usage};
 use super::error::{LabError, file};
 use super::policy::LabPolicy;
-use super::settings::{self, Appliance, client_san};
+use super::settings::{self, Appliance, Pins, client_san};
 use super::staff::Staff;
 use super::{Lab, LabOptions, MANIFEST, Manifest, Party, PartyEntry, files, policy, process};
 
@@ -65,6 +66,13 @@ pub(super) fn create(root: &Path, options: &LabOptions) -> Result<Lab, LabError>
     Ok(lab)
 }
 
+/// The public keys on a new token.
+#[derive(Deserialize)]
+struct Made {
+    identity: IdentityKey,
+    audit: AuditKey,
+}
+
 struct Maker<'a> {
     root: &'a Path,
     options: &'a LabOptions,
@@ -93,16 +101,12 @@ impl Maker<'_> {
         let party_id: PartyId = name.parse().map_err(|e| self.broken(format!("{name}: {e}")))?;
         let config = folder.join("casemate.toml");
         files::public(&config, &self.appliance(&party_id, port, &[]).to_toml())?;
-        let identity = self.make_keys(&folder, &config)?;
-        Ok(PartyEntry { party_id, identity, port })
+        let Made { identity, audit } = self.make_keys(&folder, &config)?;
+        Ok(PartyEntry { party_id, identity, audit, port })
     }
 
     /// In a process of its own, since one process can hold one configuration of SoftHSM only.
-    fn make_keys(&self, folder: &Path, config: &Path) -> Result<IdentityKey, LabError> {
-        #[derive(Deserialize)]
-        struct Made {
-            identity: IdentityKey,
-        }
+    fn make_keys(&self, folder: &Path, config: &Path) -> Result<Made, LabError> {
         let so_pin = folder.join("so-pin");
         let arguments: [&OsStr; 9] = [
             "hsm".as_ref(),
@@ -117,15 +121,17 @@ impl Maker<'_> {
         ];
         let program = self.options.bin_dir.join("casemate");
         let printed = process::run(&program, &arguments, Some(&folder.join("softhsm2.conf")))?;
-        let made: Made = serde_json::from_str(&printed)
-            .map_err(|e| self.broken(format!("`casemate hsm init` printed {printed:?}: {e}")))?;
-        Ok(made.identity)
+        serde_json::from_str(&printed).map_err(|e| self.broken(format!("`casemate hsm init` printed {printed:?}: {e}")))
     }
 
     /// Tells every appliance who the others are, and begins its audit log.
     fn introduce(&self, lab: &Lab) -> Result<(), LabError> {
-        let parties: Vec<_> =
-            lab.parties.iter().map(|party| (party.party_id.clone(), party.identity.clone())).collect();
+        let pins = |party: &Party| Pins {
+            party: party.party_id.clone(),
+            identity: party.identity.clone(),
+            audit: party.audit.clone(),
+        };
+        let parties: Vec<Pins> = lab.parties.iter().map(pins).collect();
         for party in &lab.parties {
             let Party { party_id, address, config, softhsm_conf, .. } = party;
             files::replace(config, &self.appliance(party_id, address.port(), &parties).to_toml())?;
@@ -156,7 +162,7 @@ impl Maker<'_> {
         files::secret(&site.api_key_file, &format!("{key}\n"))
     }
 
-    fn appliance<'b>(&'b self, party: &'b PartyId, port: u16, parties: &'b [(PartyId, IdentityKey)]) -> Appliance<'b> {
+    fn appliance<'b>(&'b self, party: &'b PartyId, port: u16, parties: &'b [Pins]) -> Appliance<'b> {
         let LabOptions { prime_pool, log_level, limits, .. } = self.options;
         Appliance { party, port, module: &self.module, parties, prime_pool: *prime_pool, log_level, limits }
     }

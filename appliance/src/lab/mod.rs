@@ -45,6 +45,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use casemate_attest::AuditKey;
 use casemate_wire::{IdentityKey, PartyId};
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +125,8 @@ pub struct Party {
     pub party_id: PartyId,
     /// The identity key in its token.
     pub identity: IdentityKey,
+    /// The audit key in its token.
+    pub audit: AuditKey,
     /// Where it listens.
     pub address: SocketAddr,
     /// The same as `https://…`.
@@ -186,6 +189,7 @@ struct Manifest {
 struct PartyEntry {
     party_id: PartyId,
     identity: IdentityKey,
+    audit: AuditKey,
     port: u16,
 }
 
@@ -236,6 +240,7 @@ impl Lab {
         let entry = |party: &Party| PartyEntry {
             party_id: party.party_id.clone(),
             identity: party.identity.clone(),
+            audit: party.audit.clone(),
             port: party.address.port(),
         };
         Manifest {
@@ -403,6 +408,7 @@ impl Party {
         Self {
             party_id: entry.party_id,
             identity: entry.identity,
+            audit: entry.audit,
             address,
             url: format!("https://{address}"),
             config: folder.join("casemate.toml"),

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use casemate_attest::AuditKey;
 use casemate_wire::{IdentityKey, PartyId};
 
 use super::staff::QUORUM;
@@ -34,14 +35,22 @@ pub(super) fn client_san(name: &str) -> String {
     format!("{name}.lab")
 }
 
+/// What others pin of an appliance.
+#[derive(Debug, Clone)]
+pub(super) struct Pins {
+    pub(super) party: PartyId,
+    pub(super) identity: IdentityKey,
+    pub(super) audit: AuditKey,
+}
+
 /// An appliance among its peers.
 #[derive(Clone, Copy)]
 pub(super) struct Appliance<'a> {
     pub(super) party: &'a PartyId,
     pub(super) port: u16,
     pub(super) module: &'a Path,
-    /// All parties whose identity is known, this one included.
-    pub(super) parties: &'a [(PartyId, IdentityKey)],
+    /// All parties whose keys are known, this one included.
+    pub(super) parties: &'a [Pins],
     pub(super) prime_pool: u32,
     pub(super) log_level: &'a str,
     pub(super) limits: &'a LabLimits,
@@ -98,10 +107,10 @@ public_key = "../coordinator/token.pub.pem"
             let san = client_san(name);
             format!("\n[[client]]\nname = \"{name}\"\nsan = \"{san}\"\nroles = [\"{name}\"]\norg = \"lab\"\n")
         }));
-        let peers = parties.iter().filter(|(peer, _)| peer != party);
-        text.extend(
-            peers.map(|(peer, identity)| format!("\n[[peer]]\nparty_id = \"{peer}\"\nidentity = \"{identity}\"\n")),
-        );
+        let peers = parties.iter().filter(|peer| peer.party != *party);
+        text.extend(peers.map(|Pins { party, identity, audit }| {
+            format!("\n[[peer]]\nparty_id = \"{party}\"\nidentity = \"{identity}\"\naudit = \"{audit}\"\n")
+        }));
         text += &section(&[
             ("sessions", limits.sessions.map(|value| value as u64)),
             ("session_ttl", limits.session_ttl),

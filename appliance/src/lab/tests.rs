@@ -5,19 +5,23 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::authority::{Authority, Usage};
-use super::settings::{Appliance, client_san};
+use super::settings::{Appliance, Pins, client_san};
 use super::*;
 use crate::config::Config;
 use crate::tls;
 
-fn identity(seed: u8) -> IdentityKey {
+fn spki(seed: u8) -> Vec<u8> {
     let key = p256::ecdsa::SigningKey::from_slice(&[seed; 32]).unwrap();
-    let spki = p256::pkcs8::EncodePublicKey::to_public_key_der(key.verifying_key()).unwrap();
-    IdentityKey::from_spki(spki.as_bytes()).unwrap()
+    p256::pkcs8::EncodePublicKey::to_public_key_der(key.verifying_key()).unwrap().into_vec()
 }
 
-fn parties() -> Vec<(PartyId, IdentityKey)> {
-    (1..=3).map(|number| (format!("party-{number}").parse().unwrap(), identity(number))).collect()
+fn parties() -> Vec<Pins> {
+    let pins = |number: u8| Pins {
+        party: format!("party-{number}").parse().unwrap(),
+        identity: IdentityKey::from_spki(&spki(number)).unwrap(),
+        audit: AuditKey::from_spki(&spki(number + 100)).unwrap(),
+    };
+    (1..=3).map(pins).collect()
 }
 
 /// The files of one appliance, without a token.
@@ -36,7 +40,7 @@ fn appliance(root: &Path, limits: &LabLimits) -> PathBuf {
     fs::write(&module, "").unwrap();
     let parties = parties();
     let settings = Appliance {
-        party: &parties[0].0,
+        party: &parties[0].party,
         port: 20_001,
         module: &module,
         parties: &parties,
@@ -59,8 +63,11 @@ fn the_daemon_loads_the_settings_of_an_appliance() {
     assert_eq!((config.mpc.prime_pool, config.listen), (3, local(20_001)));
     assert_eq!(config.policy.anchors.quorum().to_string(), "2 of 3");
     assert_eq!(config.approvers.keys().count(), 3);
-    let pinned: Vec<_> = config.peers.iter().map(|peer| (peer.party_id.clone(), peer.identity.clone())).collect();
-    assert_eq!((config.party, pinned), (parties()[0].0.clone(), parties()[1..].to_vec()));
+    let pinned: Vec<_> = config.peers.iter().map(|peer| (&peer.party_id, &peer.identity, &peer.audit)).collect();
+    let parties = parties();
+    let others: Vec<_> = parties[1..].iter().map(|peer| (&peer.party, &peer.identity, &peer.audit)).collect();
+    assert_eq!((&config.party, pinned), (&parties[0].party, others));
+    assert_eq!(config.audit.checkpoint_interval, 500);
 }
 
 #[test]
@@ -90,9 +97,10 @@ fn keys_are_for_their_owner_alone() {
 #[test]
 fn a_lab_is_found_again_as_it_was_made() {
     let root = tempfile::tempdir().unwrap();
-    let entry = |(place, (party_id, identity)): (u16, (PartyId, IdentityKey))| PartyEntry {
-        party_id,
+    let entry = |(place, Pins { party, identity, audit }): (u16, Pins)| PartyEntry {
+        party_id: party,
         identity,
+        audit,
         port: 20_000 + place,
     };
     let parties = (1..).zip(parties()).map(entry).collect();

@@ -13,15 +13,15 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::ask::unavailable;
-use super::decide::{Authorized, Grant, decoded, tx};
+use super::decide::{Authorized, Grant, Obligation, decoded, tx};
 use super::refused::{Refused, guard};
 use super::understand::{Act, Understood};
 use crate::daemon::{Node, give_up};
 use crate::disclosure;
 use crate::session::Place;
 use crate::store::{
-    OneUse, PolicyRow, SessionResult, SessionRow, ShareRow, ShareStatus, StoreError, Transaction, approval_used,
-    reserve_spending, spending_digest, use_approval, use_token,
+    OneUse, PolicyRow, SessionResult, SessionRow, ShareRow, ShareStatus, StoreError, Transaction, Urgency,
+    approval_used, reserve_spending, spending_digest, use_approval, use_token,
 };
 
 /// A session whose intent is durable. Only [`commit`] makes one; only with it can a share be opened.
@@ -29,6 +29,8 @@ pub(super) struct Committed {
     token: VerifiedToken,
     act: Act,
     row: SessionRow,
+    /// What must hold before a share is opened.
+    obligation: Obligation,
     /// Proof that the intent stands in the log.
     _intent: IntentRef,
     place: Place,
@@ -39,6 +41,7 @@ pub(super) struct Parts {
     pub(super) token: VerifiedToken,
     pub(super) act: Act,
     pub(super) row: SessionRow,
+    pub(super) obligation: Obligation,
     pub(super) place: Place,
 }
 
@@ -49,8 +52,8 @@ impl Committed {
     }
 
     pub(super) fn into_parts(self) -> Parts {
-        let Self { token, act, row, _intent, place } = self;
-        Parts { token, act, row, place }
+        let Self { token, act, row, obligation, _intent, place } = self;
+        Parts { token, act, row, obligation, place }
     }
 }
 
@@ -75,7 +78,7 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
     let (understood, grant) = authorized.into_parts();
     let writes = Writes::of(&understood, &grant);
     let row = writes.row.clone();
-    let written = node.store.write(move |transaction| writes.write(transaction)).await;
+    let written = node.store.write(Urgency::Act, move |transaction| writes.write(transaction)).await;
     let (authenticated, act) = understood.into_parts();
     match written {
         Ok(Written::New(intent, seq)) => {
@@ -84,7 +87,14 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
             }
             tracing::info!(event = "session_accepted", session = %row.session_id, kind = %row.session_type, client = row.actor);
             let (token, place) = authenticated.into_session();
-            Ok(Committed { token, act, row: SessionRow { intent: Some(seq), ..row }, _intent: intent, place })
+            Ok(Committed {
+                token,
+                act,
+                row: SessionRow { intent: Some(seq), ..row },
+                obligation: grant.obligation,
+                _intent: intent,
+                place,
+            })
         }
         Ok(Written::Stopped(stopped)) => {
             if matches!(stopped, Stopped::Replayed) {

@@ -3,23 +3,25 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use casemate_attest::PeerCheckpoint;
-use casemate_wire::envelope::{Checkpoint, Limits, Local, SessionView};
+use casemate_attest::Checkpoint;
+use casemate_wire::envelope::{Limits, Local, SessionView};
 use casemate_wire::{Code, SessionType};
 use tokio::time::timeout;
 
 use super::commit::{Committed, Parts};
+use super::decide::Obligation;
 use super::run::{End, Finished};
 use super::understand::Act;
 use crate::daemon::Node;
 use crate::session::{Failure, Link, Place, Stream, max_body};
 use crate::store::SessionRow;
+use crate::witness::{Question, Seen, to_stated};
 
 /// What a session keeps from its intent to its outcome.
 pub(super) struct Case {
     pub(super) row: SessionRow,
-    /// Where the peers' logs stood by their hellos.
-    pub(super) peers: Vec<PeerCheckpoint>,
+    /// Where the peers' logs stood: each continues what was seen of it before.
+    pub(super) seen: Vec<Seen>,
     /// When it was accepted.
     pub(super) begun: Instant,
     /// Whether anything that makes a signature can have left.
@@ -48,14 +50,18 @@ pub(super) struct Joined {
     pub(super) case: Case,
     pub(super) act: Act,
     pub(super) link: Link,
+    /// What the peers were asked to prove of their logs.
+    pub(super) question: Question,
+    /// What policy's yes depends on.
+    pub(super) obligation: Obligation,
 }
 
 /// Waits for the stream and exchanges hellos.
 pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joined, Finished> {
-    let Parts { token, act, row, mut place } = committed.into_parts();
+    let Parts { token, act, row, obligation, mut place } = committed.into_parts();
     let begun = Instant::now();
     let attached = timeout(node.config.limits.attach(), &mut place.stream).await;
-    let mut case = Case { row, peers: Vec::new(), begun, reach: Reach::Unopened, place };
+    let case = Case { row, seen: Vec::new(), begun, reach: Reach::Unopened, place };
     let Ok(Ok(stream)) = attached else {
         let detail = format!("no message stream was attached within {} s", node.config.limits.attach);
         return Err(case.end(None, End::Expired(Failure::new(Code::SessionExpired, detail))));
@@ -76,38 +82,21 @@ pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joine
         message_hash: claims.message_hash,
         derivation_path: claims.derivation_path.clone(),
     };
-    match Link::open(stream, view, local(node, claims.session_type), &node.hsm, case.place.round.clone()).await {
-        Ok(link) => {
-            case.peers = checkpoints(&link);
-            Ok(Joined { case, act, link })
-        }
+    let question = Question::of(&node.witnesses, token.roster(), &node.config.party);
+    let local = local(node, claims.session_type, &question, obligation);
+    match Link::open(stream, view, local, &node.hsm, case.place.round.clone()).await {
+        Ok(link) => Ok(Joined { case, act, link, question, obligation }),
         Err((stream, failure)) => Err(case.end(Some(stream), End::Failed(failure))),
     }
 }
 
-fn local(node: &Node, session_type: SessionType) -> Local {
-    let head = node.store.audit_head();
+fn local(node: &Node, session_type: SessionType, question: &Question, obligation: Obligation) -> Local {
     Local {
         party: node.config.party.clone(),
-        checkpoint: Checkpoint { log: head.log().to_string(), size: head.size(), root: head.root() },
+        checkpoint: to_stated(&Checkpoint::of(&node.store.audit_head())),
+        witnessed: question.to_witnessed(),
+        attest: obligation == Obligation::PeersAttested,
         clock_skew: node.config.limits.clock_skew(),
         limits: Limits { max_body: max_body(session_type), ..Limits::default() },
     }
-}
-
-fn checkpoints(link: &Link) -> Vec<PeerCheckpoint> {
-    let stated = link.channel().peer_checkpoints();
-    stated
-        .filter_map(|(party, checkpoint)| {
-            // A log name that our log could not hold is left out; the hello itself was valid.
-            let log = checkpoint.log.parse().ok()?;
-            Some(PeerCheckpoint {
-                party: party.clone(),
-                log,
-                size: checkpoint.size,
-                root: checkpoint.root,
-                attested: None,
-            })
-        })
-        .collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! request ─ authenticate ─► Authenticated ─ understand ─► Understood ─ decide ─► Authorized | Refused
-//!   ─ commit (audit intent + token + session, durable) ─► Committed ─ join ─► Joined ─ unseal ─► Opened ─ run ─► Finished
+//!   ─ commit (audit intent + token + session, durable) ─► Committed ─ join ─► Joined ─ witness ─► Witnessed
+//!   ─ unseal ─► Opened ─ run ─► Finished
 //!   ─ record (audit outcome + share, durable) ─► Recorded ─ answer
 //! ```
 //!
@@ -22,6 +23,7 @@ mod run;
 mod share;
 mod understand;
 mod unseal;
+mod witness;
 
 use std::sync::Arc;
 
@@ -50,6 +52,7 @@ use run::{Finished, run};
 pub(crate) use understand::parse_path;
 use understand::understand;
 use unseal::unseal;
+use witness::witness;
 
 /// Takes a participate call: either it is refused, or the session is committed and goes on by itself.
 ///
@@ -95,6 +98,7 @@ async fn live(node: Arc<Node>, committed: Committed) {
 /// The act itself; it finishes well, or early.
 async fn work(node: &Arc<Node>, committed: Committed) -> Result<Finished, Finished> {
     let joined = join(node, committed).await?;
-    let opened = unseal(node, joined).await?;
+    let witnessed = witness(node, joined).await?;
+    let opened = unseal(node, witnessed).await?;
     Ok(run(node, opened).await)
 }

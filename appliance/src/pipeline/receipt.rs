@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::daemon::Node;
-use crate::store::{SessionRow, StoreError};
+use crate::store::{SessionRow, StoreError, Urgency};
 
 /// The problem's member that holds the signed receipt.
 const SIGNED: &str = "receipt";
@@ -46,7 +46,10 @@ pub(super) async fn fulfil(node: &Node, settled: Option<&SessionId>, problem: Pr
     let signed = sign(problem.clone(), &SignedReceipt { receipt: text, signature, disclosure });
     let Some(session) = settled.cloned() else { return signed };
     let (from, to) = (problem, signed.clone());
-    let kept = node.store.write(move |transaction| SessionRow::replace_error(transaction, &session, &from, &to)).await;
+    let kept = node
+        .store
+        .write(Urgency::Record, move |transaction| SessionRow::replace_error(transaction, &session, &from, &to))
+        .await;
     match kept {
         // An equal call may have been faster; then its signature is the one that everybody gets.
         Ok(stands) => stands.unwrap_or(signed),

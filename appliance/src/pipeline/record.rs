@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use casemate_attest::{Entry, Guard, GuardChange, Outcome as Logged};
+use casemate_attest::{Entry, Guard, GuardChange, Outcome as Logged, PeerCheckpoint};
 use casemate_wire::api::SessionStatus;
 use casemate_wire::frame::{Frame, Outcome};
 use casemate_wire::{Code, Problem};
@@ -14,7 +14,8 @@ use super::refused::guard;
 use super::run::{End, Finished, KeyMade};
 use crate::daemon::{Node, intent_of};
 use crate::session::Stream;
-use crate::store::{SessionRow, ShareRow, StoreError, Transaction, put_peers, release_spending, was_released};
+use crate::store::{PeerRow, SessionRow, ShareRow, StoreError, Transaction, Urgency, release_spending, was_released};
+use crate::witness::Seen;
 
 /// A session whose outcome is durable, or that ends without one because it could not be recorded. Only [`record`] makes
 /// one, and only it can be answered.
@@ -48,7 +49,8 @@ pub(super) async fn record(node: &Arc<Node>, finished: Finished) -> Recorded {
         written = write(node, &case, &row, &end).await;
     }
     let outcome = match written {
-        Ok(()) => {
+        Ok(size) => {
+            node.checkpoints.cover(size).await;
             node.metrics.session_ended(&row, case.begun.elapsed());
             report(&row);
             to_outcome(&end)
@@ -61,13 +63,14 @@ pub(super) async fn record(node: &Arc<Node>, finished: Finished) -> Recorded {
     Recorded { stream, outcome, case }
 }
 
-async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<(), StoreError> {
-    let (row, end, peers) = (row.clone(), end.clone(), case.peers.clone());
+/// Says how many leaves the log has then.
+async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<u64, StoreError> {
+    let (row, end, seen) = (row.clone(), end.clone(), case.seen.clone());
     let session = row.session_id.clone();
     let reach = case.reach;
     let released = node
         .store
-        .write(move |transaction| {
+        .write(Urgency::Record, move |transaction| {
             // An earlier attempt may have become durable without its anchor, and its caller was told so.
             if row.has_ended_so(transaction.sql())? {
                 return was_released(transaction.sql(), &row.session_id);
@@ -77,7 +80,7 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
             let entry = match &end {
                 End::KeyMade(made) => {
                     guards.extend(activate(transaction, made)?);
-                    Entry::key_made(intent, made.certificate.statement.public_key)
+                    Entry::key_made(intent, made.certificate.statement.public_key, made.threshold)
                 }
                 End::Signed(signed) => {
                     let at = row.completed_at.as_deref().unwrap_or_default();
@@ -92,7 +95,7 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
             if released {
                 guards.push(guard(Guard::Spend, row.session_id.as_str(), "released"));
             }
-            put_peers(transaction, &peers)?;
+            let peers = keep(transaction, &seen)?;
             transaction.append(entry.guarding(guards).witnessing(peers))?;
             Ok(released)
         })
@@ -100,7 +103,23 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
     if released {
         node.till.release(&session);
     }
-    Ok(())
+    // What a checkpoint must cover; it may be a little more.
+    Ok(node.store.audit_head().size())
+}
+
+/// Keeps the peers' checkpoints, and says which of them the leaf holds. Where an operator has accepted another log of a peer
+/// while the session ran, what it saw of the old one does not undo that.
+fn keep(transaction: &Transaction<'_>, seen: &[Seen]) -> Result<Vec<PeerCheckpoint>, StoreError> {
+    let mut logged = Vec::with_capacity(seen.len());
+    for one in seen {
+        let (row, peer) = (one.to_row(), one.to_logged());
+        let known = PeerRow::find(transaction.sql(), &peer.party)?;
+        if known.is_none_or(|known| known.checkpoint.log == peer.log) {
+            row.advance(transaction)?;
+            logged.push(peer);
+        }
+    }
+    Ok(logged)
 }
 
 fn to_outcome(end: &End) -> Outcome {

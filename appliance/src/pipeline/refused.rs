@@ -14,7 +14,7 @@ use super::receipt;
 use crate::daemon::Node;
 use crate::disclosure;
 use crate::session::Place;
-use crate::store::{OneUse, SessionResult, SessionRow, use_token};
+use crate::store::{OneUse, SessionResult, SessionRow, Urgency, use_token};
 
 /// A refusal that is still to be recorded; [`Refused::record`] gives the answer.
 #[must_use = "a refusal must be recorded before it is answered"]
@@ -109,7 +109,7 @@ impl Refused {
         let party = node.config.party.clone();
         let written = node
             .store
-            .write(move |transaction| {
+            .write(Urgency::Record, move |transaction| {
                 // A token settles the one session that it names, once.
                 let settles = match &token {
                     Some(claims) => {

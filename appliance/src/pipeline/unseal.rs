@@ -6,10 +6,11 @@ use casemate_mpc::{Cggmp21, Scheme};
 use casemate_wire::envelope::SessionView;
 use casemate_wire::{Code, KeyStatement};
 
-use super::join::{Case, Joined, Reach};
+use super::join::{Case, Reach};
 use super::run::{End, Finished};
 use super::share::ShareHeader;
 use super::understand::{Act, SignAct};
+use super::witness::Witnessed;
 use crate::daemon::Node;
 use crate::sealing;
 use crate::session::{Failure, Link};
@@ -31,8 +32,8 @@ pub(super) enum Work {
 }
 
 /// Opens the share for a signature; keygen has none yet.
-pub(super) async fn unseal(node: &Arc<Node>, joined: Joined) -> Result<Opened, Finished> {
-    let Joined { mut case, act, link } = joined;
+pub(super) async fn unseal(node: &Arc<Node>, witnessed: Witnessed) -> Result<Opened, Finished> {
+    let Witnessed { mut case, act, link } = witnessed;
     let work = match act {
         Act::Keygen { .. } => Ok(Work::Keygen),
         Act::Sign(act) => open_share(node, *act, link.channel().view()).await,

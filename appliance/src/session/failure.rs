@@ -7,6 +7,7 @@ use casemate_wire::certificate::CertificateError;
 use casemate_wire::envelope::Fault;
 use casemate_wire::{Code, PartyId, Problem, Roster};
 
+use crate::checkpoints::CheckpointTrouble;
 use crate::sealing::SealError;
 use crate::store::StoreError;
 
@@ -100,6 +101,18 @@ impl From<HsmError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::new(crate::pipeline::unavailable(&error).code, error.to_string())
+    }
+}
+
+impl From<CheckpointTrouble> for Failure {
+    fn from(trouble: CheckpointTrouble) -> Self {
+        let code = match &trouble {
+            CheckpointTrouble::Hsm(_) | CheckpointTrouble::Slow => Code::HsmUnavailable,
+            CheckpointTrouble::Store(_) | CheckpointTrouble::Signature(_) | CheckpointTrouble::Never(_) => {
+                Code::AuditUnavailable
+            }
+        };
+        Self::new(code, trouble.to_string())
     }
 }
 

@@ -33,21 +33,24 @@ const CLOSED: &str = "the message stream was closed while the session ran: anoth
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
+    /// Where each party's audit log stands.
+    Witness = 1,
     /// What each party has already.
-    Opening = 1,
+    Opening = 2,
     /// Auxiliary information.
-    Aux = 2,
+    Aux = 3,
     /// Distributed key generation.
-    Dkg = 3,
+    Dkg = 4,
     /// The last confirmation.
-    Confirm = 4,
+    Confirm = 5,
     /// Signing.
-    Sign = 5,
+    Sign = 6,
 }
 
 impl Phase {
     fn name(self) -> &'static str {
         match self {
+            Self::Witness => "witness",
             Self::Opening => "opening",
             Self::Aux => "aux",
             Self::Dkg => "dkg",

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `mod.rs` | the registry: who may attach a stream, who waits for an end |
 //! | `link.rs` | one session's stream: hello, signed messages, phases of a protocol |
+//! | `body.rs` | the form of what is exchanged, one message each |
 //! | `failure.rs` | why a session failed, as a stable code and in words |
 
+mod body;
 mod failure;
 mod link;
 
@@ -17,6 +19,7 @@ use casemate_wire::frame::Frame;
 use casemate_wire::{Code, Problem, SessionId, SessionType};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use body::{read_body, to_body};
 pub use failure::Failure;
 pub(crate) use link::{Link, Phase, finish};
 

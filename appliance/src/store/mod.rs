@@ -8,13 +8,16 @@
 //! | `sealed.rs` | shares, committees' aux info and primes, all sealed |
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
+//! | `disk/` | what is wrong with the disk, and who may still write |
 //! | `anchor.rs` | the port to what keeps the log's newest place: the HSM |
 //! | `create.rs` | how a log begins |
 //! | `prune.rs` | lines that are kept elsewhere, and the snapshot that the log then rests on |
 //! | `anew/` | how a new log takes the place of one that must not be continued |
 //! | `examine.rs`, `tables.rs` | the examination at a start: log, tree, guard tables, anchor |
-//! | `peers.rs` | the peers' last checkpoints |
+//! | `auditing.rs` | what auditors read beside its lines |
 //! | `evidence.rs` | the audit log's lines, tree and details |
+//! | `checkpoints.rs` | what was signed of the log |
+//! | `peers.rs` | the last checkpoint of each peer |
 //! | `policy.rs` | the newest policy bundle ever loaded |
 //!
 //! Whatever a guard forbids twice (a token, a session id, a pair of primes) is changed in the transaction of its audit
@@ -24,7 +27,10 @@
 mod anchor;
 mod anew;
 mod approvals;
+mod auditing;
+mod checkpoints;
 mod create;
+mod disk;
 mod evidence;
 mod examine;
 mod peers;
@@ -48,9 +54,12 @@ pub use anchor::{Anchor, AnchorError, HsmAnchor, to_stored};
 pub(crate) use anew::put_text;
 pub use anew::{AnewError, Mandate, MandateError, Proposal, Recovered, Stopped};
 pub(crate) use approvals::{approval_used, use_approval};
+pub use auditing::{audit_details, audit_notes, audit_snapshot};
+pub(crate) use checkpoints::{Signable, newest_checkpoint, put_checkpoint, signable};
+pub use disk::{Reason, Trouble, Urgency};
 pub use evidence::{TreeNodes, audit_lines, details};
 pub use examine::{Examined, examine};
-pub(crate) use peers::put_peers;
+pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
 pub use prune::{Exported, Segment, stored_snapshot, stored_verifier};
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
@@ -62,6 +71,7 @@ pub use tables::drop_forgotten;
 pub use writer::{JOB_LEAVES, Transaction};
 
 use create::place_of;
+use disk::{Disk, LOCK_PATIENCE};
 use schema::FolderLock;
 use writer::Writer;
 
@@ -75,6 +85,14 @@ pub enum StoreError {
         doing: &'static str,
         /// What SQLite says.
         why: String,
+    },
+    /// The disk is in trouble; health says so too.
+    #[error("the store cannot {doing}: {trouble}")]
+    Disk {
+        /// What was being done.
+        doing: &'static str,
+        /// What is wrong.
+        trouble: Trouble,
     },
     /// The data folder is not usable.
     #[error("the data folder {} cannot be used: {why}", path.display())]
@@ -99,7 +117,7 @@ pub enum StoreError {
     #[error("the HSM does not keep the audit log's anchor, so nothing is done: {0}")]
     Anchor(String),
     /// The change is durable, but its leaf is not anchored: nothing may come of it until it is.
-    #[error("it is recorded, but the HSM did not keep the audit log's anchor, so nothing comes of it: {0}")]
+    #[error("it is recorded, but the audit log's anchor was not put, so nothing comes of it: {0}")]
     Unanchored(String),
     /// The log does not stand as it must: nothing is written to it.
     #[error("{0}")]
@@ -119,7 +137,20 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn sqlite(doing: &'static str) -> impl Fn(rusqlite::Error) -> Self {
-        move |e| Self::Sqlite { doing, why: e.to_string() }
+        move |e| match Trouble::of_sqlite(&e) {
+            Some(trouble) => Self::Disk { doing, trouble },
+            None => Self::Sqlite { doing, why: e.to_string() },
+        }
+    }
+
+    /// What kind of trouble kept a write from becoming durable and anchored.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Disk { trouble, .. } => trouble.reason,
+            Self::Anchor(_) | Self::Unanchored(_) => Reason::Anchor,
+            Self::Quarantined(_) => Reason::Quarantined,
+            _ => Reason::Other,
+        }
     }
 
     pub(crate) fn corrupt(what: &'static str) -> impl Fn(String) -> Self {
@@ -184,7 +215,11 @@ impl Store {
             Standing::Refused(finding) => finding.verdict.as_str(),
         };
         let path = connection.is_some().then(|| schema::database(folder));
-        let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()) });
+        let disk = match &path {
+            Some(path) => Some(Arc::new(Disk::of(folder, path)?)),
+            None => None,
+        };
+        let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()), disk: disk.clone() });
         let start = Start {
             head: head.clone().unwrap_or_else(Head::none),
             verdict,
@@ -193,15 +228,15 @@ impl Store {
             latest,
             _lock: None,
         };
-        match (standing, connection, head) {
+        match (standing, connection, head, disk) {
             (Standing::Refused(finding), ..) => {
                 let quarantine = Some(Quarantine { finding, since: Timestamp::now() });
                 Ok(Self { writer: None, readers, start: Arc::new(Start { quarantine, _lock: Some(lock), ..start }) })
             }
-            (_, Some(connection), Some(head)) => {
+            (_, Some(connection), Some(head), Some(disk)) => {
                 // The very same place again ends what a crash may have left undone.
                 anchor.put(&place_of(&head)).map_err(unkept)?;
-                let writer = Some(Arc::new(Writer::start(connection, lock, head, anchor)?));
+                let writer = Some(Arc::new(Writer::start(connection, lock, disk, head, anchor)?));
                 Ok(Self { writer, readers, start: Arc::new(start) })
             }
             _ => Err(StoreError::NotBegun(folder.to_owned())),
@@ -234,14 +269,16 @@ impl Store {
     /// is, but for [`StoreError::Unanchored`]: then everything is on disk, and nothing may come of it before a later call
     /// succeeds. `work` appends at most [`JOB_LEAVES`] leaves.
     ///
+    /// `urgency` decides whether it gets through while the disk is full.
+    ///
     /// # Errors
-    /// Whatever `work` returns, or that the commit or the anchor failed.
-    pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// Whatever `work` returns, what is wrong with the disk, or that the commit or the anchor failed.
+    pub async fn write<T, F>(&self, urgency: Urgency, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.writer()?.run(work).await
+        self.writer()?.run(urgency, work).await
     }
 
     /// Runs `work` on a connection that only reads, off the network threads.
@@ -257,6 +294,9 @@ impl Store {
         let task = tokio::task::spawn_blocking(move || {
             let connection = readers.take()?;
             let result = work(&connection);
+            if let (Err(error), Some(disk)) = (&result, &readers.disk) {
+                disk.failed(error);
+            }
             readers.give_back(connection);
             result
         });
@@ -294,12 +334,17 @@ impl Store {
         }
     }
 
-    /// Why nothing can be recorded, if that is so: the quarantine, or why the last commit failed.
+    /// What keeps acts, or everything, from being recorded, and since when: the quarantine, the disk, or the anchor.
     pub fn problem(&self) -> Option<String> {
         match &self.writer {
-            Some(writer) => writer.problem(),
+            Some(_) => self.readers.disk.as_ref().and_then(|disk| disk.problem()),
             None => self.quarantine().map(ToString::to_string),
         }
+    }
+
+    /// Writes that came to nothing since the start, by reason.
+    pub fn writes_refused(&self) -> Vec<(Reason, u64)> {
+        self.readers.disk.as_ref().map(|disk| disk.refused()).unwrap_or_default()
     }
 
     /// Commits what waits, closes the database and joins the writer. It blocks.
@@ -327,6 +372,8 @@ struct Readers {
     /// `None` where there is no database: then readers see an empty one.
     path: Option<PathBuf>,
     idle: Mutex<Vec<Connection>>,
+    /// There is one wherever there is a database.
+    disk: Option<Arc<Disk>>,
 }
 
 impl Readers {
@@ -336,9 +383,18 @@ impl Readers {
         let kept = self.idle.lock().ok().and_then(|mut idle| idle.pop());
         match (kept, &self.path) {
             (Some(connection), _) => Ok(connection),
-            (None, Some(path)) => schema::open_reader(path),
+            (None, Some(path)) => self.open(path),
             (None, None) => schema::empty(),
         }
+    }
+
+    fn open(&self, path: &Path) -> Result<Connection, StoreError> {
+        if let Some(disk) = &self.disk {
+            disk.admit_reader()?;
+        }
+        let connection = schema::open_reader(path)?;
+        connection.busy_timeout(LOCK_PATIENCE).map_err(StoreError::sqlite("set its patience"))?;
+        Ok(connection)
     }
 
     fn give_back(&self, connection: Connection) {

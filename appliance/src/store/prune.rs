@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::anew::{DETAILS, LINES, put_rows, put_text};
 use super::tables::drop_forgotten;
-use super::{Store, StoreError, audit_lines};
+use super::{Store, StoreError, Urgency, audit_lines};
 
 /// Lines that are read at a time.
 const CHUNK: u64 = 1000;
@@ -123,7 +123,7 @@ impl Store {
     /// # Errors
     /// As [`Store::write`]; or that the log has gone on since the export.
     pub async fn prune(&self, exported: Exported) -> Result<u64, StoreError> {
-        self.write(move |transaction| {
+        self.write(Urgency::Record, move |transaction| {
             let Exported { snapshot, text } = exported;
             let size = i64::try_from(snapshot.place.size).map_err(|e| StoreError::Audit(e.to_string()))?;
             let line = transaction.append(Entry::admin(Op::Prune).guarding(vec![Snapshot::guard(&text)]))?;

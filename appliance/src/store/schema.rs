@@ -132,6 +132,7 @@ pub(super) struct FolderLock(#[expect(dead_code, reason = "held for its lock")] 
 /// Opens the database of a folder whose lock is held; `None` if there is none. It is never made here.
 pub(super) fn open(folder: &Path) -> Result<Option<Connection>, StoreError> {
     let path = database(folder);
+    super::disk::make_room(folder, &path);
     let there = path.try_exists().map_err(|e| StoreError::Folder { path: folder.to_owned(), why: e.to_string() })?;
     if there { connect(&path).map(Some) } else { Ok(None) }
 }
@@ -156,7 +157,9 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
     connection
         .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;",
+            // Temporary files elsewhere could meet a full disk in the middle of a change.
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;
+             PRAGMA temp_store = MEMORY;",
         )
         .map_err(&failed)?;
     check_intact(&connection)?;

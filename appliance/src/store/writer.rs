@@ -18,11 +18,13 @@ use std::time::Duration;
 use casemate_attest::{Entry, Head, Line};
 use jiff::Timestamp;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::{oneshot, watch};
 
 use super::StoreError;
 use super::anchor::Anchor;
 use super::create::place_of;
+use super::disk::{Disk, Urgency, Watch};
 use super::evidence::write_leaf;
 use super::schema::FolderLock;
 
@@ -77,11 +79,13 @@ type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 pub(super) struct Writer {
     jobs: Mutex<Option<SyncSender<Message>>>,
     anchored: watch::Receiver<Head>,
-    problem: Arc<Mutex<Option<String>>>,
+    disk: Arc<Disk>,
+    watch: Mutex<Option<Watch>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Message {
+    urgency: Urgency,
     job: Job,
     failed: Arc<AtomicBool>,
 }
@@ -91,13 +95,14 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         lock: FolderLock,
+        disk: Arc<Disk>,
         head: Head,
         anchor: Box<dyn Anchor>,
     ) -> Result<Self, StoreError> {
         let (shown, anchored) = watch::channel(head.clone());
         let (sender, receiver) = sync_channel(QUEUE);
-        let problem = Arc::new(Mutex::new(None));
-        let worker = Worker { connection, head, anchor, shown, problem: problem.clone() };
+        let worker = Worker { connection, head, anchor, shown, disk: disk.clone() };
+        worker.be_patient();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
@@ -105,20 +110,42 @@ impl Writer {
                 drop(lock);
             })
             .map_err(|e| StoreError::Sqlite { doing: "start its writer thread", why: e.to_string() })?;
-        Ok(Self { jobs: Mutex::new(Some(sender)), anchored, problem, thread: Mutex::new(Some(thread)) })
+        let trials = sender.clone();
+        let trial = move || {
+            // A full queue means that there is enough to try anyway.
+            drop(trials.try_send(Message::trial()));
+        };
+        let watch = Mutex::new(Some(Watch::start(disk.clone(), trial)?));
+        Ok(Self { jobs: Mutex::new(Some(sender)), anchored, disk, watch, thread: Mutex::new(Some(thread)) })
     }
 
-    pub(super) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
+    pub(super) async fn run<T, F>(&self, urgency: Urgency, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
+        let done = self.queued(urgency, work).await;
+        if let Err(error) = &done {
+            self.disk.count(error);
+        }
+        done
+    }
+
+    async fn queued<T, F>(&self, urgency: Urgency, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.disk.admit_to_queue(urgency)?;
         let (answer, wait) = oneshot::channel();
         let failed = Arc::new(AtomicBool::new(false));
-        let mark = failed.clone();
+        let (mark, disk) = (failed.clone(), self.disk.clone());
         let job: Job = Box::new(move |transaction| {
             let result = transaction.and_then(work);
             mark.store(result.is_err(), Ordering::Relaxed);
+            if let Err(error) = &result {
+                disk.failed(error);
+            }
             Box::new(move |settled| {
                 // Of a job that failed by itself nothing is durable, whatever became of its group. The caller may have gone;
                 // what is durable stays durable.
@@ -126,7 +153,7 @@ impl Writer {
             })
         });
         let sender = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match sender.ok_or(StoreError::Closed)?.try_send(Message { job, failed }) {
+        match sender.ok_or(StoreError::Closed)?.try_send(Message { urgency, job, failed }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 return Err(StoreError::Sqlite { doing: "take more work", why: "its queue is full".into() });
@@ -143,7 +170,7 @@ impl Writer {
         match tokio::time::timeout(PATIENCE, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(StoreError::Closed),
-            Err(_) => Err(StoreError::Anchor(self.problem().unwrap_or_else(|| "it takes too long".into()))),
+            Err(_) => Err(StoreError::Anchor(self.disk.problem().unwrap_or_else(|| "it takes too long".into()))),
         }
     }
 
@@ -152,11 +179,9 @@ impl Writer {
         self.anchored.borrow().clone()
     }
 
-    pub(super) fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     pub(super) fn stop(&self) {
+        // It holds the queue too, which would never end.
+        drop(self.watch.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
@@ -173,25 +198,82 @@ impl Drop for Writer {
     }
 }
 
+impl Message {
+    /// Writes what is there already, to learn whether writing works.
+    fn trial() -> Self {
+        let failed = Arc::new(AtomicBool::new(false));
+        let mark = failed.clone();
+        let job: Job = Box::new(move |transaction| {
+            let written = transaction.and_then(|transaction| {
+                let failed = StoreError::sqlite("try to write");
+                let sql = transaction.sql();
+                let version: i64 = sql.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
+                sql.pragma_update(None, "user_version", version).map_err(&failed)
+            });
+            mark.store(written.is_err(), Ordering::Relaxed);
+            Box::new(|_| {})
+        });
+        Self { urgency: Urgency::Record, job, failed }
+    }
+
+    /// Answers without doing anything.
+    fn refuse(self, why: &StoreError) {
+        (self.job)(Err(why.clone()))(Err(why.clone()));
+    }
+}
+
 struct Worker {
     connection: Connection,
     /// Where the durable log stands; at most one group beyond what is anchored and shown.
     head: Head,
     anchor: Box<dyn Anchor>,
     shown: watch::Sender<Head>,
-    problem: Arc<Mutex<Option<String>>>,
+    disk: Arc<Disk>,
 }
 
 impl Worker {
     fn run(mut self, jobs: &Receiver<Message>) {
         while let Some(first) = self.next(jobs) {
             match self.ready() {
-                Ok(()) => self.commit(first, jobs),
+                Ok(()) => {
+                    if let Some(first) = self.admitted(first) {
+                        self.commit(first, jobs);
+                    }
+                }
                 Err(why) => self.refuse(first, jobs, &why),
             }
         }
         // Nobody waits for it any more; the next start would catch up as well.
         let _unanchored = self.ready();
+        if !self.disk.database_in_place() {
+            self.leave_wal();
+        }
+    }
+
+    /// The message, unless the disk does not let it through: then it is answered.
+    fn admitted(&self, message: Message) -> Option<Message> {
+        let Err(error) = self.disk.admit(message.urgency) else { return Some(message) };
+        message.refuse(&error);
+        self.rescue_wal();
+        None
+    }
+
+    /// Copies what is durable only in a write-ahead log that is not at its path any more into the database, which is.
+    fn rescue_wal(&self) {
+        if self.disk.files_in_place() || !self.disk.database_in_place() {
+            return;
+        }
+        let copied = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0));
+        if let Err(error) = copied {
+            tracing::error!(event = "store_log_not_rescued", %error, "what only the lost -wal file holds is not in the database");
+        }
+    }
+
+    /// Another file is at the database's path, or none: what is in the log stays in it, for whoever puts things right.
+    fn leave_wal(&self) {
+        if let Err(error) = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+            tracing::error!(event = "store_log_not_left", %error);
+        }
     }
 
     /// The next job; while an anchor is missing it is tried again meanwhile. `None` once the store is closed.
@@ -214,12 +296,12 @@ impl Worker {
 
     /// Whether a group may be begun: what an earlier one left unanchored is anchored first.
     fn ready(&mut self) -> Result<(), StoreError> {
-        let why = match self.put_anchor() {
-            Ok(()) => return Ok(()),
-            Err(why) => StoreError::Anchor(why),
-        };
-        self.note(Some(&why));
-        Err(why)
+        let anchored = self.put_anchor();
+        if let Err(why) = &anchored {
+            self.note(Some(why));
+            self.rescue_wal();
+        }
+        anchored
     }
 
     fn is_anchored(&self) -> bool {
@@ -227,24 +309,27 @@ impl Worker {
     }
 
     /// Anchors the durable log, and shows it from then on.
-    fn put_anchor(&mut self) -> Result<(), String> {
+    fn put_anchor(&mut self) -> Result<(), StoreError> {
         if self.is_anchored() {
             return Ok(());
         }
-        self.anchor.put(&place_of(&self.head)).map_err(|error| error.to_string())?;
+        // What went into a file that is not at its path any more is as good as lost.
+        self.disk.admit(Urgency::Record)?;
+        self.anchor.put(&place_of(&self.head)).map_err(|error| StoreError::Anchor(error.to_string()))?;
         self.shown.send_replace(self.head.clone());
         Ok(())
     }
 
     /// Turns away what waits: nobody waits longer than for one attempt.
     fn refuse(&self, first: Message, jobs: &Receiver<Message>, why: &StoreError) {
-        for Message { job, .. } in std::iter::once(first).chain(jobs.try_iter().take(QUEUE)) {
-            job(Err(why.clone()))(Err(why.clone()));
+        for message in std::iter::once(first).chain(jobs.try_iter().take(QUEUE)) {
+            message.refuse(why);
         }
     }
 
     /// Runs a group in one transaction. Answers go out only after its fate is known.
     fn commit(&mut self, first: Message, jobs: &Receiver<Message>) {
+        self.disk.begun();
         let before = self.head.clone();
         let mut finishes = Vec::new();
         let begun = self.sql("begin a transaction", "BEGIN IMMEDIATE");
@@ -252,10 +337,12 @@ impl Worker {
         while let Some(message) = next {
             finishes.push(self.work(message, begun.clone()));
             let leaves = self.head.size().saturating_sub(before.size());
-            next = if finishes.len() < GROUP && leaves < FULL { jobs.try_recv().ok() } else { None };
+            let room = finishes.len() < GROUP && leaves < FULL;
+            next = if room { jobs.try_iter().find_map(|message| self.admitted(message)) } else { None };
         }
         let all = finishes.iter().find_map(|(_, ended)| ended.clone().err()).map_or(Ok(()), Err);
-        let committed = all.and_then(|()| self.sql("commit", "COMMIT"));
+        // What was begun is written even if the disk has become full meanwhile; the look gives the reserve up in time.
+        let committed = all.and_then(|()| self.disk.admit(Urgency::Record)).and_then(|()| self.sql("commit", "COMMIT"));
         if committed.is_err() {
             self.head = before;
             if !self.connection.is_autocommit()
@@ -264,8 +351,10 @@ impl Worker {
                 tracing::error!(event = "store_rollback_failed", %error, "a failed group could not be rolled back");
             }
         }
-        let settled = committed.and_then(|()| self.put_anchor().map_err(StoreError::Unanchored));
-        self.note(settled.as_ref().err());
+        let anchored = committed.is_ok().then(|| self.put_anchor());
+        self.note(committed.as_ref().err().or(anchored.as_ref().and_then(|put| put.as_ref().err())));
+        let unanchored = |why: StoreError| StoreError::Unanchored(why.to_string());
+        let settled = committed.and_then(|()| anchored.unwrap_or(Ok(())).map_err(unanchored));
         for (finish, _) in finishes {
             finish(settled.clone());
         }
@@ -273,7 +362,7 @@ impl Worker {
 
     /// Does one job in a savepoint of its own.
     fn work(&mut self, message: Message, begun: Result<(), StoreError>) -> (Finish, Result<(), StoreError>) {
-        let Message { job, failed } = message;
+        let Message { job, failed, .. } = message;
         let begun =
             begun.and_then(|()| self.still_open()).and_then(|()| self.sql("begin a savepoint", "SAVEPOINT job"));
         let at_start = self.head.clone();
@@ -290,19 +379,16 @@ impl Worker {
         (finish, ended)
     }
 
-    /// Keeps why the last group failed, if it did, and logs when that changes.
+    /// Keeps and shows why the last group failed, if it did.
     fn note(&self, why: Option<&StoreError>) {
-        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        match (why, problem.is_some()) {
-            (Some(error), false) => {
-                tracing::error!(event = "audit_unavailable", %error, "nothing is done until it is back")
-            }
-            (None, true) => {
-                tracing::info!(event = "audit_available", "the audit log can be written and anchored again")
-            }
-            _ => {}
+        self.disk.ended(why);
+        self.be_patient();
+    }
+
+    fn be_patient(&self) {
+        if let Err(error) = self.connection.busy_timeout(self.disk.lock_patience()) {
+            tracing::error!(event = "lock_patience_not_set", %error);
         }
-        *problem = why.map(ToString::to_string);
     }
 
     /// Some errors make SQLite roll the whole transaction back by itself; whatever ran then would commit on its own.

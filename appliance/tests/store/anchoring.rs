@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use casemate_appliance::store::{JOB_LEAVES, Store, StoreError};
+use casemate_appliance::store::{JOB_LEAVES, Store, StoreError, Urgency};
 use casemate_attest::{Refusal, WINDOW};
 
 use super::site::{Mood, Site, lines, note};
 
 async fn append(store: &Store) -> Result<u64, StoreError> {
-    store.write(|t| t.append(note())).await.map(|line| line.leaf().seq)
+    store.write(Urgency::Record, |t| t.append(note())).await.map(|line| line.leaf().seq)
 }
 
 async fn eventually(what: &str, holds: impl Fn() -> bool) {
@@ -28,7 +28,7 @@ async fn an_answer_goes_out_after_its_leaf_is_anchored() {
         let stands = site.anchor.standing().unwrap();
         assert_eq!((stands.size, stands.root), (seq + 1, store.audit_head().root()));
     }
-    store.write(|_| Ok(())).await.unwrap();
+    store.write(Urgency::Record, |_| Ok(())).await.unwrap();
     assert_eq!(site.anchor.puts().len(), 2 + 5, "what appends nothing anchors nothing");
 }
 
@@ -65,7 +65,7 @@ async fn what_failed_by_itself_is_not_told_to_be_in_doubt() {
     let store = site.open();
     site.anchor.mood(Mood::Refuses);
     let good = append(&store);
-    let bad = store.write::<(), _>(|_| Err(StoreError::Audit("no".into())));
+    let bad = store.write::<(), _>(Urgency::Record, |_| Err(StoreError::Audit("no".into())));
     let (good, bad) = tokio::join!(good, bad);
     assert!(matches!(good, Err(StoreError::Unanchored(_))));
     assert!(matches!(bad, Err(StoreError::Audit(_) | StoreError::Anchor(_))), "{bad:?}");
@@ -101,7 +101,7 @@ async fn no_group_outgrows_the_window() {
         let store = store.clone();
         let leaves = if job == 0 { 1 } else { 1 + job % JOB_LEAVES };
         async move {
-            let write = store.write(move |t| {
+            let write = store.write(Urgency::Record, move |t| {
                 for _ in 0..leaves {
                     t.append(note())?;
                 }

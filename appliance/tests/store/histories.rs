@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use casemate_appliance::store::{Store, StoreError, Transaction};
+use casemate_appliance::store::{Store, StoreError, Transaction, Urgency};
 use casemate_attest::{Checkpoint, Entry, Guard, Line, Outcome, Phase, Refusal, Verdict, Verifier};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -16,7 +16,9 @@ use super::site::{MemoryAnchor, Mood, Site, change, intend, intent_at, lines, ru
 #[derive(Debug, Clone)]
 enum Step {
     /// A session with a fresh token; whether its end is written, too.
-    Session { ends: bool },
+    Session {
+        ends: bool,
+    },
     /// A token that was used before is shown again.
     Replay(prop::sample::Index),
     /// A checkpoint is signed.
@@ -99,7 +101,7 @@ impl Host {
                 let outcome = Outcome::failed(text("interrupted"), text("a crash"));
                 end(t, &session, u64::try_from(intent).unwrap(), outcome, "failed")
             };
-            self.store.write(end).await.unwrap();
+            self.store.write(Urgency::Record, end).await.unwrap();
         }
     }
 
@@ -133,7 +135,10 @@ impl Host {
 }
 
 fn end(t: &mut Transaction<'_>, session: &str, seq: u64, outcome: Outcome, status: &str) -> Result<(), StoreError> {
-    let changed = run(t, &format!("UPDATE sessions SET status = '{status}' WHERE session_id = '{session}' AND status = 'accepted'"))?;
+    let changed = run(
+        t,
+        &format!("UPDATE sessions SET status = '{status}' WHERE session_id = '{session}' AND status = 'accepted'"),
+    )?;
     assert_eq!(changed, 1, "{session} has ended already");
     let entry = Entry::outcome(intent_at(t, seq), outcome).guarding(vec![change(Guard::Session, session, status)]);
     t.append(entry).map(|_| ())
@@ -146,12 +151,15 @@ impl World {
         let mark = u8::try_from(self.sessions % 250).unwrap() + 1;
         self.tokens.push(session.clone());
         let name = session.clone();
-        let Ok(seq) = host.store.write(move |t| intend(t, &name, Vec::new())).await else { return };
+        let Ok(seq) = host.store.write(Urgency::Record, move |t| intend(t, &name, Vec::new())).await else { return };
         if !ends {
             return;
         }
         let name = session.clone();
-        let ended = host.store.write(move |t| end(t, &name, seq, Outcome::signed(signature(mark)), "completed")).await;
+        let ended = host
+            .store
+            .write(Urgency::Record, move |t| end(t, &name, seq, Outcome::signed(signature(mark)), "completed"))
+            .await;
         if ended.is_ok() {
             self.released.insert(session, mark);
         }
@@ -164,7 +172,7 @@ impl World {
         let session = which.get(&self.tokens).clone();
         let again = session.clone();
         // Only a token whose use never became durable counts still; then it is used now.
-        let result = host.store.write(move |t| intend(t, &again, Vec::new())).await;
+        let result = host.store.write(Urgency::Record, move |t| intend(t, &again, Vec::new())).await;
         if result.is_ok() {
             assert!(!self.released.contains_key(&session), "the token of {session} was taken twice");
         }
@@ -190,7 +198,9 @@ impl World {
         }
         for (session, mark) in &self.released {
             let of = |phase: Phase| {
-                leaves.iter().find(|leaf| leaf.phase == phase && leaf.session.as_ref().is_some_and(|s| s.as_str() == session))
+                leaves
+                    .iter()
+                    .find(|leaf| leaf.phase == phase && leaf.session.as_ref().is_some_and(|s| s.as_str() == session))
             };
             let (intent, outcome) = (of(Phase::Intent).unwrap(), of(Phase::Outcome).unwrap());
             assert!(intent.seq < outcome.seq);

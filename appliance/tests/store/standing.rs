@@ -1,13 +1,13 @@
 //! Really restored older copies: of the database, of what keeps the anchor, of both; and logs that are no logs.
 
-use casemate_appliance::store::Store;
+use casemate_appliance::store::{Store, Urgency};
 use casemate_attest::{Refusal, WINDOW};
 
 use super::site::{Site, note};
 
 async fn append(store: &Store, count: u64) {
     for _ in 0..count {
-        store.write(|t| t.append(note())).await.unwrap();
+        store.write(Urgency::Record, |t| t.append(note())).await.unwrap();
     }
 }
 
@@ -104,7 +104,8 @@ async fn without_a_database_reads_find_nothing_and_still_answer() {
     let site = Site::begun();
     std::fs::remove_file(site.database()).unwrap();
     let store = site.try_open().unwrap();
-    let shares = store.read(|c| Ok(c.query_row("SELECT count(*) FROM shares", [], |row| row.get::<_, i64>(0)).unwrap()));
+    let shares =
+        store.read(|c| Ok(c.query_row("SELECT count(*) FROM shares", [], |row| row.get::<_, i64>(0)).unwrap()));
     assert_eq!(shares.await.unwrap(), 0);
     assert_eq!(store.audit_head().size(), 0);
 }

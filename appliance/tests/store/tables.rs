@@ -1,6 +1,6 @@
 //! Every guard row that is restored, changed or taken away by hand is found at the start, by its name.
 
-use casemate_appliance::store::{Store, Transaction};
+use casemate_appliance::store::{Store, Transaction, Urgency};
 use casemate_attest::{
     Act, Approval, Detail, Disclosure, Entry, Guard, Op, Outcome, PeerCheckpoint, Refusal, leaf::Phase,
 };
@@ -27,7 +27,13 @@ fn signs(transaction: &mut Transaction<'_>, session: &str) -> u64 {
     intend(transaction, session, vec![change(Guard::Spend, session, &format!("reserved {digest}"))]).unwrap()
 }
 
-fn ends(transaction: &mut Transaction<'_>, session: &str, entry: Entry, status: &str, more: Vec<casemate_attest::GuardChange>) {
+fn ends(
+    transaction: &mut Transaction<'_>,
+    session: &str,
+    entry: Entry,
+    status: &str,
+    more: Vec<casemate_attest::GuardChange>,
+) {
     run(transaction, &format!("UPDATE sessions SET status = '{status}' WHERE session_id = '{session}'")).unwrap();
     let mut guards = vec![change(Guard::Session, session, status)];
     guards.extend(more);
@@ -48,7 +54,9 @@ pub async fn busy(store: &Store) {
         let root = Digest32([9; 32]);
         run(
             transaction,
-            &format!("INSERT INTO peers (party, log, size, root, note, at) VALUES ('party-2', 'log/p2', 12, '{root}', '', '')"),
+            &format!(
+                "INSERT INTO peers (party, log, size, root, note, at) VALUES ('party-2', 'log/p2', 12, '{root}', '', '')"
+            ),
         )?;
         let seen = PeerCheckpoint {
             party: "party-2".parse().unwrap(),
@@ -84,28 +92,28 @@ pub async fn busy(store: &Store) {
             "INSERT INTO committees (roster, aux_digest, header, deks, nonce, body)
              VALUES ('ro', 'aux-1', x'00', x'00', x'00', x'00')",
         )?;
-        let made = Entry::key_made(intent_at(transaction, seq), key());
+        let made = Entry::key_made(intent_at(transaction, seq), key(), casemate_wire::Threshold::new(2, 3).unwrap());
         let guards = vec![change(Guard::Share, "share-1", "active"), change(Guard::AuxInfo, "ro", "aux-1")];
         ends(transaction, "k-1", made, "completed", guards);
         Ok(())
     };
-    store.write(work).await.unwrap();
+    store.write(Urgency::Record, work).await.unwrap();
     let primes = |transaction: &mut Transaction<'_>| {
         for pair in ["p-1", "p-2"] {
-            let sql = format!("INSERT INTO primes (id, header, deks, nonce, body) VALUES ('{pair}', x'00', x'00', x'00', x'00')");
+            let sql = format!(
+                "INSERT INTO primes (id, header, deks, nonce, body) VALUES ('{pair}', x'00', x'00', x'00', x'00')"
+            );
             run(transaction, &sql)?;
             transaction.append(Entry::admin(Op::Primes).guarding(vec![change(Guard::Primes, pair, "stored")]))?;
         }
         run(transaction, "DELETE FROM primes WHERE id = 'p-1'")?;
         transaction.append(Entry::admin(Op::Primes).guarding(vec![change(Guard::Primes, "p-1", "taken")]))?;
-        let withheld = Disclosure {
-            salt: [3; 32],
-            detail: Detail { decoded: None, reason: Some("over the limit of 5".into()) },
-        };
+        let withheld =
+            Disclosure { salt: [3; 32], detail: Detail { decoded: None, reason: Some("over the limit of 5".into()) } };
         let refusal = Entry::refusal(Op::Sign, origin("s-3"), text("policy_denied")).disclosing(withheld);
         transaction.append(refusal).map(|_| ())
     };
-    store.write(primes).await.unwrap();
+    store.write(Urgency::Record, primes).await.unwrap();
 }
 
 /// What is done by hand, and what the finding must say.
@@ -203,7 +211,7 @@ async fn a_store_in_quarantine_can_be_read_and_takes_nothing() {
     let before = site.copy();
     for _restart in 0..2 {
         let store = site.try_open().unwrap();
-        let error = store.write(|t| t.append(note())).await.unwrap_err();
+        let error = store.write(Urgency::Record, |t| t.append(note())).await.unwrap_err();
         assert!(matches!(error, casemate_appliance::store::StoreError::Quarantined(_)), "{error}");
         assert_eq!(lines(&store).await.len(), usize::try_from(size).unwrap());
         assert_eq!(store.read_anchored(|_| Ok(1)).await.unwrap(), 1);
@@ -219,7 +227,7 @@ async fn a_store_in_quarantine_can_be_read_and_takes_nothing() {
 async fn rows_that_the_store_forgets_in_time_are_not_missed_and_others_are() {
     let site = Site::begun();
     let store = site.open();
-    store.write(|t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
+    store.write(Urgency::Record, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
     drop(store);
     assert_eq!(site.by_hand("DELETE FROM tokens"), 1);
     assert_eq!(site.refused().0, Refusal::TablesDiffer, "a token of today must be there");

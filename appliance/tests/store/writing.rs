@@ -1,6 +1,6 @@
 //! Group commit: savepoints, lost transactions, the lock of the folder.
 
-use casemate_appliance::store::{JOB_LEAVES, Store, StoreError, Transaction};
+use casemate_appliance::store::{JOB_LEAVES, Store, StoreError, Transaction, Urgency};
 use casemate_attest::{Entry, Verifier};
 
 use super::site::{Site, lines, note, run};
@@ -17,13 +17,13 @@ async fn count(store: &Store) -> i64 {
 async fn a_failed_job_takes_back_its_own_writes_and_leaves_only() {
     let site = Site::begun();
     let store = site.open();
-    let good = store.write(|t| put(t, "a"));
-    let bad = store.write::<(), _>(|t| {
+    let good = store.write(Urgency::Record, |t| put(t, "a"));
+    let bad = store.write::<(), _>(Urgency::Record, |t| {
         put(t, "b")?;
         t.append(Entry::boot())?;
         Err(StoreError::Audit("no".into()))
     });
-    let also_good = store.write(|t| {
+    let also_good = store.write(Urgency::Record, |t| {
         put(t, "c")?;
         t.append(Entry::boot())
     });
@@ -39,13 +39,13 @@ async fn a_failed_job_takes_back_its_own_writes_and_leaves_only() {
 async fn a_transaction_that_is_lost_midway_takes_every_job_of_its_group_along() {
     let site = Site::begun();
     let store = site.open();
-    store.write(|t| put(t, "before")).await.unwrap();
-    let lose = store.write::<(), _>(|t| {
+    store.write(Urgency::Record, |t| put(t, "before")).await.unwrap();
+    let lose = store.write::<(), _>(Urgency::Record, |t| {
         t.append(Entry::boot())?;
         t.sql().execute_batch("ROLLBACK").unwrap();
         Ok(())
     });
-    let later = store.write(|t| {
+    let later = store.write(Urgency::Record, |t| {
         put(t, "later")?;
         t.append(Entry::boot())
     });
@@ -53,7 +53,7 @@ async fn a_transaction_that_is_lost_midway_takes_every_job_of_its_group_along() 
     assert!(lose.is_err());
     let landed = i64::from(later.is_ok());
     assert_eq!(count(&store).await, 1 + landed, "what was reported as failed is not there");
-    store.write(|t| t.append(Entry::boot())).await.unwrap();
+    store.write(Urgency::Record, |t| t.append(Entry::boot())).await.unwrap();
     let mut verifier = Verifier::new();
     for line in &lines(&store).await {
         verifier.feed(line.as_bytes()).unwrap();
@@ -64,11 +64,11 @@ async fn a_transaction_that_is_lost_midway_takes_every_job_of_its_group_along() 
 async fn the_log_goes_on_after_a_restart_and_the_folder_is_locked_meanwhile() {
     let site = Site::begun();
     let first = site.open();
-    first.write(|t| t.append(Entry::boot())).await.unwrap();
+    first.write(Urgency::Record, |t| t.append(Entry::boot())).await.unwrap();
     let head = first.audit_head();
     assert!(matches!(site.try_open(), Err(StoreError::Folder { .. })));
     first.close();
-    assert!(matches!(first.write(|_| Ok(())).await, Err(StoreError::Closed)));
+    assert!(matches!(first.write(Urgency::Record, |_| Ok(())).await, Err(StoreError::Closed)));
     drop(first);
     assert_eq!(site.open().audit_head(), head);
 }
@@ -85,7 +85,7 @@ async fn no_job_appends_more_leaves_than_a_group_can_carry() {
     let site = Site::begun();
     let store = site.open();
     let write = |count: u64| {
-        store.write(move |t| {
+        store.write(Urgency::Record, move |t| {
             for _ in 0..count {
                 t.append(note())?;
             }

@@ -3,17 +3,19 @@
 //! Built without the feature `tss`, which needs the system's libtss2, it refuses every TPM with advice. What verifies a
 //! quote is in `casemate_attest::attestation`, in plain Rust, and always built.
 
+#[cfg(not(feature = "tss"))]
+#[path = "absent.rs"]
+mod tss;
 #[cfg(feature = "tss")]
 mod tss;
 
-use casemate_attest::attestation::{AttestKey, Nonces, Quote, QuoteError};
+use casemate_attest::attestation::{AttestKey, Nonces, Quote, QuoteError, qualifying_data};
 
 /// PCRs that a PC's TPM has.
 const PCRS: u8 = 24;
 
 /// A TPM and the PCRs of its SHA-256 bank that are quoted.
 #[derive(Debug, Clone)]
-#[cfg_attr(not(feature = "tss"), expect(dead_code, reason = "without TPM support nothing reads what names one"))]
 pub struct Tpm {
     tcti: String,
     pcrs: Vec<u8>,
@@ -58,7 +60,7 @@ impl Tpm {
         if sorted.is_empty() || sorted.len() != pcrs.len() || sorted.iter().any(|index| *index >= PCRS) {
             return Err(TpmError::Pcrs);
         }
-        check_name(tcti)?;
+        tss::check_name(tcti)?;
         Ok(Self { tcti: tcti.to_owned(), pcrs: sorted })
     }
 
@@ -81,26 +83,9 @@ impl Tpm {
         }
     }
 
-    #[cfg(feature = "tss")]
     fn take(&self, nonces: &Nonces, key: &AttestKey) -> Result<Quote, TpmError> {
-        let data = casemate_attest::attestation::qualifying_data(nonces, key);
-        tss::quote(&self.tcti, &self.pcrs, &data)
+        tss::quote(&self.tcti, &self.pcrs, &qualifying_data(nonces, key))
     }
-
-    #[cfg(not(feature = "tss"))]
-    fn take(&self, _: &Nonces, _: &AttestKey) -> Result<Quote, TpmError> {
-        Err(TpmError::NotBuilt)
-    }
-}
-
-#[cfg(feature = "tss")]
-fn check_name(tcti: &str) -> Result<(), TpmError> {
-    tss::name(tcti).map(drop)
-}
-
-#[cfg(not(feature = "tss"))]
-fn check_name(_: &str) -> Result<(), TpmError> {
-    Err(TpmError::NotBuilt)
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub(super) const TAG: &str = "casemate-appliance-measurements";
 /// How the measured things are named in it.
 pub(super) const BINARY: &str = "casemated";
 pub(super) const CONFIG: &str = "casemate.toml";
-pub(super) const POLICY: &str = "policy/manifest.toml";
+pub(super) const POLICY: &str = "manifest.toml";
 
 /// The payload of the token.
 pub(super) fn payload(claims: &Claims) -> Result<Vec<u8>, InvalidClaims> {

@@ -60,6 +60,10 @@ pub enum FaultKind {
     Unterminated,
     /// Not the log whose head is known.
     Head,
+    /// A detail is not the one that its leaf commits to.
+    Detail,
+    /// A recorded signature does not verify.
+    Signature,
 }
 
 impl FaultKind {

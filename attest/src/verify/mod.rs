@@ -1,6 +1,8 @@
 //! The offline verifier: reads a log's lines and says either what the log holds or which line is the first bad one.
 
+mod audit;
 mod fault;
+mod signatures;
 mod story;
 
 use std::collections::BTreeMap;
@@ -9,7 +11,9 @@ use std::io::BufRead;
 use casemate_wire::Digest32;
 use serde::Serialize;
 
+pub use audit::{Audit, Auditor, Withheld};
 pub use fault::{Fault, FaultKind, ReadError};
+pub use signatures::{ChildKeys, NoChildKeys, Signatures};
 pub use story::OpenIntent;
 
 use crate::checkpoint::Checkpoint;
@@ -51,6 +55,23 @@ pub struct Report {
     pub clock_set_back: u64,
     /// How many checkpoints that were kept elsewhere it was compared with; at 0, its end may have been cut off.
     pub checkpoints: u64,
+    /// The largest size of those; what comes after it rests on the chain alone.
+    pub checkpointed: u64,
+    /// How many checkpoints it could not be compared with, because their leaves are not among these lines.
+    pub checkpoints_before: u64,
+    /// What the lines rest on, where they do not begin with the log's genesis.
+    pub rests_on: Option<Rest>,
+}
+
+/// A snapshot of all guards in the place of the lines before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rest {
+    /// How many leaves it stands for.
+    pub size: u64,
+    /// Its SHA-256.
+    pub digest: Digest32,
+    /// The leaf that names it; `None` means that nothing vouches for it.
+    pub named_by: Option<u64>,
 }
 
 /// Verifies one log, line by line, in memory that grows only with the number of sessions and guards.
@@ -64,10 +85,10 @@ pub struct Verifier {
     counts: BTreeMap<&'static str, u64>,
     clock_set_back: u64,
     state: State,
-    /// What the next leaf must name: the snapshot that it rests on.
-    rests_on: Option<Digest32>,
     known: BTreeMap<u64, Checkpoint>,
     compared: u64,
+    /// What the lines rest on, which the first of them must name.
+    rests_on: Option<Rest>,
     fault: Option<Fault>,
 }
 
@@ -91,14 +112,25 @@ impl Verifier {
     /// is found to contradict the first.
     ///
     /// # Errors
-    /// Two checkpoints of one size contradict each other: whoever signed both runs two logs under one name.
+    /// Two checkpoints of one size contradict each other: whoever signed both runs two logs under one name. Or it is not
+    /// the snapshot's that the lines rest on.
     pub fn against(mut self, checkpoint: Checkpoint) -> Result<Self, Fault> {
+        if checkpoint.size == 0 {
+            let what = "a checkpoint of no leaves has another root than no leaves have";
+            let empty = checkpoint.root == crate::tree::empty_root();
+            return if empty { Ok(self) } else { Err(self.condemn(FaultKind::Head, what.into())) };
+        }
+        let here = self.end.as_ref().map(|end| &end.head).filter(|head| head.size() == checkpoint.size);
+        if let Some(what) = here.and_then(|head| differs(&checkpoint, head)) {
+            return Err(self.condemn(FaultKind::Head, what));
+        }
+        let compared_here = here.is_some() && !self.known.contains_key(&checkpoint.size);
+        self.compared += u64::from(compared_here);
         match self.known.get(&checkpoint.size) {
             Some(known) if *known != checkpoint => {
                 let what =
                     format!("two checkpoints of {} leaves contradict each other: the log was forked", known.size);
-                let seq = checkpoint.size;
-                Err(Fault { seq, line: seq.saturating_add(1), kind: FaultKind::Head, what })
+                Err(self.condemn(FaultKind::Head, what))
             }
             _ => {
                 self.known.insert(checkpoint.size, checkpoint);
@@ -117,7 +149,7 @@ impl Verifier {
         if snapshot.tree.size() != snapshot.place.size || snapshot.tree.root() != snapshot.place.root {
             return Err(unfit("the tree of the snapshot is not the one that it names".into()));
         }
-        let rests_on = Some(Snapshot::digest(&text));
+        let rests_on = Some(Rest { size: snapshot.place.size, digest: Snapshot::digest(&text), named_by: None });
         let Snapshot { place, last, at, boot, tree, state, open, v: _ } = snapshot;
         let head = Head::of_snapshot(place.log, last, boot, tree);
         let story = Story::resume(open, &state);
@@ -196,6 +228,9 @@ impl Verifier {
             last: end.last,
             clock_set_back: self.clock_set_back,
             checkpoints: self.compared,
+            checkpointed: self.checkpointed(size),
+            checkpoints_before: (self.known.len() as u64).saturating_sub(self.compared),
+            rests_on: self.rests_on.clone(),
             open_intents: self.story.open(),
         })
     }
@@ -209,15 +244,7 @@ impl Verifier {
         let before = self.end.as_ref().map_or_else(|| Head::before(&line), |end| end.head.clone());
         let (head, _) = before.advance(&line).map_err(|e| (FaultKind::Sequence, e.to_string()))?;
         if let Some(known) = self.known.get(&head.size()) {
-            if known.log != *head.log() {
-                return Err((FaultKind::Head, format!("a checkpoint of this size is of the log {}", known.log)));
-            }
-            let root = head.root();
-            if known.root != root {
-                let what = format!(
-                    "the root up to here is {root}, but a checkpoint has {}: the log was rewritten",
-                    known.root
-                );
+            if let Some(what) = differs(known, &head) {
                 return Err((FaultKind::Head, what));
             }
             self.compared += 1;
@@ -265,8 +292,12 @@ impl Verifier {
         let wrong = |what: &str| Err((FaultKind::Snapshot, what.to_owned()));
         let named = leaf.guards.iter().find(|change| change.guard == Guard::Snapshot);
         let named: Option<Digest32> = named.and_then(|change| change.to.as_ref()?.as_str().parse().ok());
-        match (self.rests_on.take(), named) {
-            (Some(rests_on), Some(named)) if named == rests_on => Ok(()),
+        let rest = self.rests_on.as_mut().filter(|rest| rest.named_by.is_none());
+        match (rest, named) {
+            (Some(rest), Some(named)) if named == rest.digest => {
+                rest.named_by = Some(leaf.seq);
+                Ok(())
+            }
             (Some(_), _) => wrong("it does not name the snapshot that the lines from here on rest on"),
             (None, Some(named)) if leaf.op == Op::Prune => {
                 let snapshot = self.snapshot().and_then(|snapshot| Some((snapshot.to_text().ok()?, snapshot.state)));
@@ -281,12 +312,38 @@ impl Verifier {
         }
     }
 
+    /// The largest size that was compared with a checkpoint.
+    fn checkpointed(&self, size: u64) -> u64 {
+        let rests_on = self.rests_on.as_ref().map_or(0, |rest| rest.size);
+        let mut sizes = self.known.keys().rev().copied();
+        sizes.find(|known| (rests_on..=size).contains(known)).unwrap_or(0)
+    }
+
+    /// Finds fault with the line that was taken last.
+    fn condemn_last(&mut self, kind: FaultKind, what: String) -> Fault {
+        let size = self.end.as_ref().map_or(0, |end| end.head.size());
+        let fault = Fault { seq: size.saturating_sub(1), line: size.max(1), kind, what };
+        self.fault = Some(fault.clone());
+        fault
+    }
+
     fn condemn(&mut self, kind: FaultKind, what: String) -> Fault {
         let seq = self.end.as_ref().map_or(0, |end| end.head.size());
         let fault = Fault { seq, line: seq.saturating_add(1), kind, what };
         self.fault = Some(fault.clone());
         fault
     }
+}
+
+/// What is wrong with a head of a checkpoint's size.
+fn differs(known: &Checkpoint, head: &Head) -> Option<String> {
+    if known.log != *head.log() {
+        return Some(format!("a checkpoint of this size is of the log {}, not of {}", known.log, head.log()));
+    }
+    let root = head.root();
+    let rewritten =
+        || format!("the root up to here is {root}, but a checkpoint has {}: the log was rewritten", known.root);
+    (known.root != root).then(rewritten)
 }
 
 /// Verifies a whole log from a reader, showing each good leaf to `each`. Memory is bounded whatever the reader holds.

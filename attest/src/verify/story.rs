@@ -7,7 +7,7 @@ use casemate_wire::{PublicKey, SessionId};
 use serde::{Deserialize, Serialize};
 
 use super::FaultKind;
-use crate::leaf::{Guard, Leaf, Op, Phase};
+use crate::leaf::{Guard, GuardChange, Leaf, Op, Phase};
 use crate::state::State;
 use crate::text::{At, Text};
 
@@ -82,6 +82,10 @@ impl Story {
         match leaf.phase {
             Phase::Intent => self.intent(join, leaf),
             Phase::Outcome => self.outcome(&join, leaf),
+            Phase::Refusal => {
+                self.refusal(join, leaf);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -111,7 +115,7 @@ impl Story {
 
     fn intent(&mut self, join: Join, leaf: &Leaf) -> Result<(), (FaultKind, String)> {
         if self.acts.contains_key(&join) {
-            let what = format!("{} already has an intent; one session acts once", join.name());
+            let what = format!("{} was begun or settled before; one session acts once", join.name());
             return Err((FaultKind::SecondIntent, what));
         }
         let intent = OpenIntent {
@@ -125,6 +129,17 @@ impl Story {
         let reserved = spends(leaf);
         self.acts.insert(join, Some(Begun { intent, reserved }));
         Ok(())
+    }
+
+    /// A refusal that settles its session ends it: no intent may follow.
+    fn refusal(&mut self, join: Join, leaf: &Leaf) {
+        let settles = |change: &GuardChange| match &join {
+            Join::Session(session) => change.guard == Guard::Session && change.id.as_str() == session.as_str(),
+            Join::Request(_) => false,
+        };
+        if leaf.guards.iter().any(settles) {
+            self.acts.entry(join).or_insert(None);
+        }
     }
 
     fn outcome(&mut self, join: &Join, leaf: &Leaf) -> Result<(), (FaultKind, String)> {

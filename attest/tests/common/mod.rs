@@ -6,7 +6,7 @@ use casemate_attest::{
     Act, Appended, Checkpoint, Decision, Detail, Disclosure, Effect, Entry, Fault, FaultKind, Guard, GuardChange, Head,
     IntentRef, Line, Op, Origin, Outcome, PeerCheckpoint, Report, Tx, Verifier,
 };
-use casemate_wire::{Digest32, EcdsaSignature, PublicKey};
+use casemate_wire::{Digest32, EcdsaSignature, PublicKey, Threshold};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -15,6 +15,10 @@ pub const OTHER_KEY: &str = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7a
 
 pub fn key() -> PublicKey {
     KEY.parse().unwrap()
+}
+
+pub fn threshold() -> Threshold {
+    Threshold::new(2, 3).unwrap()
 }
 
 pub fn time(step: i64) -> Timestamp {
@@ -116,7 +120,7 @@ pub fn sample() -> Log {
     let origin_of_refused = origin("s-1");
     log.add(Entry::admin(Op::Policy).guarding(vec![guard("bundle", "3")]));
     let keygen = log.intend(Act::Keygen, "s-2");
-    log.add(Entry::key_made(keygen, key()));
+    log.add(Entry::key_made(keygen, key(), threshold()));
     let refusal = Entry::refusal(Op::Sign, origin_of_refused, "policy_denied".parse().unwrap());
     let refusal = refusal.disclosing(reason("over the limit"));
     log.add(refusal.about(Some(key()), Some(tx())).decided(deny()));

@@ -31,13 +31,13 @@ async fn a_configuration_with_a_mistake_is_refused_by_the_mistakes_name() {
     };
     let with = |section: &str| format!("{good}\n{section}\n");
     let other = &lab.parties[1];
-    let peer = |name: &str, identity: &str| format!("[[peer]]\nparty_id = \"{name}\"\nidentity = \"{identity}\"");
+    let own_audit = party.audit.to_string();
+    let peer = |name: &str, identity: &str| {
+        format!("[[peer]]\nparty_id = \"{name}\"\nidentity = \"{identity}\"\naudit = \"{own_audit}\"")
+    };
     let identity = other.identity.to_string();
-    let pin = format!("identity = \"{identity}\"");
-    let third = format!("identity = \"{}\"", lab.parties[2].identity);
-    let audit = format!("audit = \"{}\"", crate::receipts::audit_key(&lab, 1));
-    let audited = replaced(&pin, &format!("{pin}\n{audit}"));
-    check(&lab, &audited).unwrap();
+    let audit = format!("audit = \"{}\"", other.audit);
+    let third = lab.parties[2].audit.to_string();
     let key = "[[coordinator_key]]\nissuer = \"lab-coordinator\"\nalgorithm = \"ES256\"\npublic_key = \"../coordinator/token.pub.pem\"";
     let ca = "ca = \"../ca/ca.pem\"";
     let cases = [
@@ -76,9 +76,10 @@ async fn a_configuration_with_a_mistake_is_refused_by_the_mistakes_name() {
         ("a peer twice", with(&peer("party-2", &party.identity.to_string())), "party-2"),
         ("two peers with one identity", with(&peer("party-9", &identity)), "same identity"),
         ("a peer's identity that is no key", with(&peer("party-9", "00ff")), "identity"),
-        ("an audit key that is no key", replaced(&pin, &format!("{pin}\naudit = \"00ff\"")), "audit key"),
-        ("an identity key as audit key", replaced(&pin, &format!("{pin}\naudit = \"{identity}\"")), "an identity key"),
-        ("two peers with one audit key", audited.replacen(&third, &format!("{third}\n{audit}"), 1), "same audit key"),
+        ("an audit key that is no key", replaced(&audit, "audit = \"00ff\""), "audit key"),
+        ("an identity key as audit key", replaced(&audit, &format!("audit = \"{identity}\"")), "an identity key"),
+        ("two peers with one audit key", replaced(&third, &other.audit.to_string()), "same audit key"),
+        ("a peer without an audit key", replaced(&audit, ""), "audit"),
         ("a peer without a good name", with(&peer("../x", &identity)), "party"),
         ("two coordinators of one issuer", with(key), "lab-coordinator"),
         ("an algorithm that does not fit the key", replaced("\"ES256\"", "\"EdDSA\""), "coordinator_key"),
@@ -87,6 +88,7 @@ async fn a_configuration_with_a_mistake_is_refused_by_the_mistakes_name() {
         ("too many sessions", with("[limits]\nsessions = 1000000"), "limits.sessions"),
         ("a skew of an hour", with("[limits]\nclock_skew = 3600"), "limits.clock_skew"),
         ("no primes at all", replaced("prime_pool = 1", "prime_pool = 0"), "mpc.prime_pool"),
+        ("checkpoints too seldom", with("[audit]\ncheckpoint_interval = 60000"), "audit.checkpoint_interval"),
         ("a negative limit", with("[limits]\nattach = -1"), "attach"),
     ];
     for (case, text, named) in &cases {

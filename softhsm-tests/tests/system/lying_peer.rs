@@ -1,5 +1,7 @@
 //! A captured peer: it has a pinned identity key and signs whatever the test wants. It is named, and harms nobody else.
 
+use casemate_appliance::clients::Role;
+use casemate_attest::AuditKey;
 use casemate_softhsm_tests::ethereum::Transfer;
 use casemate_softhsm_tests::template::Kind;
 use casemate_softhsm_tests::{Parcel, TestLab};
@@ -12,12 +14,15 @@ use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::EncodePublicKey;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use serde::Serialize;
+use serde_json::json;
 use std::time::Duration;
 
 /// Rounds as they stand in messages: the phase in the high byte.
-const OPENING: u16 = 0x0101;
-const FIRST_OF_AUX: u16 = 0x0201;
-const FIRST_OF_SIGN: u16 = 0x0501;
+const WITNESS: u16 = 0x0101;
+const OPENING: u16 = 0x0201;
+const FIRST_OF_AUX: u16 = 0x0301;
+const FIRST_OF_SIGN: u16 = 0x0601;
 
 /// What the peer does with its good name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +36,23 @@ enum Misdeed {
     Silence,
 }
 
+/// The root of its log, which nobody ever asks about.
+const ROOT: Digest32 = Digest32([3; 32]);
+
+fn audit_key(key: &SigningKey) -> AuditKey {
+    AuditKey::from_spki(key.verifying_key().to_public_key_der().unwrap().as_bytes()).unwrap()
+}
+
+fn note(key: &SigningKey) -> String {
+    let checkpoint = casemate_attest::Checkpoint { log: "captured".parse().unwrap(), size: 1, root: ROOT };
+    let signature: Signature = key.sign(checkpoint.text().as_bytes());
+    checkpoint.signed(&audit_key(key), &signature.to_bytes().into()).unwrap().note().to_owned()
+}
+
 /// The peer in one session, driven by the frames that pass the coordinator.
 struct Captured {
     key: SigningKey,
+    audit: SigningKey,
     party: PartyId,
     misdeed: Misdeed,
     heard: Vec<SignedHello>,
@@ -45,10 +64,11 @@ struct Captured {
 impl Captured {
     /// The keys of the two handshakes come from equal seeds, so that they are equal.
     fn handshake(&self, view: SessionView, seed: u64) -> (Handshake, SignedHello) {
-        let checkpoint = Checkpoint { log: "captured".into(), size: 1, root: Digest32([3; 32]) };
         let local = Local {
             party: self.party.clone(),
-            checkpoint,
+            checkpoint: Checkpoint { log: "captured".into(), size: 1, root: ROOT },
+            witnessed: Vec::new(),
+            attest: false,
             clock_skew: Duration::from_secs(30),
             limits: casemate_wire::envelope::Limits::default(),
         };
@@ -96,7 +116,9 @@ impl Captured {
         }
         // What an honest party without auxiliary info says first: `{"aux": null}`.
         let opening = b"\xa1\x63aux\xf6";
-        match self.misdeed {
+        let mut said = vec![self.signs(0, To::All, WITNESS, &self.testimony())];
+        self.signs(1, To::All, WITNESS, &self.testimony());
+        said.extend(match self.misdeed {
             Misdeed::GarbageInTheOpening => vec![self.signs(0, To::All, OPENING, b"garbage")],
             Misdeed::GarbageInTheProtocol => vec![self.signs(0, To::All, OPENING, opening)],
             Misdeed::TwoMessagesOfOneNumber => {
@@ -109,7 +131,20 @@ impl Captured {
                 (0..600).map(|_| self.signs(0, To::All, FIRST_OF_SIGN, &[7; 4096])).collect()
             }
             Misdeed::TwoHellos | Misdeed::Silence => Vec::new(),
+        });
+        said
+    }
+
+    /// Its log has one leaf and never grows, so it has nothing to prove.
+    fn testimony(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Testimony {
+            note: String,
+            paths: [(); 0],
         }
+        let mut body = Vec::new();
+        ciborium::into_writer(&Testimony { note: note(&self.audit), paths: [] }, &mut body).unwrap();
+        body
     }
 
     fn signs(&mut self, channel: usize, to: To, round: u16, body: &[u8]) -> Frame {
@@ -132,10 +167,16 @@ async fn a_peer_that_signs_garbage_is_named_and_the_others_go_on() {
     let key = SigningKey::random(&mut rand::rngs::OsRng);
     let spki = key.verifying_key().to_public_key_der().unwrap();
     let identity = IdentityKey::from_spki(spki.as_bytes()).unwrap();
-    let real = lab.parties[2].identity.to_string();
+    let audit = SigningKey::random(&mut rand::rngs::OsRng);
+    let (real, real_audit) = (lab.parties[2].identity.to_string(), lab.parties[2].audit.to_string());
     for honest in [0, 1] {
-        lab.configure(honest, |text| text.replace(&real, &identity.to_string()));
+        let pinned = audit_key(&audit).to_string();
+        lab.configure(honest, |text| text.replace(&real, &identity.to_string()).replace(&real_audit, &pinned));
         lab.start(honest).await;
+        // Its log is another than the real party's, which the others have seen when the lab's key was made.
+        let acceptance = json!({"reason": "a test", "checkpoint": note(&audit)});
+        let accepted = lab.client(honest, Role::Operator).post("peers/party-3/accept", &acceptance).await;
+        assert_eq!(accepted.status, 200, "{accepted}");
     }
     let coordinator = lab.lying_coordinator();
     let blamed = Code::PeerFault;
@@ -148,14 +189,15 @@ async fn a_peer_that_signs_garbage_is_named_and_the_others_go_on() {
         (Misdeed::SealedWhereAllMustHear, blamed, "party-3"),
         (Misdeed::EndlessMessagesOfALaterPhase, blamed, "ahead of their phase"),
     ];
-    let (lab, coordinator, identity, key) = (&lab, &coordinator, &identity, &key);
+    let (lab, coordinator, identity, key, audit) = (&lab, &coordinator, &identity, &key, &audit);
     let running = cases.map(|(misdeed, code, says)| async move {
         let mut proposal = coordinator.convener.keygen();
         proposal.invitations.truncate(2);
         let proposal = proposal.telling_all(|invitation| invitation.claims.participants[2].identity = identity.clone());
         let party = lab.parties[2].party_id.clone();
         let (heard, channels) = (Vec::new(), Vec::new());
-        let mut captured = Captured { key: key.clone(), party, misdeed, heard, openings: 0, channels };
+        let mut captured =
+            Captured { key: key.clone(), audit: audit.clone(), party, misdeed, heard, openings: 0, channels };
         let mut held = Vec::new();
         let ends = coordinator.run(&proposal, |_, to, frame| {
             let said = captured.sees(&frame);

@@ -48,11 +48,11 @@ fn verify(lab: &TestLab, answer: &Value, key: &str, log: Option<&Path>) -> (i32,
 }
 
 fn exported(lab: &TestLab, party: usize) -> PathBuf {
-    let file = lab.root.join("log.jsonl");
+    let folder = lab.root.join("export");
     let data_dir = lab.parties[party].data_dir.to_str().unwrap();
-    let done = lab.program(party, "casemate", &["audit", "export", data_dir, "--output", file.to_str().unwrap()]);
+    let done = lab.program(party, "casemate", &["audit", "export", data_dir, "--output", folder.to_str().unwrap()]);
     assert!(done.status.success());
-    file
+    folder.join("log.jsonl")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 
 use super::fault::{Fault, LocalFault, PeerFault, TransportFault};
 use super::handshake::Limits;
-use super::hello::SignedHello;
+use super::hello::{Introduction, SignedHello};
 use super::message::{Content, Header, SignedMessage, To};
 use super::seal::{self, KemPair, Opener, Sealer};
-use super::view::{Checkpoint, SessionView};
+use super::view::SessionView;
 use crate::ids::{Digest32, PartyId};
 
 const EXECUTION_DOMAIN: &[u8] = b"casemate/execution/v1";
@@ -135,11 +135,9 @@ impl Channel {
         hash.finalize().into()
     }
 
-    /// Where each peer says that its audit log stands.
-    pub fn peer_checkpoints(&self) -> impl Iterator<Item = (&PartyId, &Checkpoint)> {
-        let introductions = self.hellos.iter().map(|signed| &signed.hello.own);
-        let own = self.view.roster.member(self.position).map(|member| &member.party_id);
-        introductions.filter(move |peer| Some(&peer.party) != own).map(|peer| (&peer.party, &peer.checkpoint))
+    /// What each party said of itself in its hello, in roster order, the own one included.
+    pub fn introductions(&self) -> impl Iterator<Item = &Introduction> {
+        self.hellos.iter().map(|signed| &signed.hello.own)
     }
 
     /// What peers have signed so far.

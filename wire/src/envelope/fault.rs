@@ -142,6 +142,9 @@ pub enum PeerFault {
     /// A checkpoint whose log name is empty or too long.
     #[error("its hello carries a checkpoint without a proper log name or size")]
     BadCheckpoint,
+    /// It says that it has witnessed the log of nobody here, of itself, or too much of one log.
+    #[error("its hello names what it has seen of other logs than its peers', or too much of one")]
+    BadWitness,
     /// Two different messages with one number.
     #[error("it signed two different messages as number {seq}")]
     Contradiction {

@@ -1,5 +1,6 @@
 //! The exchange of hellos: everyone proves its identity, states the same view, and announces keys for this session alone.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -11,7 +12,7 @@ use super::channel::{Channel, Peer};
 use super::fault::{Fault, LocalFault, PeerFault, TransportFault};
 use super::hello::{Hello, Introduction, SignedHello};
 use super::seal::{self, KemPair};
-use super::view::{Checkpoint, MAX_LOG_NAME, MAX_LOG_SIZE, SessionView};
+use super::view::{Checkpoint, MAX_WITNESSED, SessionView, Witnessed};
 use crate::frame::MAX_FRAME;
 use crate::ids::{Digest32, PartyId};
 
@@ -24,6 +25,10 @@ pub struct Local {
     pub party: PartyId,
     /// Where its audit log stands.
     pub checkpoint: Checkpoint,
+    /// What it has seen of the peers' logs.
+    pub witnessed: Vec<Witnessed>,
+    /// Whether every peer must attest itself.
+    pub attest: bool,
     /// How far a peer's clock may be from the own one.
     pub clock_skew: Duration,
     /// Bounds on what a session may hold.
@@ -89,6 +94,8 @@ impl Handshake {
                 nonce,
                 time,
                 checkpoint: local.checkpoint.clone(),
+                witnessed: local.witnessed.clone(),
+                attest: local.attest,
             },
         };
         let to_sign = hello.bytes()?;
@@ -217,9 +224,11 @@ impl Handshake {
         if !VerifyingKey::from_bytes(&own.signing_key).is_ok_and(|key| !key.is_weak()) {
             return by_peer(PeerFault::UnusableKey("signing key"));
         }
-        let Checkpoint { log, size, .. } = &own.checkpoint;
-        if log.is_empty() || log.len() > MAX_LOG_NAME || *size > MAX_LOG_SIZE {
+        if !own.checkpoint.is_possible() {
             return by_peer(PeerFault::BadCheckpoint);
+        }
+        if !self.is_witness(own) {
+            return by_peer(PeerFault::BadWitness);
         }
         if let Some(field) = shared(&self.hello.own, own) {
             return by_peer(PeerFault::CopiedFromUs(field));
@@ -231,6 +240,19 @@ impl Handshake {
             }
         }
         Ok(())
+    }
+}
+
+impl Handshake {
+    /// Whether what a peer says it has witnessed is about other parties of this session, and no more than is of use.
+    fn is_witness(&self, own: &Introduction) -> bool {
+        let mut seen: BTreeMap<&PartyId, usize> = BTreeMap::new();
+        own.witnessed.iter().all(|Witnessed { party, checkpoint }| {
+            let other = *party != own.party && self.hello.view.roster.position(party).is_some();
+            let count = seen.entry(party).or_default();
+            *count = count.saturating_add(1);
+            other && checkpoint.is_possible() && *count <= MAX_WITNESSED
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::canonical;
 use super::fault::LocalFault;
-use super::view::{Checkpoint, SessionView};
+use super::view::{Checkpoint, SessionView, Witnessed};
 use crate::ids::PartyId;
 
 const DOMAIN: &str = "casemate/hello/v1";
@@ -38,6 +38,12 @@ pub struct Introduction {
     pub time: u64,
     /// Where its audit log stands.
     pub checkpoint: Checkpoint,
+    /// What it has seen of its peers' logs before: at most [`super::MAX_WITNESSED`] checkpoints of each peer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub witnessed: Vec<Witnessed>,
+    /// Whether every peer must attest itself to this party, over this hello's nonce, before the first protocol message.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attest: bool,
 }
 
 impl Hello {

@@ -9,7 +9,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `view` | what all parties must agree on, and each party's audit checkpoint |
+//! | `view` | what all parties must agree on, each party's audit checkpoint, and what it has seen of the others' |
 //! | `hello` | the hello and the bytes that an identity key signs |
 //! | `handshake` | checks every hello against the own view and makes the transcript |
 //! | `message` | one signed message and where it goes |
@@ -32,4 +32,4 @@ pub use fault::{Fault, LocalFault, PeerFault, TransportFault};
 pub use handshake::{Handshake, Limits, Local};
 pub use hello::{Hello, Introduction, SignedHello};
 pub use message::{Content, SignedMessage, To};
-pub use view::{Checkpoint, SessionView};
+pub use view::{Checkpoint, MAX_WITNESSED, SessionView, Witnessed};

@@ -114,6 +114,27 @@ pub struct Checkpoint {
     pub log: String,
     /// How many leaves it has, below 2^53.
     pub size: u64,
-    /// The root of the Merkle tree over all of them.
+    /// The root of the tree over all of them.
     pub root: Digest32,
+}
+
+impl Checkpoint {
+    /// Whether an audit log can stand there.
+    pub(super) fn is_possible(&self) -> bool {
+        !self.log.is_empty() && self.log.len() <= MAX_LOG_NAME && self.size <= MAX_LOG_SIZE
+    }
+}
+
+/// How many checkpoints of one peer a hello may name: the last, and one that was seen in a session side by side with it.
+pub const MAX_WITNESSED: usize = 2;
+
+/// What a party has seen of a peer's audit log. The peer must prove, before the first protocol message, that its log still
+/// begins with that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witnessed {
+    /// Whose log.
+    pub party: PartyId,
+    /// The last checkpoint of it that this party holds.
+    pub checkpoint: Checkpoint,
 }

@@ -80,7 +80,9 @@ pub fn sign_view() -> SessionView {
 pub fn local(party: u16) -> Local {
     Local {
         party: name(party).parse().unwrap(),
-        checkpoint: Checkpoint { log: format!("log-{party}"), size: 10, hash: Digest32([party as u8; 32]) },
+        checkpoint: Checkpoint { log: format!("log-{party}"), size: 10, root: Digest32([party as u8; 32]) },
+        witnessed: Vec::new(),
+        attest: false,
         clock_skew: Duration::from_secs(30),
         limits: Limits::default(),
     }

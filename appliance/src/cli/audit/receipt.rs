@@ -1,15 +1,17 @@
 //! `casemate audit verify-receipt`: whether a refusal's receipt was signed by the appliance that it names, and whether
 //! that appliance's log bears it out.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use casemate_attest::{AuditKey, Fault, Line, Receipt, ReceiptError, Report, SignedReceipt, Text, Verifier};
+use casemate_attest::{Receipt, ReceiptError, Report, SignedReceipt, Text};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::each_line;
+use super::notes;
+use super::source::Source;
+use super::verify::line_of;
 use crate::cli::{CommandResult, Format, exit, say};
 
 /// Longer than any answer that holds a receipt.
@@ -56,7 +58,7 @@ struct Held {
 }
 
 pub(super) fn verify(arguments: &Arguments) -> CommandResult {
-    let key = audit_key(&arguments.key)?;
+    let key = notes::key("--key", &arguments.key)?;
     let answer = read_answer(&arguments.receipt)?;
     let found = signed_receipt(&answer, &arguments.receipt)?;
     let verdict = match found.and_then(|signed| Ok(signed.verify(&key)?)) {
@@ -68,15 +70,6 @@ pub(super) fn verify(arguments: &Arguments) -> CommandResult {
         Format::Human => tell(&verdict),
     }
     Ok(if verdict.is_ok() { exit::OK } else { exit::fails() })
-}
-
-fn audit_key(given: &str) -> Result<AuditKey, Box<dyn std::error::Error>> {
-    let path = Path::new(given);
-    if !path.is_file() {
-        return given.parse().map_err(|e| format!("--key: {e}; there is no such file either").into());
-    }
-    let text = fs::read_to_string(path).map_err(|e| format!("cannot read the key {given}: {e}"))?;
-    text.parse().map_err(|e| format!("{given}: {e}").into())
 }
 
 fn read_answer(path: &Path) -> Result<Value, Box<dyn std::error::Error>> {
@@ -106,19 +99,8 @@ fn signed_receipt(answer: &Value, path: &Path) -> Result<Result<SignedReceipt, D
 /// Verifies the whole log, so that the leaf stands in an unbroken chain, and compares that leaf.
 fn in_log(receipt: Receipt, log: Option<&Path>) -> Result<Result<Held, Doubt>, Box<dyn std::error::Error>> {
     let Some(log) = log else { return Ok(Ok(Held { receipt, log: None })) };
-    let mut verifier = Verifier::new();
-    let mut compared = None;
-    let broken = each_line(log, |bytes| {
-        let leaf = verifier.feed(bytes)?;
-        if leaf.seq == receipt.seq {
-            compared = Line::read(bytes).ok().map(|line| receipt.check_against(&line));
-        }
-        Ok::<_, Fault>(())
-    })?;
-    let report = match broken {
-        Some(fault) => Err(fault),
-        None => verifier.finish(),
-    };
+    let (report, line) = line_of(&Source::open(&[log.to_owned()])?, receipt.seq)?;
+    let compared = line.map(|line| receipt.check_against(&line));
     let report = match report {
         Ok(report) => report,
         Err(fault) => return Ok(Err(Doubt::Log(Text::fitted(&fault.to_string()).to_string()))),

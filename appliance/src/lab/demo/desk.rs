@@ -190,11 +190,15 @@ impl<'a> Desk<'a> {
         fs::create_dir_all(&folder).map_err(file("make the folder", &folder))?;
         let export = |party: &'a Party| {
             let Party { party_id, data_dir, .. } = party;
-            let path = folder.join(format!("{party_id}.jsonl"));
+            let path = folder.join(party_id.as_str());
+            // An earlier run's; an export makes its folder itself.
+            if path.is_dir() {
+                fs::remove_dir_all(&path).map_err(file("remove", &path))?;
+            }
             let words: [&OsStr; 5] =
                 ["audit".as_ref(), "export".as_ref(), data_dir.as_ref(), "--output".as_ref(), path.as_ref()];
             self.lab.casemate(party, &words)?;
-            Ok((party, path))
+            Ok((party, path.join("log.jsonl")))
         };
         self.lab.parties.iter().map(export).collect()
     }

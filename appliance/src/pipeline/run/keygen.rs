@@ -10,8 +10,7 @@ use casemate_hsm::KeyPurpose;
 use casemate_mpc::aux::{AuxInfo, AuxSetup};
 use casemate_mpc::{Cggmp21, DkgParams, DkgShare, Limits, Scheme};
 use casemate_wire::certificate::IdentitySignature;
-use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, PartyId, PublicKey, Roster, SessionId};
-use serde::de::DeserializeOwned;
+use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, PartyId, PublicKey, SessionId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -22,8 +21,8 @@ use super::KeyMade;
 use crate::daemon::Node;
 use crate::primes;
 use crate::sealing;
-use crate::session::{Failure, Link, Phase};
-use crate::store::{CommitteeRow, ShareRow, ShareStatus};
+use crate::session::{Failure, Link, Phase, read_body, to_body};
+use crate::store::{CommitteeRow, ShareRow, ShareStatus, Urgency};
 
 /// What each party has already, so that all of them take the same way.
 #[derive(Serialize, Deserialize)]
@@ -101,7 +100,8 @@ pub(super) async fn run(node: &Arc<Node>, link: &mut Link, session: SessionId) -
     store_pending(node, &header, &share, &statement, session).await?;
     drop(share);
     let certificate = confirm(node, link, statement).await?;
-    Ok(Box::new(KeyMade { share_id, certificate, committee }))
+    let threshold = link.channel().view().threshold;
+    Ok(Box::new(KeyMade { share_id, certificate, committee, threshold }))
 }
 
 /// The committee's auxiliary info: loaded where all parties hold the same, made anew otherwise.
@@ -112,10 +112,10 @@ async fn auxiliary_info(
     let roster = link.roster().digest();
     let known = node.store.read(move |store| CommitteeRow::find(store, &roster)).await?;
     let own = known.as_ref().map(|row| row.aux_digest);
-    let openings = link.exchange(Phase::Opening, cbor(&Opening { aux: own })?).await?;
+    let openings = link.exchange(Phase::Opening, to_body(&Opening { aux: own })?).await?;
     let mut same = own.is_some();
     for (position, bytes) in (0u16..).zip(&openings) {
-        let opening: Opening = read(link.roster(), position, bytes)?;
+        let opening: Opening = read_body(link.roster(), position, bytes)?;
         same &= opening.aux == own;
     }
     match known {
@@ -187,7 +187,7 @@ async fn store_pending(
         last_used_at: None,
     };
     node.store
-        .write(move |transaction| {
+        .write(Urgency::Record, move |transaction| {
             row.insert(transaction)?;
             let change = guard(Guard::Share, &row.id, ShareStatus::Pending.as_str());
             transaction.append(Entry::admin(Op::Share).guarding(vec![change])).map(|_| ())
@@ -212,11 +212,12 @@ fn confirmation(link: &Link, aux_digest: Digest32, public_shares: &[[u8; 33]]) -
 async fn confirm(node: &Node, link: &mut Link, statement: KeyStatement) -> Result<KeyCertificate, Failure> {
     let to_sign = statement.to_sign();
     let signature = IdentitySignature(node.hsm.sign(KeyPurpose::Identity, &to_sign).await?);
-    let bodies =
-        link.exchange(Phase::Confirm, cbor(&Confirmation { confirmation: statement.confirmation, signature })?).await?;
+    let bodies = link
+        .exchange(Phase::Confirm, to_body(&Confirmation { confirmation: statement.confirmation, signature })?)
+        .await?;
     let mut signatures = Vec::with_capacity(bodies.len());
     for (position, bytes) in (0u16..).zip(&bodies) {
-        let theirs: Confirmation = read(link.roster(), position, bytes)?;
+        let theirs: Confirmation = read_body(link.roster(), position, bytes)?;
         if theirs.confirmation != statement.confirmation {
             let name = link.roster().member(position).map(|member| member.party_id.to_string()).unwrap_or_default();
             let detail = format!("{name} saw other messages in this session than this party; nothing was activated");
@@ -227,21 +228,6 @@ async fn confirm(node: &Node, link: &mut Link, statement: KeyStatement) -> Resul
     let certificate = KeyCertificate { statement, signatures };
     certificate.verify(|party| node.config.identity_of(party, &node.identity))?;
     Ok(certificate)
-}
-
-fn cbor<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    ciborium::into_writer(value, &mut bytes).map_err(|e| internal(&e))?;
-    Ok(bytes)
-}
-
-fn read<T: DeserializeOwned>(roster: &Roster, position: u16, bytes: &[u8]) -> Result<T, Failure> {
-    let mut rest = bytes;
-    let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, 8);
-    match value {
-        Ok(value) if rest.is_empty() => Ok(value),
-        _ => Err(Failure::by(roster, position, "it cannot be decoded")),
-    }
 }
 
 fn internal(error: &dyn std::error::Error) -> Failure {

@@ -5,7 +5,7 @@ mod sign;
 
 use std::sync::Arc;
 
-use casemate_wire::{Code, EcdsaSignature, KeyCertificate};
+use casemate_wire::{Code, EcdsaSignature, KeyCertificate, Threshold};
 use tokio::time::timeout;
 
 use super::join::Case;
@@ -38,6 +38,8 @@ pub(super) struct KeyMade {
     pub(super) certificate: KeyCertificate,
     /// The committee's auxiliary info, if it was made in this session.
     pub(super) committee: Option<CommitteeRow>,
+    /// How many parties sign with the key, of how many.
+    pub(super) threshold: Threshold,
 }
 
 /// A signature that verifies.

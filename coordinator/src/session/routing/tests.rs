@@ -52,6 +52,8 @@ fn hello(session: &str, index: u16) -> Frame {
         nonce: [3; 32],
         time: 0,
         checkpoint: Checkpoint { log: "l".into(), size: 0, root: HASH },
+        witnessed: Vec::new(),
+        attest: false,
     };
     let signed = SignedHello { hello: Hello { view, own }.into(), signature: [5; 64] };
     Frame::Hello(signed)

@@ -1,8 +1,6 @@
 //! What a fake appliance says of itself.
 
-use casemate_attest::attestation::{
-    AttestKey, AuditClaim, Claims, KekClaim, Measurements, Nonce, Reference, TokenClaim, Ueid,
-};
+use casemate_attest::attestation::{AttestKey, AuditClaim, Claims, KekClaim, Measurements, Nonce, TokenClaim, Ueid};
 use casemate_wire::{Digest32, IdentityKey};
 use jiff::{SignedDuration, Timestamp};
 use p256::ecdsa::signature::Signer;
