@@ -61,7 +61,7 @@ pub use evidence::{TreeNodes, audit_lines, details};
 pub use examine::{Examined, examine};
 pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
-pub use prune::{Exported, Segment, stored_snapshot, stored_verifier};
+pub use prune::{Exported, Segment};
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
