@@ -219,7 +219,9 @@ impl Store {
             Some(path) => Some(Arc::new(Disk::of(folder, path)?)),
             None => None,
         };
-        let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()), disk: disk.clone() });
+        // In quarantine no connection keeps the files in place, and nothing is written that could get lost.
+        let watched = disk.clone().filter(|_| !matches!(standing, Standing::Refused(_)));
+        let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()), disk: watched });
         let start = Start {
             head: head.clone().unwrap_or_else(Head::none),
             verdict,

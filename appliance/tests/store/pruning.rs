@@ -117,7 +117,7 @@ async fn what_was_exported_is_pruned_only_if_the_log_ends_there() {
 async fn a_session_that_runs_keeps_its_intent_here() {
     let site = Site::begun();
     let store = site.open();
-    store.write(Urgency::Record, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
+    store.write(Urgency::Act, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
     let segment = Segment::at(&site.path().join("out"));
     let refused = segment.export(&open_read_only(site.path()).unwrap()).err().unwrap();
     assert!(refused.to_string().contains("s-1 has no outcome yet"), "{refused}");

@@ -75,7 +75,7 @@ async fn rolled_back() -> Site {
     drop(store);
     let older = site.copy();
     let store = site.open();
-    store.write(Urgency::Record, |t| intend(t, "s-lost", Vec::new()).map(|_| ())).await.unwrap();
+    store.write(Urgency::Act, |t| intend(t, "s-lost", Vec::new()).map(|_| ())).await.unwrap();
     drop(store);
     site.restore(&older);
     assert_eq!(site.refused().0, Refusal::Rollback);
@@ -376,7 +376,7 @@ async fn rows_that_were_changed_by_hand_go_back_to_what_the_log_says() {
 async fn sessions_in_flight_have_failed_and_their_ids_stay_used() {
     let site = Site::begun();
     let store = site.open();
-    store.write(Urgency::Record, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
+    store.write(Urgency::Act, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
     store.close();
     drop(store);
     recover(&site, &People::new().mandate(&propose(&site, true).unwrap())).unwrap();
@@ -388,7 +388,7 @@ async fn sessions_in_flight_have_failed_and_their_ids_stay_used() {
     let row = row.await.unwrap();
     assert!(row.starts_with("failed ") && row.contains("interrupted"), "{row}");
     // The row is still there, so the same id is never begun again.
-    assert!(store.write(Urgency::Record, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.is_err());
+    assert!(store.write(Urgency::Act, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.is_err());
 }
 
 #[tokio::test]
@@ -430,7 +430,7 @@ async fn every_refusal_that_leaves_a_database_can_be_recovered_from() {
         let site = Site::begun();
         let store = site.open();
         store
-            .write(Urgency::Record, |t| intend(t, "s-1", vec![change(Guard::Share, "none", "pending")]).map(|_| ()))
+            .write(Urgency::Act, |t| intend(t, "s-1", vec![change(Guard::Share, "none", "pending")]).map(|_| ()))
             .await
             .unwrap();
         store.close();

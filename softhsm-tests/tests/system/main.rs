@@ -24,6 +24,7 @@ mod receipts;
 mod recovery;
 mod relayed_sessions;
 mod repeated_calls;
+mod restored;
 mod spending;
 mod start;
 mod store_trouble;
