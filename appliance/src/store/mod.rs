@@ -63,7 +63,7 @@ pub use evidence::{TreeNodes, audit_lines, details};
 pub use examine::{Examined, examine};
 pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
-pub use prune::{Exported, Segment, stored_snapshot, stored_verifier};
+pub use prune::{Exported, Segment};
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
@@ -227,7 +227,9 @@ impl Store {
             Some(path) => Some(Arc::new(Disk::of(folder, path)?)),
             None => None,
         };
-        let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()), disk: disk.clone() });
+        // In quarantine no connection keeps the files in place, and nothing is written that could get lost.
+        let watched = disk.clone().filter(|_| !matches!(standing, Standing::Refused(_)));
+        let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()), disk: watched });
         let start = Start {
             head: head.clone().unwrap_or_else(Head::none),
             verdict,
