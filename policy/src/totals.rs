@@ -145,7 +145,9 @@ pub(crate) fn reserve(
     };
     let full = ledger.full(spending.at);
     if let Some(full) = full {
-        counters.iter_mut().for_each(|counters| *counters = full.fill(*counters));
+        for counters in counters.iter_mut() {
+            *counters = full.fill(*counters);
+        }
     }
     let totals =
         Totals { bundle: rules.digest, key: spending.key, label: spending.label.clone(), transaction, counters, full };
