@@ -145,7 +145,7 @@ pub(crate) fn reserve(
     };
     let full = ledger.full(spending.at);
     if let Some(full) = full {
-        for counters in counters.iter_mut() {
+        for counters in &mut counters {
             *counters = full.fill(*counters);
         }
     }
