@@ -51,10 +51,11 @@ impl Full {
         let (name, length) = [("week", week, LENGTHS.week), ("day", day, LENGTHS.day), ("hour", hour, LENGTHS.hour)]
             .into_iter()
             .find_map(|(name, full, length)| (full && compared(name)).then_some((name, length)))?;
+        let article = if name == "hour" { "an" } else { "a" };
         let since = Timestamp::from_second(self.since).ok()?;
         let until = Timestamp::from_second(self.since.saturating_add(length)).ok()?;
         Some(format!(
-            "this appliance's audit log was begun anew at {since}, and what was spent before is not known: its windows of a \
+            "this appliance's audit log was begun anew at {since}, and what was spent before is not known: its windows of {article} \
              {name} count as full until {until}"
         ))
     }

@@ -106,13 +106,13 @@ async fn a_rolled_back_appliance_signs_nothing_until_the_quorum_lets_it_go_on_in
     let coordinator = lab.lying_coordinator();
     for _restart in 0..2 {
         lab.start_in_quarantine(0).await;
-        let health: Value = lab.client(0, Role::Monitor).get("health").await.json();
-        assert!(health.to_string().contains("rollback"), "{health}");
+        let health = String::from_utf8(lab.client(0, Role::Monitor).get("health").await.body.to_vec()).unwrap();
+        assert!(health.contains("rollback") && health.contains("\"status\":\"failing\""), "{health}");
         let refused = ask(&coordinator, &small(&coordinator, &key, 2)).await.unwrap_err();
         assert_eq!(refused.code, Code::EvidenceRefused, "{refused}");
         lab.stop(0);
     }
-    let early = small(&coordinator, &key, 3);
+    let early = [small(&coordinator, &key, 3), small(&coordinator, &key, 4)];
     let (statement, text, told) = shown(&lab, &[]);
     assert!(told.contains("rollback") && told.contains("ssh-keygen -Y sign -n casemate-recovery"), "{told}");
     let good = signatures(&lab, &text);
@@ -144,16 +144,16 @@ async fn a_rolled_back_appliance_signs_nothing_until_the_quorum_lets_it_go_on_in
     );
     archive_verifies(&lab, &Statement::read(&text).unwrap());
 
-    for _restart in 0..2 {
+    for early in &early {
         lab.start(0).await;
         // A token from before is refused; one from now is taken, and meets windows that count as full.
-        let refused = ask(&coordinator, &early).await.unwrap_err();
+        let refused = ask(&coordinator, early).await.unwrap_err();
         assert_eq!(refused.code, Code::InvalidJoinToken, "{refused}");
         assert!(refused.detail.contains("begun anew"), "{refused}");
         tokio::time::sleep(Duration::from_millis(1100)).await;
-        let refused = ask(&coordinator, &small(&coordinator, &key, 4)).await.unwrap_err();
+        let refused = ask(&coordinator, &small(&coordinator, &key, 5)).await.unwrap_err();
         assert_eq!(refused.code, Code::PolicyDenied, "{refused}");
-        assert!(refused.detail.contains("windows of a hour count as full until"), "{refused}");
+        assert!(refused.detail.contains("windows of an hour count as full until"), "{refused}");
         lab.stop(0);
     }
     let (leaves, log) = lab.audit(0);
@@ -181,7 +181,7 @@ fn archive_verifies(lab: &TestLab, statement: &Statement) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signing_works_again_where_no_window_limits_it_and_primes_are_made_anew() {
+async fn signing_works_again_once_the_peer_accepts_the_new_log_and_no_window_limits_it() {
     let mut lab = TestLab::new(Kind::Keyed).await;
     lab.start(0).await;
     lab.stop(0);
@@ -214,8 +214,16 @@ async fn signing_works_again_where_no_window_limits_it_and_primes_are_made_anew(
     }
     lab.start_appliances().await;
     let (coordinator, key) = (lab.lying_coordinator(), lab.key());
+    // party-2 knew the old log: its operator must accept the new one.
     let ends = coordinator.run_honestly(&small(&coordinator, &key, 0)).await;
-    assert!(ends[0].signature().verifies(&key.public_key(), &Transfer::allowed(0).hash()));
+    assert_eq!(ends[1].code(), Code::PeerLogRefused);
+    let note = lab.client(0, Role::Auditor).get("audit/checkpoint").await;
+    let note = String::from_utf8(note.body.to_vec()).unwrap();
+    let acceptance = serde_json::json!({"reason": "recovered after a restore", "checkpoint": note});
+    let accepted = lab.client(1, Role::Operator).post("peers/party-1/accept", &acceptance).await;
+    assert_eq!(accepted.status, 200, "{accepted}");
+    let ends = coordinator.run_honestly(&small(&coordinator, &key, 1)).await;
+    assert!(ends[0].signature().verifies(&key.public_key(), &Transfer::allowed(1).hash()));
 }
 
 /// Begins a recovery and kills it at a random moment.
