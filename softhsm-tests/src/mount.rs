@@ -43,7 +43,10 @@ impl Mount {
         let mounted = Self { at: at.to_owned() };
         fs::set_permissions(at, Permissions::from_mode(0o700)).unwrap();
         for (path, bytes) in contents {
-            fs::write(path, bytes).unwrap();
+            let mut file = File::create(path).unwrap();
+            file.write_all(&bytes).unwrap();
+            // As it has long been on disk.
+            file.sync_all().unwrap();
         }
         mounted
     }

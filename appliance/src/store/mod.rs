@@ -63,7 +63,7 @@ pub use evidence::{TreeNodes, audit_lines, details};
 pub use examine::{Examined, examine};
 pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
-pub use prune::{Exported, Segment, stored_snapshot, stored_verifier};
+pub use prune::{Exported, Segment};
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
@@ -150,7 +150,6 @@ impl StoreError {
         match self {
             Self::Disk { trouble, .. } => trouble.reason,
             Self::Anchor(_) | Self::Unanchored(_) => Reason::Anchor,
-            Self::Quarantined(_) => Reason::Quarantined,
             _ => Reason::Other,
         }
     }
@@ -193,8 +192,14 @@ struct Start {
     quarantine: Option<Quarantine>,
     recovered: Option<At>,
     latest: Option<At>,
-    /// Held here where there is no writer to hold it.
-    _lock: Option<FolderLock>,
+    _held: Option<Held>,
+}
+
+/// What a writer would hold, where there is none. SQLite takes its write-ahead log away with the last connection that may
+/// write; then readers would miss it.
+struct Held {
+    _connection: Mutex<Option<Connection>>,
+    _lock: FolderLock,
 }
 
 impl Store {
@@ -217,29 +222,29 @@ impl Store {
             Standing::Refused(finding) => finding.verdict.as_str(),
         };
         let path = connection.is_some().then(|| schema::database(folder));
-        let disk = match &path {
-            Some(path) => Some(Arc::new(Disk::of(folder, path)?)),
-            None => None,
-        };
-        let readers = Arc::new(Readers { path, idle: Mutex::new(Vec::new()), disk: disk.clone() });
+        // In quarantine no connection keeps the files in place, and nothing is written that could get lost.
+        let readers = |disk| Arc::new(Readers { path, idle: Mutex::new(Vec::new()), disk });
         let start = Start {
             head: head.clone().unwrap_or_else(Head::none),
             verdict,
             quarantine: None,
             recovered: state.recovered,
             latest,
-            _lock: None,
+            _held: None,
         };
-        match (standing, connection, head, disk) {
-            (Standing::Refused(finding), ..) => {
+        match (standing, connection, head) {
+            (Standing::Refused(finding), connection, _) => {
                 let quarantine = Some(Quarantine { finding, since: Timestamp::now() });
-                Ok(Self { writer: None, readers, start: Arc::new(Start { quarantine, _lock: Some(lock), ..start }) })
+                let held = Some(Held { _connection: Mutex::new(connection), _lock: lock });
+                let start = Arc::new(Start { quarantine, _held: held, ..start });
+                Ok(Self { writer: None, readers: readers(None), start })
             }
-            (_, Some(connection), Some(head), Some(disk)) => {
+            (_, Some(connection), Some(head)) => {
+                let disk = Arc::new(Disk::of(folder, &schema::database(folder))?);
                 // The very same place again ends what a crash may have left undone.
                 anchor.put(&place_of(&head)).map_err(unkept)?;
-                let writer = Some(Arc::new(Writer::start(connection, lock, disk, head, anchor)?));
-                Ok(Self { writer, readers, start: Arc::new(start) })
+                let writer = Some(Arc::new(Writer::start(connection, lock, disk.clone(), head, anchor)?));
+                Ok(Self { writer, readers: readers(Some(disk)), start: Arc::new(start) })
             }
             _ => Err(StoreError::NotBegun(folder.to_owned())),
         }
@@ -374,7 +379,7 @@ struct Readers {
     /// `None` where there is no database: then readers see an empty one.
     path: Option<PathBuf>,
     idle: Mutex<Vec<Connection>>,
-    /// There is one wherever there is a database.
+    /// There is one wherever there is a writer.
     disk: Option<Arc<Disk>>,
 }
 

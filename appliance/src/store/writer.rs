@@ -343,6 +343,7 @@ impl Worker {
         let all = finishes.iter().find_map(|(_, ended)| ended.clone().err()).map_or(Ok(()), Err);
         // What was begun is written even if the disk has become full meanwhile; the look gives the reserve up in time.
         let committed = all.and_then(|()| self.disk.admit(Urgency::Record)).and_then(|()| self.sql("commit", "COMMIT"));
+        let committed = committed.map_err(|error| self.disk.explain(error));
         if committed.is_err() {
             self.head = before;
             if !self.connection.is_autocommit()

@@ -102,10 +102,14 @@ impl Scene {
     }
 
     async fn counted(&self, reason: &str) -> u64 {
-        let text = self.lab.client(0, Role::Monitor).get("metrics").await;
+        let text = self.lab.client(0, Role::Monitor).get("/metrics").await;
         let text = String::from_utf8(text.body.to_vec()).unwrap();
         let name = format!("mpc_audit_unavailable_total{{reason=\"{reason}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+        text.lines()
+            .find_map(|line| line.strip_prefix(&name))
+            .unwrap_or_else(|| panic!("{name} in {text}"))
+            .parse()
+            .unwrap()
     }
 }
 

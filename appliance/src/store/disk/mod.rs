@@ -145,6 +145,13 @@ impl Disk {
         drop(self.look());
     }
 
+    /// Why a group has failed, with what is known or can be learned of the disk.
+    pub(super) fn explain(&self, error: StoreError) -> StoreError {
+        let (StoreError::Disk { doing, .. } | StoreError::Sqlite { doing, .. }) = &error else { return error };
+        let trouble = self.trouble_of(&error);
+        if trouble.reason == Reason::Other { error } else { StoreError::Disk { doing, trouble } }
+    }
+
     /// What a failed group ran into: what one of its jobs saw, or the commit, or a small write that is tried now.
     fn trouble_of(&self, error: &StoreError) -> Trouble {
         let noticed = self.seen().noticed.clone();

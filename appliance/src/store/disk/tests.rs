@@ -178,6 +178,19 @@ async fn a_deleted_database_can_be_taken_out_of_the_running_process() {
 }
 
 #[tokio::test]
+async fn a_store_in_quarantine_can_be_read() {
+    let (place, store) = Place::new();
+    append(&store, Urgency::Act).await.unwrap();
+    drop(store);
+    let other = Connection::open(place.path("casemate.db")).unwrap();
+    other.execute("DELETE FROM leaves WHERE seq = 1", []).unwrap();
+    drop(other);
+    let store = Store::open(place.0.path(), Box::new(place.1.clone())).unwrap();
+    assert!(store.quarantine().is_some());
+    store.read(|_| Ok(())).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_wal_is_left_to_a_database_that_was_moved_away() {
     let (place, store) = Place::new();
     append(&store, Urgency::Act).await.unwrap();

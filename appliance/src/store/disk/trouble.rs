@@ -23,15 +23,13 @@ pub enum Reason {
     Stalled,
     /// The audit log's anchor cannot be put.
     Anchor,
-    /// The audit log does not stand as it must, so that nothing is written.
-    Quarantined,
     /// Anything else that kept a write from becoming durable.
     Other,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::FileMissing,
         Self::FileReplaced,
         Self::DiskFull,
@@ -41,7 +39,6 @@ impl Reason {
         Self::Locked,
         Self::Stalled,
         Self::Anchor,
-        Self::Quarantined,
         Self::Other,
     ];
 
@@ -57,7 +54,6 @@ impl Reason {
             Self::Locked => "locked",
             Self::Stalled => "stalled",
             Self::Anchor => "anchor",
-            Self::Quarantined => "quarantined",
             Self::Other => "other",
         }
     }
@@ -75,7 +71,6 @@ impl Reason {
             Self::Locked => "end the other process; only casemated may write to the data folder",
             Self::Stalled => "look at the disk and at the kernel's log",
             Self::Anchor => "look at the HSM; it goes on by itself",
-            Self::Quarantined => "see docs/runbook.md",
             Self::Other => "look at the log",
         }
     }
