@@ -169,12 +169,11 @@ async fn try_sign(node: &Node) -> Result<(), CheckpointTrouble> {
         }
         Signable::Never(why) => return Err(CheckpointTrouble::Never(why)),
     }
-    let replaced = before.is_none_or(|before| before.checkpoint().log != next.log);
     let unsigned = |e: HsmError| CheckpointTrouble::Hsm(e.to_string());
     let signature = node.hsm.sign(KeyPurpose::Audit, next.text().as_bytes()).await.map_err(unsigned)?;
     let signed = Arc::new(next.signed(&node.audit, &signature)?);
     let kept = signed.clone();
-    node.store.write(Urgency::Record, move |transaction| put_checkpoint(transaction, &kept, replaced)).await?;
+    node.store.write(Urgency::Record, move |transaction| put_checkpoint(transaction, &kept)).await?;
     node.checkpoints.signed(signed);
     Ok(())
 }

@@ -87,6 +87,7 @@ pub struct Metrics {
     audit_verdict: Family<VerdictLabels, Gauge>,
     checkpoint_failures: Counter,
     peer_logs_refused: Family<PartyLabels, Counter>,
+    peers_not_attested: Family<PartyLabels, Counter>,
     primes: Gauge,
     policy_loads: Family<ResultLabels, Counter>,
     policy_version: Gauge,
@@ -112,6 +113,7 @@ impl Metrics {
             audit_verdict: Family::default(),
             checkpoint_failures: Counter::default(),
             peer_logs_refused: Family::default(),
+            peers_not_attested: Family::default(),
             primes: Gauge::default(),
             policy_loads: Family::default(),
             policy_version: Gauge::default(),
@@ -158,6 +160,11 @@ impl Metrics {
             "mpc_peer_log_refused",
             "Sessions that ended because a peer's audit log shrank, forked, or was not proven",
             metrics.peer_logs_refused.clone(),
+        );
+        registry.register(
+            "mpc_peer_not_attested",
+            "Sessions that ended because a peer did not attest itself as policy demands",
+            metrics.peers_not_attested.clone(),
         );
         registry.register(
             "mpc_policy_loads",
@@ -214,20 +221,24 @@ impl Metrics {
         }
     }
 
-    /// Writes that came to nothing, as the store has counted them since the start.
-    pub(crate) fn writes_refused(&self, counts: &[(Reason, u64)]) {
-        for (reason, count) in counts {
-            let labels = ReasonLabels { reason: reason.as_str().into() };
-            self.audit_unavailable.get_or_create(&labels).inner().store(*count, Ordering::Relaxed);
-        }
-    }
-
     pub(crate) fn checkpoint_failed(&self) {
         self.checkpoint_failures.inc();
     }
 
     pub(crate) fn peer_log_refused(&self, party: &PartyId) {
         self.peer_logs_refused.get_or_create(&PartyLabels { party: party.to_string() }).inc();
+    }
+
+    pub(crate) fn peer_not_attested(&self, party: &PartyId) {
+        self.peers_not_attested.get_or_create(&PartyLabels { party: party.to_string() }).inc();
+    }
+
+    /// Writes that came to nothing, as the store has counted them since the start.
+    pub(crate) fn writes_refused(&self, counts: &[(Reason, u64)]) {
+        for (reason, count) in counts {
+            let labels = ReasonLabels { reason: reason.as_str().into() };
+            self.audit_unavailable.get_or_create(&labels).inner().store(*count, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn primes_ready(&self, count: u32) {

@@ -77,6 +77,9 @@ impl PolicySlot {
 /// Why it was refused or could not be recorded. The bundle before stays active.
 pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<SignedBundle>, ReloadError> {
     let _turn = node.policy.turn.lock().await;
+    if let Some(quarantine) = node.store.quarantine() {
+        return Err(StoreError::Quarantined(quarantine.to_string()).into());
+    }
     let newest = node.store.read(PolicyRow::newest).await?;
     let judged = {
         let node = node.clone();

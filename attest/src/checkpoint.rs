@@ -16,8 +16,8 @@ use crate::key::AuditKey;
 use crate::rules::MAX_INTEGER;
 use crate::text::LogId;
 
-/// The longest note that is read, in bytes.
-pub const MAX_NOTE: usize = 16 * 1024;
+/// The longest note that is read, in bytes: 16 signatures of 5 kB fit, which the note's form asks of every reader.
+pub const MAX_NOTE: usize = 128 * 1024;
 /// The most signatures of one note that are looked at; others than the log's own are ignored.
 const MAX_SIGNATURES: usize = 64;
 
@@ -130,6 +130,9 @@ impl SignedCheckpoint {
             }
             let line = line.strip_prefix("\u{2014} ").ok_or(bad("a signature line is none"))?;
             let (name, signature) = line.split_once(' ').ok_or(bad("a signature line is none"))?;
+            if name.is_empty() || name.contains(|c: char| c == '+' || c.is_whitespace()) {
+                return Err(bad("the name of a key is none"));
+            }
             let bytes = STANDARD.decode(signature).map_err(|_| bad("a signature is not base64"))?;
             let (id, der) = bytes.split_at_checked(4).ok_or(bad("a signature has no key id"))?;
             if name != checkpoint.log.as_str() || id != key_id(key) {

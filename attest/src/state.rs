@@ -66,9 +66,10 @@ impl State {
         }
         for peer in &leaf.peers {
             let place = Place { log: peer.log.clone(), size: peer.size, root: peer.root };
-            // Sessions that run side by side end in any order.
+            // Sessions that run side by side end in any order, and one that began on an old log may end after an operator
+            // has accepted another: only that acceptance changes the log.
             let newer =
-                self.peers.get(&peer.party).is_none_or(|known| known.log != place.log || known.size < place.size);
+                self.peers.get(&peer.party).is_none_or(|known| known.log == place.log && known.size < place.size);
             if newer {
                 self.peers.insert(peer.party.clone(), place);
             }

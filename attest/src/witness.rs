@@ -61,7 +61,9 @@ pub enum Doubt {
         found: u64,
     },
     /// There is no proof from what was seen.
-    #[error("it gave no proof that its log still begins with the {from} leaves that were seen of it")]
+    #[error(
+        "it gave no proof that its log still begins with the {from} leaves that were seen of it: it has another history, or hides it"
+    )]
     Unproven {
         /// The size that was seen.
         from: u64,

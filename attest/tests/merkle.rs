@@ -1,6 +1,6 @@
 //! The Merkle tree against numbers and code of other hands: the vectors of transparency-dev/merkle (which
 //! certificate-transparency-go uses), the examples of RFC 9162, and the crate `ct-merkle`.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::many_single_char_names)]
 
 use casemate_attest::line::leaf_hash;
 use casemate_attest::tree::{Frontier, MemoryNodes, NodeId, Nodes, edge, empty_root, node_hash, root_at};

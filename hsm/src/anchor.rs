@@ -141,7 +141,7 @@ pub(crate) fn place(standing: Option<&Anchor>, new: &Anchor) -> Result<Placement
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     fn anchor(log: &str, size: u64, root: u8) -> Anchor {

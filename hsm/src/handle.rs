@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::anchor::Anchor;
-use crate::anchor_objects::AnchorObjects;
 use crate::config::HsmConfig;
 use crate::error::HsmError;
 use crate::keys::KeyPurpose;
@@ -127,7 +126,7 @@ impl Hsm {
     /// [`HsmError::AnchorDamaged`] when there is an anchor that cannot be read; [`HsmError::AnchorsContradict`] when two
     /// of the highest size differ; as [`Hsm::wrap`].
     pub async fn anchor(&self) -> Result<Option<Anchor>, HsmError> {
-        self.anchor_call(|objects| objects.latest()).await
+        self.anchor_call(|session| session.anchors().latest()).await
     }
 
     /// Anchors a head of the audit log: writes it, reads it back, then destroys all earlier ones. When this returns, it
@@ -144,7 +143,7 @@ impl Hsm {
     /// changed; [`HsmError::AnchorUnsupported`]; the errors of [`Hsm::anchor`].
     pub async fn put_anchor(&self, anchor: &Anchor) -> Result<(), HsmError> {
         let anchor = anchor.clone();
-        self.anchor_call(move |objects| objects.put(&anchor)).await
+        self.anchor_call(move |session| session.anchors().put(&anchor)).await
     }
 
     /// Makes this the only audit anchor, whatever is there: higher ones, contradicting ones, damaged ones. It may be
@@ -158,7 +157,7 @@ impl Hsm {
     /// log head may call it (FORMATS.md, "The audit log"); no restart and no operator alone.
     pub async fn replace_anchor(&self, anchor: &Anchor) -> Result<(), HsmError> {
         let anchor = anchor.clone();
-        self.anchor_call(move |objects| objects.replace(&anchor)).await
+        self.anchor_call(move |session| session.anchors().replace(&anchor)).await
     }
 
     /// The public key of a pair as SubjectPublicKeyInfo in DER, as checked at opening. It makes no call.
@@ -195,7 +194,7 @@ impl Hsm {
     /// that none runs beside one that has been given up.
     async fn anchor_call<T: Send + 'static>(
         &self,
-        operation: impl Fn(&AnchorObjects<'_>) -> Result<T, HsmError> + Send + 'static,
+        operation: impl Fn(&OpenSession) -> Result<T, HsmError> + Send + 'static,
     ) -> Result<T, HsmError> {
         let limit = self.shared.config.timeout;
         self.shared.state.admit(limit)?;
@@ -204,7 +203,7 @@ impl Hsm {
             let turn = turn.await;
             self.call(move |session| {
                 let _held = &turn;
-                operation(&session.anchors())
+                operation(session)
             })
             .await
         };

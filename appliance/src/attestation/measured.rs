@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use casemate_wire::Digest32;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::Config;
@@ -23,7 +25,7 @@ pub struct Measured {
     /// SHA-256 of the SubjectPublicKeyInfo in the TLS server certificate.
     pub(super) tls_spki: Digest32,
     /// Whose turn it is to ask the TPM.
-    pub(super) tpm: tokio::sync::Mutex<()>,
+    pub(super) tpm: Arc<Mutex<()>>,
 }
 
 /// Why something cannot be measured.
@@ -56,7 +58,7 @@ impl Measured {
         Ok(Self {
             binary: program(Path::new(OWN_PROGRAM))?,
             tls_spki: tls_spki(&config.tls.certificate)?,
-            tpm: tokio::sync::Mutex::default(),
+            tpm: Arc::default(),
         })
     }
 }

@@ -10,6 +10,8 @@
 mod measured;
 mod peers;
 
+use std::time::Duration;
+
 use casemate_attest::attestation::{
     AttestKey, AuditClaim, Claims, InvalidClaims, InvalidNonce, KekClaim, MAX_LIFETIME, Measurements, Nonce, Nonces,
     Quote, TokenClaim, Ueid, hardware_model, now_in_seconds,
@@ -17,8 +19,8 @@ use casemate_attest::attestation::{
 use casemate_attest::{Head, Text};
 use casemate_hsm::{HsmError, KeyPurpose};
 use casemate_tpm::TpmError;
-use casemate_wire::Digest32;
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::timeout;
 
 use crate::VERSION;
 use crate::daemon::Node;
@@ -26,6 +28,9 @@ use crate::daemon::Node;
 pub use measured::{Measured, MeasuringError};
 pub(crate) use measured::{program, tls_spki};
 pub use peers::{PeerAppraisal, appraise};
+
+/// The longest wait for the TPM, and for those who asked it before.
+const TPM_LIMIT: Duration = Duration::from_secs(15);
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +44,9 @@ pub enum AttestError {
     /// The configured TPM gave no quote: a token without it would say less than it should.
     #[error("the attestation cannot be made: {0}")]
     Tpm(#[from] TpmError),
+    /// The TPM does not answer in time.
+    #[error("the attestation cannot be made: the TPM did not answer within {} s", TPM_LIMIT.as_secs())]
+    TpmLate,
     /// The claims do not fit into a token.
     #[error("the attestation cannot be made: {0}")]
     Claims(#[from] InvalidClaims),
@@ -99,19 +107,24 @@ fn claims(node: &Node, nonces: Nonces, quote: Option<Quote>, now: Timestamp) -> 
 
 /// Where the audit log stands, as a token says it.
 fn audit_claim(head: &Head) -> AuditClaim {
-    AuditClaim { origin: head.log().clone(), size: head.size(), root: audit_root(head) }
-}
-
-fn audit_root(head: &Head) -> Digest32 {
-    head.hash()
+    AuditClaim { origin: head.log().clone(), size: head.size(), root: head.root() }
 }
 
 /// The TPM answers in its own time, so off the network threads.
-async fn quote(node: &Node, nonces: &Nonces, key: &AttestKey) -> Result<Option<Quote>, TpmError> {
+async fn quote(node: &Node, nonces: &Nonces, key: &AttestKey) -> Result<Option<Quote>, AttestError> {
     let Some(tpm) = node.config.attestation.tpm.clone() else { return Ok(None) };
-    // One at a time: a TPM does one thing after the other, and a device without resource manager takes one caller.
-    let _turn = node.measured.tpm.lock().await;
-    let (nonces, key) = (nonces.clone(), key.clone());
-    let quoted = tokio::task::spawn_blocking(move || tpm.quote(&nonces, &key)).await;
-    quoted.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())).map(Some)
+    let (nonces, key, turns) = (nonces.clone(), key.clone(), node.measured.tpm.clone());
+    let asking = async {
+        // One at a time: a TPM does one thing after the other, and a device without resource manager takes one caller. The
+        // turn ends with the TPM's answer, not with our patience, so that a stuck TPM holds one thread and no more.
+        let turn = turns.lock_owned().await;
+        let asked = tokio::task::spawn_blocking(move || {
+            let quoted = tpm.quote(&nonces, &key);
+            drop(turn);
+            quoted
+        });
+        asked.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    };
+    let quoted = timeout(TPM_LIMIT, asking).await.map_err(|_| AttestError::TpmLate)?;
+    Ok(Some(quoted?))
 }

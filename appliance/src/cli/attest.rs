@@ -155,7 +155,9 @@ fn tell(verdict: &Verdict) {
     if let Some(quote) = token.quote() {
         say(format!("  TPM quote bound to this token: {quote}"));
     }
-    describe(token.claims()).iter().for_each(|claim| say(format!("  {}", line(claim))));
+    for claim in &describe(token.claims()) {
+        say(format!("  {}", line(claim)));
+    }
 }
 
 /// Claims by name; where a name stands more than once, its values in an array.

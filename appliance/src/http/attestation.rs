@@ -36,7 +36,7 @@ fn problem(error: &AttestError) -> Problem {
     let code = match error {
         AttestError::Nonce(_) => Code::BadRequest,
         AttestError::Hsm(_) => Code::HsmUnavailable,
-        AttestError::Tpm(_) => Code::NotReady,
+        AttestError::Tpm(_) | AttestError::TpmLate => Code::NotReady,
         AttestError::Claims(_) | AttestError::Key(_) => Code::Internal,
     };
     tracing::warn!(event = "attestation_failed", %error);

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::reply::{Failed, ok};
 use crate::daemon::Node;
-use crate::store::{self, StoreError, TreeNodes, audit_lines};
+use crate::store::{self, StoreError, TreeNodes, audit_lines, newest_checkpoint};
 
 type Reply = Result<Response, Failed>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -24,11 +24,18 @@ type Asked<T> = Result<Query<T>, QueryRejection>;
 const MAX_LINES: u64 = 1000;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The newest signed checkpoint, at most a second behind the log; signed now if there is none.
+/// The newest signed checkpoint, at most a second behind the log; signed now if there is none. In quarantine nothing is
+/// signed, and what was signed last is evidence.
 pub(super) async fn checkpoint(State(node): State<Arc<Node>>) -> Reply {
-    let signed = match node.checkpoints.newest() {
-        Some(signed) => signed,
-        None => node
+    let signed = match (node.checkpoints.newest(), node.store.quarantine()) {
+        (Some(signed), _) => signed,
+        (None, Some(_)) => {
+            let key = node.audit.clone();
+            let last = node.store.read(move |store| newest_checkpoint(store, &key)).await?;
+            let none = || Failed(Problem::new(Code::NotFound, "no checkpoint of this log was ever signed"));
+            last.map(Arc::new).ok_or_else(none)?
+        }
+        (None, None) => node
             .checkpoints
             .at_least(node.store.audit_head().size())
             .await

@@ -108,7 +108,7 @@ pub(super) async fn accept(
     let row = PeerRow::new(party.clone(), &signed);
     let stored = row.clone();
     node.store
-        .write(Urgency::Record, move |transaction| {
+        .write(Urgency::Act, move |transaction| {
             stored.replace(transaction)?;
             transaction.append(entry)
         })

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::ask::unavailable;
-use super::decide::{Authorized, Grant, decoded, tx};
+use super::decide::{Authorized, Grant, Obligation, decoded, tx};
 use super::refused::{Refused, guard};
 use super::understand::{Act, Understood};
 use crate::daemon::{Node, give_up};
@@ -29,6 +29,8 @@ pub(super) struct Committed {
     token: VerifiedToken,
     act: Act,
     row: SessionRow,
+    /// What must hold before a share is opened.
+    obligation: Obligation,
     /// Proof that the intent stands in the log.
     _intent: IntentRef,
     place: Place,
@@ -39,6 +41,7 @@ pub(super) struct Parts {
     pub(super) token: VerifiedToken,
     pub(super) act: Act,
     pub(super) row: SessionRow,
+    pub(super) obligation: Obligation,
     pub(super) place: Place,
 }
 
@@ -49,8 +52,8 @@ impl Committed {
     }
 
     pub(super) fn into_parts(self) -> Parts {
-        let Self { token, act, row, _intent, place } = self;
-        Parts { token, act, row, place }
+        let Self { token, act, row, obligation, _intent, place } = self;
+        Parts { token, act, row, obligation, place }
     }
 }
 
@@ -84,7 +87,14 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
             }
             tracing::info!(event = "session_accepted", session = %row.session_id, kind = %row.session_type, client = row.actor);
             let (token, place) = authenticated.into_session();
-            Ok(Committed { token, act, row: SessionRow { intent: Some(seq), ..row }, _intent: intent, place })
+            Ok(Committed {
+                token,
+                act,
+                row: SessionRow { intent: Some(seq), ..row },
+                obligation: grant.obligation,
+                _intent: intent,
+                place,
+            })
         }
         Ok(Written::Stopped(stopped)) => {
             if matches!(stopped, Stopped::Replayed) {

@@ -27,9 +27,20 @@ pub(super) struct Authorized {
     grant: Grant,
 }
 
+/// What policy's yes depends on: it must hold before a share is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Obligation {
+    /// Nothing more.
+    Nothing,
+    /// Every peer has attested itself well.
+    PeersAttested,
+}
+
 /// What a request was allowed by, and what it uses up.
 pub(super) struct Grant {
     pub(super) allowed: Allowed,
+    pub(super) obligation: Obligation,
     /// The approvals that counted.
     pub(super) approvals: Vec<CountedApproval>,
     /// What a signature spends at most.
@@ -58,14 +69,15 @@ pub(super) async fn decide(node: &Arc<Node>, understood: Understood) -> Result<A
         let judged = judge(&asked, bundle.as_deref(), &till, &understood, &used);
         (understood, judged)
     });
-    let (understood, Judged { verdict, counted, reservation }) = match judged.await {
+    let (understood, Judged { verdict, obligation, counted, reservation }) = match judged.await {
         Ok(judged) => judged,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     };
     match verdict {
         Verdict::Allow(allowed) => {
             node.metrics.decided("allow", allowed.policies());
-            Ok(Authorized { understood, grant: Grant { allowed, approvals: counted.counted, reservation } })
+            let grant = Grant { allowed, obligation, approvals: counted.counted, reservation };
+            Ok(Authorized { understood, grant })
         }
         Verdict::Deny(denied) => {
             node.metrics.decided("deny", denied.policies());
@@ -111,6 +123,7 @@ async fn used_approvals(node: &Node, understood: &Understood) -> Result<BTreeSet
 
 struct Judged {
     verdict: Verdict,
+    obligation: Obligation,
     counted: Counted,
     reservation: Option<Reservation>,
 }
@@ -127,7 +140,7 @@ fn judge(
     let mut request = request(understood, now);
     let Some(bundle) = bundle else {
         let verdict = casemate_policy::decide(None, &request);
-        return Judged { verdict, counted: Counted::default(), reservation: None };
+        return Judged { verdict, obligation: Obligation::Nothing, counted: Counted::default(), reservation: None };
     };
     let act = approvable(understood);
     let expected = Expected { act: &act, bundle: bundle.bundle().digest(), now };
@@ -135,20 +148,37 @@ fn judge(
     let counted = approval::count(asked, &expected, &node.config.approvers, |statement| used.contains(statement));
     request.approvals = counted.approvals.clone();
     let Some(signing) = signing(understood) else {
-        return Judged { verdict: bundle.decide(&request), counted, reservation: None };
+        let (verdict, obligation) = ruling(bundle, &mut request);
+        return Judged { verdict, obligation, counted, reservation: None };
     };
     // Without its totals a request to sign is denied, so an error here cannot be overlooked.
     let looked = till.look(bundle.bundle(), &signing, now).ok();
     request.spent = looked.as_ref();
-    let verdict = bundle.decide(&request);
+    let (verdict, obligation) = ruling(bundle, &mut request);
     if matches!(verdict, Verdict::Deny(_)) {
-        return Judged { verdict, counted, reservation: None };
+        return Judged { verdict, obligation, counted, reservation: None };
     }
     // Others may have reserved since: what counts is judged with everything that stands before it.
     let reservation = till.reserve(bundle.bundle(), &signing, now).ok();
     request.spent = reservation.as_ref().map(Reservation::totals);
-    let verdict = bundle.decide(&request);
-    Judged { verdict, counted, reservation }
+    let (verdict, obligation) = ruling(bundle, &mut request);
+    Judged { verdict, obligation, counted, reservation }
+}
+
+/// Nobody has attested itself yet when policy is asked. Where that alone is missing, the answer is yes, on that condition.
+fn ruling(bundle: &SignedBundle, request: &mut Request<'_>) -> (Verdict, Obligation) {
+    request.peers_attested = false;
+    let as_it_stands = bundle.decide(request);
+    if matches!(as_it_stands, Verdict::Allow(_)) {
+        return (as_it_stands, Obligation::Nothing);
+    }
+    request.peers_attested = true;
+    let attested = bundle.decide(request);
+    request.peers_attested = false;
+    match attested {
+        Verdict::Allow(_) => (attested, Obligation::PeersAttested),
+        Verdict::Deny(_) => (as_it_stands, Obligation::Nothing),
+    }
 }
 
 /// What is to be signed, for the windows.

@@ -9,6 +9,7 @@ use casemate_wire::{Code, SessionType};
 use tokio::time::timeout;
 
 use super::commit::{Committed, Parts};
+use super::decide::Obligation;
 use super::run::{End, Finished};
 use super::understand::Act;
 use crate::daemon::Node;
@@ -51,11 +52,13 @@ pub(super) struct Joined {
     pub(super) link: Link,
     /// What the peers were asked to prove of their logs.
     pub(super) question: Question,
+    /// What policy's yes depends on.
+    pub(super) obligation: Obligation,
 }
 
 /// Waits for the stream and exchanges hellos.
 pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joined, Finished> {
-    let Parts { token, act, row, mut place } = committed.into_parts();
+    let Parts { token, act, row, obligation, mut place } = committed.into_parts();
     let begun = Instant::now();
     let attached = timeout(node.config.limits.attach(), &mut place.stream).await;
     let case = Case { row, seen: Vec::new(), begun, reach: Reach::Unopened, place };
@@ -80,19 +83,19 @@ pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joine
         derivation_path: claims.derivation_path.clone(),
     };
     let question = Question::of(&node.witnesses, token.roster(), &node.config.party);
-    let local = local(node, claims.session_type, &question);
+    let local = local(node, claims.session_type, &question, obligation);
     match Link::open(stream, view, local, &node.hsm, case.place.round.clone()).await {
-        Ok(link) => Ok(Joined { case, act, link, question }),
+        Ok(link) => Ok(Joined { case, act, link, question, obligation }),
         Err((stream, failure)) => Err(case.end(Some(stream), End::Failed(failure))),
     }
 }
 
-fn local(node: &Node, session_type: SessionType, question: &Question) -> Local {
+fn local(node: &Node, session_type: SessionType, question: &Question, obligation: Obligation) -> Local {
     Local {
         party: node.config.party.clone(),
         checkpoint: to_stated(&Checkpoint::of(&node.store.audit_head())),
         witnessed: question.to_witnessed(),
-        attest: false,
+        attest: obligation == Obligation::PeersAttested,
         clock_skew: node.config.limits.clock_skew(),
         limits: Limits { max_body: max_body(session_type), ..Limits::default() },
     }

@@ -41,6 +41,8 @@ mod sealed;
 mod sessions;
 mod spend;
 mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -61,7 +63,7 @@ pub use evidence::{TreeNodes, audit_lines, details};
 pub use examine::{Examined, examine};
 pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
-pub use prune::{Exported, Segment, stored_snapshot, stored_verifier};
+pub use prune::{Exported, Segment};
 pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
@@ -190,8 +192,14 @@ struct Start {
     quarantine: Option<Quarantine>,
     recovered: Option<At>,
     latest: Option<At>,
-    /// Held here where there is no writer to hold it.
-    _lock: Option<FolderLock>,
+    _held: Option<Held>,
+}
+
+/// What a writer would hold, where there is none. SQLite takes its write-ahead log away with the last connection that may
+/// write; then readers would miss it.
+struct Held {
+    _connection: Mutex<Option<Connection>>,
+    _lock: FolderLock,
 }
 
 impl Store {
@@ -214,6 +222,7 @@ impl Store {
             Standing::Refused(finding) => finding.verdict.as_str(),
         };
         let path = connection.is_some().then(|| schema::database(folder));
+        // In quarantine no connection keeps the files in place, and nothing is written that could get lost.
         let readers = |disk| Arc::new(Readers { path, idle: Mutex::new(Vec::new()), disk });
         let start = Start {
             head: head.clone().unwrap_or_else(Head::none),
@@ -221,16 +230,14 @@ impl Store {
             quarantine: None,
             recovered: state.recovered,
             latest,
-            _lock: None,
+            _held: None,
         };
         match (standing, connection, head) {
-            (Standing::Refused(finding), ..) => {
+            (Standing::Refused(finding), connection, _) => {
                 let quarantine = Some(Quarantine { finding, since: Timestamp::now() });
-                Ok(Self {
-                    writer: None,
-                    readers: readers(None),
-                    start: Arc::new(Start { quarantine, _lock: Some(lock), ..start }),
-                })
+                let held = Some(Held { _connection: Mutex::new(connection), _lock: lock });
+                let start = Arc::new(Start { quarantine, _held: held, ..start });
+                Ok(Self { writer: None, readers: readers(None), start })
             }
             (_, Some(connection), Some(head)) => {
                 let disk = Arc::new(Disk::of(folder, &schema::database(folder))?);

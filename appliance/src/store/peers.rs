@@ -59,7 +59,7 @@ impl PeerRow {
     pub(crate) fn advance(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         let known = Self::find(transaction.sql(), &self.party)?;
         let newer = known.is_none_or(|known| {
-            known.checkpoint.log != self.checkpoint.log || known.checkpoint.size < self.checkpoint.size
+            known.checkpoint.log == self.checkpoint.log && known.checkpoint.size < self.checkpoint.size
         });
         if newer { self.replace(transaction) } else { Ok(()) }
     }

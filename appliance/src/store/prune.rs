@@ -4,47 +4,25 @@
 use std::path::{Path, PathBuf};
 
 use casemate_attest::{Checkpoint, Entry, Head, Op, Snapshot, Verifier};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
-use super::anew::{DETAILS, LINES, put_rows, put_text};
+use super::anew::{make_folder, put_log, put_text};
 use super::tables::drop_forgotten;
-use super::{Store, StoreError, Urgency, audit_lines};
+use super::{Store, StoreError, Urgency, audit_lines, audit_snapshot};
 
 /// Lines that are read at a time.
 const CHUNK: u64 = 1000;
 
-/// The files of one exported segment. Each is named like the first, with another end.
+/// The folder of one exported segment, in the form of an export: `log.jsonl`, `details.jsonl`, `checkpoints.jsonl`, and
+/// `snapshot.json` where an earlier segment goes before.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// The lines, exactly as hashed.
-    pub lines: PathBuf,
-    /// What they commit to, disclosed.
-    pub details: PathBuf,
-    /// The snapshot that the first of the lines rests on. It is not made for a log that begins with them.
-    pub before: PathBuf,
-    /// The snapshot that the lines lead to.
-    pub after: PathBuf,
-    /// A checkpoint of their end, signed.
-    pub checkpoint: PathBuf,
-}
-
-/// What the stored log rests on, if it does: the snapshot's text.
-///
-/// # Errors
-/// Says what SQLite says.
-pub fn stored_snapshot(connection: &Connection) -> Result<Option<String>, StoreError> {
-    connection
-        .query_row("SELECT text FROM snapshot", [], |row| row.get(0))
-        .optional()
-        .map_err(StoreError::sqlite("read what the audit log rests on"))
+    folder: PathBuf,
 }
 
 /// A verifier for the first stored line.
-///
-/// # Errors
-/// The stored snapshot cannot be used.
-pub fn stored_verifier(connection: &Connection) -> Result<Verifier, StoreError> {
-    let Some(text) = stored_snapshot(connection)? else { return Ok(Verifier::new()) };
+fn stored_verifier(connection: &Connection) -> Result<Verifier, StoreError> {
+    let Some(text) = audit_snapshot(connection)? else { return Ok(Verifier::new()) };
     let snapshot = Snapshot::read(&text).map_err(|error| StoreError::Audit(error.to_string()))?;
     Verifier::resume(snapshot).map_err(|fault| StoreError::Audit(fault.to_string()))
 }
@@ -56,20 +34,24 @@ pub struct Exported {
 }
 
 impl Segment {
-    /// The files of a segment whose lines go to `lines`.
-    pub fn at(lines: &Path) -> Self {
-        let with = |end: &str| {
-            let mut name = lines.as_os_str().to_owned();
-            name.push(end);
-            PathBuf::from(name)
-        };
-        Self {
-            lines: lines.to_owned(),
-            details: with(".details"),
-            before: with(".rests-on"),
-            after: with(".snapshot"),
-            checkpoint: with(".checkpoint"),
-        }
+    /// A segment that goes into this folder, which is made if it is not there.
+    pub fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// The lines, exactly as hashed.
+    pub fn lines(&self) -> PathBuf {
+        self.folder.join("log.jsonl")
+    }
+
+    /// The snapshot that the lines lead to, and the remaining log rests on.
+    pub fn after(&self) -> PathBuf {
+        self.folder.join("after.json")
+    }
+
+    /// A checkpoint of their end, signed.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.folder.join("checkpoint")
     }
 
     /// Verifies all stored lines and writes them to the segment's files; they are on disk when this returns. Files that are
@@ -99,12 +81,9 @@ impl Segment {
             return Err(StoreError::Audit(why));
         }
         let text = snapshot.to_text().map_err(|error| StoreError::Audit(error.to_string()))?;
-        if let Some(before) = stored_snapshot(&moment)? {
-            put_text(&self.before, before.as_bytes())?;
-        }
-        put_rows(&self.details, &moment, DETAILS)?;
-        put_text(&self.after, text.as_bytes())?;
-        put_rows(&self.lines, &moment, LINES)?;
+        make_folder(&self.folder)?;
+        put_text(&self.after(), text.as_bytes())?;
+        put_log(&self.folder, &moment)?;
         Ok(Exported { snapshot, text })
     }
 }

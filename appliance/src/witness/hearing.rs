@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use casemate_attest::attestation::AuditClaim;
 use casemate_attest::tree::root_at;
-use casemate_attest::{AuditKey, Checkpoint, Claim, Doubt, PeerCheckpoint, SignedCheckpoint};
+use casemate_attest::{AuditKey, Checkpoint, CheckpointError, Claim, Doubt, PeerCheckpoint, SignedCheckpoint};
 use casemate_wire::envelope::{Checkpoint as Stated, Introduction, Witnessed};
-use casemate_wire::{Code, PartyId, Roster};
+use casemate_wire::{Digest32, PartyId, Roster};
 use rusqlite::Connection;
 
 use super::{Book, Testimony};
@@ -89,24 +90,23 @@ impl Hearing {
     }
 }
 
-/// What came of all peers' testimonies.
-#[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    /// What was verified; it goes into the outcome's leaf and into the store.
-    pub(crate) seen: Vec<Seen>,
-    /// The peers that are refused.
-    pub(crate) refused: Vec<(PartyId, Doubt)>,
-}
-
 /// A peer's checkpoint that continues what was seen of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     party: PartyId,
     signed: SignedCheckpoint,
-    attested: Option<casemate_wire::Digest32>,
+    attested: Option<Digest32>,
 }
 
 impl Seen {
+    /// Adds the attestation that came with it; `None` if that speaks of another log, or of another root at the same size.
+    pub(crate) fn attested(mut self, audit: &AuditClaim, token: Digest32) -> Option<Self> {
+        let Checkpoint { log, size, root } = self.signed.checkpoint();
+        let fits = audit.origin == *log && (audit.size != *size || audit.root == *root);
+        self.attested = Some(token);
+        fits.then_some(self)
+    }
+
     /// For the store.
     pub(crate) fn to_row(&self) -> PeerRow {
         PeerRow::new(self.party.clone(), &self.signed)
@@ -119,39 +119,23 @@ impl Seen {
     }
 }
 
-impl Verdict {
-    /// Judges one peer by its hello and its testimony, and keeps the result in the book.
-    pub(crate) fn judge(
-        &mut self,
-        book: &Book,
-        question: &Question,
-        key: &AuditKey,
-        hello: &Introduction,
-        testimony: &Testimony,
-    ) {
-        let party = &hello.party;
-        match heard(book, question.known(party), key, hello, testimony) {
-            Ok(signed) => self.seen.push(Seen { party: party.clone(), signed, attested: None }),
-            Err(doubt) => {
-                book.refused(party, Code::PeerLogRefused, doubt.to_string());
-                self.refused.push((party.clone(), doubt));
-            }
-        }
-    }
-}
-
-fn heard(
+/// Judges what a peer says of its log, by its hello and its testimony; what is good goes into the book.
+///
+/// # Errors
+/// Says why the peer's log is not believed.
+pub(crate) fn judge(
     book: &Book,
-    known: &[Checkpoint],
+    question: &Question,
     key: &AuditKey,
     hello: &Introduction,
     testimony: &Testimony,
-) -> Result<SignedCheckpoint, Doubt> {
+) -> Result<Seen, Doubt> {
+    let known = question.known(&hello.party);
     let Stated { log, size, root } = &hello.checkpoint;
-    let malformed = |_| casemate_attest::CheckpointError::Malformed("its hello names a log as none can be named");
+    let malformed = |_| CheckpointError::Malformed("its hello names a log as none can be named");
     let stated = Checkpoint { log: log.parse().map_err(malformed)?, size: *size, root: *root };
     let claim = Claim { stated: &stated, note: &testimony.note };
     let signed = claim.judge(key, known, |from| testimony.path(from))?;
     book.proven(&hello.party, known, &signed)?;
-    Ok(signed)
+    Ok(Seen { party: hello.party.clone(), signed, attested: None })
 }

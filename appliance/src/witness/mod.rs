@@ -17,5 +17,8 @@ mod testimony;
 
 pub(crate) use book::refused_before;
 pub use book::{Book, Refusal};
-pub(crate) use hearing::{Hearing, Question, Seen, Verdict, to_stated};
+pub(crate) use hearing::{Hearing, Question, Seen, judge, to_stated};
 pub(crate) use testimony::Testimony;
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ struct Path {
 }
 
 impl Testimony {
-    /// Proves from each of the sizes to the size that was signed.
+    /// Proves from each of the sizes to the size that was signed; an attestation goes along.
     ///
     /// # Errors
     /// The tree cannot be read.
@@ -41,6 +41,7 @@ impl Testimony {
         store: &Connection,
         signed: &SignedCheckpoint,
         sizes: &BTreeSet<u64>,
+        token: Option<Vec<u8>>,
     ) -> Result<Self, StoreError> {
         let to = signed.checkpoint().size;
         let path = |from: &u64| {
@@ -49,7 +50,7 @@ impl Testimony {
             Ok(Path { from: *from, steps: proof.path.iter().flat_map(|hash| hash.0).collect() })
         };
         let paths = sizes.iter().filter(|from| **from < to).map(path).collect::<Result<_, StoreError>>()?;
-        Ok(Self { note: signed.note().to_owned(), paths, token: None })
+        Ok(Self { note: signed.note().to_owned(), paths, token })
     }
 
     /// The path from a size, if the party gave one of whole hashes.

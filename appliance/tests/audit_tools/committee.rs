@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use casemate_attest::tree::{MemoryNodes, Nodes};
 use casemate_attest::{
     Act, Appended, AuditKey, Checkpoint, Decision, Detail, DisclosedLeaf, Disclosure, Effect, Entry, Guard,
-    GuardChange, Head, IntentRef, Line, Op, Origin, Outcome, PeerCheckpoint, Tx,
+    GuardChange, Head, IntentRef, Line, Op, Origin, Outcome, PeerCheckpoint, Snapshot, Tx, Verifier,
 };
 use casemate_wire::{Digest32, EcdsaSignature, PublicKey, Threshold};
 use jiff::{SignedDuration, Timestamp};
@@ -22,6 +22,9 @@ pub(crate) struct Party {
     pub(crate) nodes: MemoryNodes,
     pub(crate) details: Vec<DisclosedLeaf>,
     pub(crate) notes: Vec<String>,
+    /// What its lines rest on once so many of them were pruned.
+    pub(crate) rests_on: Option<String>,
+    pruned: u64,
     audit: p256::ecdsa::SigningKey,
 }
 
@@ -33,7 +36,17 @@ impl Party {
         let mut nodes = MemoryNodes::default();
         nodes.push(line.hash());
         let audit = p256::ecdsa::SigningKey::from_slice(&[number; 32]).unwrap();
-        let mut party = Self { name, lines: vec![line], head, nodes, details: vec![], notes: vec![], audit };
+        let mut party = Self {
+            name,
+            lines: vec![line],
+            head,
+            nodes,
+            details: vec![],
+            notes: vec![],
+            rests_on: None,
+            pruned: 0,
+            audit,
+        };
         party.add(Entry::boot());
         party
     }
@@ -54,6 +67,18 @@ impl Party {
         self.lines.push(line);
         self.head = head;
         intent
+    }
+
+    /// What `casemate audit prune` leaves: the lines from here on, and a snapshot that the first of them names.
+    pub(crate) fn prune(&mut self) {
+        let mut verifier = Verifier::new();
+        for line in &self.lines {
+            verifier.feed(line.as_str().as_bytes()).unwrap();
+        }
+        let text = verifier.snapshot().unwrap().to_text().unwrap();
+        self.pruned = self.head.size();
+        self.add(Entry::admin(Op::Prune).guarding(vec![Snapshot::guard(&text)]));
+        self.rests_on = Some(text);
     }
 
     /// Signs where the log stands.
@@ -102,7 +127,7 @@ impl Party {
     }
 
     pub(crate) fn log_text(&self) -> String {
-        self.lines.iter().map(|line| format!("{}\n", line.as_str())).collect()
+        self.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
     }
 
     /// Writes it as an export would lie there.
@@ -143,6 +168,11 @@ impl Party {
         for DisclosedLeaf { seq, disclosure: Disclosure { salt, detail } } in &self.details {
             let row = (i64::try_from(*seq).unwrap(), salt, serde_json::to_string(detail).unwrap());
             db.execute("INSERT INTO details VALUES (?1, ?2, ?3)", row).unwrap();
+        }
+        if let Some(rests_on) = &self.rests_on {
+            db.execute("INSERT INTO snapshot VALUES (1, ?1)", [rests_on]).unwrap();
+            db.execute("DELETE FROM leaves WHERE seq < ?1", [i64::try_from(self.pruned).unwrap()]).unwrap();
+            db.execute("DELETE FROM details WHERE seq < ?1", [i64::try_from(self.pruned).unwrap()]).unwrap();
         }
         for (number, note) in self.notes.iter().enumerate() {
             let row = (i64::try_from(number).unwrap(), note, "now");

@@ -230,7 +230,7 @@ fn what_cannot_be_read_is_neither_good_nor_bad() {
     audit(&["verify", text(folder.path())]).ends(2).says("give a data folder");
     audit(&["verify", text(folder.path()), "/nowhere"]).ends(2).says("segments of one log");
     let file = folder.path().join("log.jsonl");
-    fs::write(&file, [0u8; 300_000]).unwrap();
+    fs::write(&file, vec![0u8; 300_000]).unwrap();
     audit(&["verify", text(&file)]).ends(1);
     fs::write(&file, "").unwrap();
     audit(&["verify", text(&file)]).ends(1).says("no line");

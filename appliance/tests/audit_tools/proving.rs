@@ -79,3 +79,37 @@ fn nothing_is_proven_from_a_bad_log_or_beyond_its_end() {
     fs::write(&log, party.log_text().replacen("s-3", "s-x", 1)).unwrap();
     audit(&["prove", "inclusion", text(&export), "--seq", "1"]).ends(2).says("not valid");
 }
+
+#[test]
+fn what_was_pruned_is_vouched_for_and_still_proven_from_the_data_folder() {
+    let (folder, mut party) = (tempfile::tempdir().unwrap(), Party::new(1));
+    for number in 0..5 {
+        party.refuse(&format!("s-{number}"));
+    }
+    let whole = party.log_text();
+    party.prune();
+    party.refuse("s-9");
+    let (note, proof, key) = (folder.path().join("note"), folder.path().join("proof"), party.key().to_string());
+    fs::write(&note, party.note()).unwrap();
+    let data = party.database(folder.path());
+    audit(&["verify", text(&data), "--audit-key", &key]).ends(0).says("the 7 leaves before these lines");
+    audit(&["show", text(&data), "--session", "s-9"]).ends(0);
+    let made = audit(&["prove", "inclusion", text(&data), "--seq", "3"]).ends(0);
+    fs::write(&proof, made.out).unwrap();
+    audit(&["prove", "check", text(&proof), "--checkpoint", text(&note), "--audit-key", &key]).ends(0);
+    // The segment that was kept elsewhere and what the appliance has are one log.
+    let (first, export) = (folder.path().join("first.jsonl"), folder.path().join("export"));
+    fs::write(&first, whole).unwrap();
+    audit(&["export", text(&data), "--output", text(&export)]).ends(0).says("exported 2 leaves");
+    audit(&["verify", text(&export), "--audit-key", &key]).ends(0);
+    audit(&["verify", text(&first), text(&export.join("log.jsonl"))]).ends(0).says("valid: 9 leaves");
+    let given = format!("party-1={key}={}", export.display());
+    audit(&["reconcile", "--party", &given]).ends(2).says("give the exported segments");
+    let snapshot = export.join("snapshot.json");
+    // Somebody puts a share into the state that the lines rest on.
+    let good = fs::read_to_string(&snapshot).unwrap();
+    let other = good.replacen(r#""shares":{}"#, r#""shares":{"s":"active"}"#, 1);
+    assert_ne!(other, good);
+    fs::write(&snapshot, other).unwrap();
+    audit(&["verify", text(&export)]).ends(1).says("snapshot");
+}

@@ -5,7 +5,14 @@ use std::time::{Duration, Instant};
 use casemate_appliance::store::{JOB_LEAVES, Store, StoreError, Urgency};
 use casemate_attest::{Refusal, WINDOW};
 
-use super::site::{Mood, Site, lines, note};
+use super::contract;
+use super::site::{MemoryAnchor, Mood, Site, lines, note};
+
+#[test]
+fn the_anchor_in_memory_does_what_every_anchor_must() {
+    let anchor = MemoryAnchor::default();
+    contract::holds(|| anchor.clone());
+}
 
 async fn append(store: &Store) -> Result<u64, StoreError> {
     store.write(Urgency::Record, |t| t.append(note())).await.map(|line| line.leaf().seq)

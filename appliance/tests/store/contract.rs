@@ -38,9 +38,3 @@ pub fn holds<A: Anchor>(mut open: impl FnMut() -> A) {
         stands(&mut anchor, &next);
     }
 }
-
-#[test]
-fn the_anchor_in_memory_does_what_every_anchor_must() {
-    let anchor = super::site::MemoryAnchor::default();
-    holds(|| anchor.clone());
-}

@@ -1,6 +1,7 @@
 //! Lines that are exported and leave the database: what remains goes on, and both are still one log.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use casemate_appliance::store::{Segment, StoreError, TreeNodes, Urgency, open_read_only};
 use casemate_attest::tree::root_at;
@@ -24,8 +25,13 @@ fn feed(mut verifier: Verifier, lines: &[String]) -> casemate_attest::Report {
     verifier.finish().unwrap()
 }
 
-fn read(path: &std::path::Path) -> Vec<String> {
+fn read(path: impl AsRef<Path>) -> Vec<String> {
     fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// The snapshot that a segment rests on.
+fn before(segment: &Segment) -> PathBuf {
+    segment.lines().with_file_name("snapshot.json")
 }
 
 async fn busy_site() -> Site {
@@ -40,36 +46,36 @@ async fn busy_site() -> Site {
 #[tokio::test]
 async fn segments_and_the_remaining_lines_verify_as_one_log() {
     let site = busy_site().await;
-    let (first, size) = prune(&site, "first.jsonl").await;
+    let (first, size) = prune(&site, "first").await;
     let store = site.open();
     assert_eq!((store.verdict(), lines(&store).await.len()), ("equal", 1));
     assert_eq!(store.audit_head().size(), size);
     store.write(Urgency::Record, |t| t.append(note())).await.unwrap();
     store.close();
     drop(store);
-    let (second, _) = prune(&site, "second.jsonl").await;
+    let (second, _) = prune(&site, "second").await;
     let store = site.open();
     store.write(Urgency::Record, |t| t.append(note())).await.unwrap();
     let remaining = lines(&store).await;
-    let (one, two) = (read(&first.lines), read(&second.lines));
+    let (one, two) = (read(first.lines()), read(second.lines()));
     let whole = feed(Verifier::new(), &[one.clone(), two.clone(), remaining.clone()].concat());
     let head = store.audit_head();
     assert_eq!((whole.size, whole.root), (head.size(), head.root()));
     // Each part also verifies from the snapshot before it, which lies beside it.
     let resumed =
-        |path: &std::path::Path| Verifier::resume(Snapshot::read(&fs::read_to_string(path).unwrap()).unwrap()).unwrap();
-    assert!(!first.before.exists());
-    assert_eq!(fs::read(&second.before).unwrap(), fs::read(&first.after).unwrap());
-    assert_eq!(feed(resumed(&second.before), &[two, remaining.clone()].concat()).root, whole.root);
-    assert_eq!(feed(resumed(&second.after), &remaining).root, whole.root);
-    assert_eq!(read(&first.details).len(), 1);
+        |path: PathBuf| Verifier::resume(Snapshot::read(&fs::read_to_string(path).unwrap()).unwrap()).unwrap();
+    assert!(!before(&first).exists());
+    assert_eq!(fs::read(before(&second)).unwrap(), fs::read(first.after()).unwrap());
+    assert_eq!(feed(resumed(before(&second)), &[two, remaining.clone()].concat()).root, whole.root);
+    assert_eq!(feed(resumed(second.after()), &remaining).root, whole.root);
+    assert_eq!(read(first.lines().with_file_name("details.jsonl")).len(), 1);
 }
 
 #[tokio::test]
 async fn proofs_go_on_across_a_prune() {
     let site = busy_site().await;
     let before = site.open().audit_head();
-    prune(&site, "first.jsonl").await;
+    prune(&site, "first").await;
     let store = site.open();
     let (from, to) = (before.size(), store.audit_head());
     let proof = store.read(move |c| Ok(ConsistencyProof::make(from, to.size(), &TreeNodes(c)).unwrap())).await.unwrap();
@@ -82,24 +88,24 @@ async fn proofs_go_on_across_a_prune() {
 #[tokio::test]
 async fn an_export_that_was_cut_off_is_done_again_and_another_file_is_not_written_over() {
     let site = busy_site().await;
-    let segment = Segment::at(&site.path().join("out.jsonl"));
+    let segment = Segment::at(&site.path().join("out"));
     let export = || segment.export(&open_read_only(site.path()).unwrap());
     export().unwrap();
-    fs::remove_file(&segment.lines).unwrap();
-    fs::write(site.path().join("out.jsonl.new"), "half").unwrap();
+    fs::remove_file(segment.lines()).unwrap();
+    fs::write(segment.lines().with_extension("jsonl.new"), "half").unwrap();
     export().unwrap();
     export().unwrap();
-    fs::write(&segment.after, "{}").unwrap();
+    fs::write(segment.after(), "{}").unwrap();
     let refused = export().err().unwrap();
     assert!(matches!(&refused, StoreError::Folder { why, .. } if why.contains("not written over")), "{refused}");
-    assert_eq!(fs::read_to_string(&segment.after).unwrap(), "{}");
+    assert_eq!(fs::read_to_string(segment.after()).unwrap(), "{}");
 }
 
 #[tokio::test]
 async fn what_was_exported_is_pruned_only_if_the_log_ends_there() {
     let site = busy_site().await;
     let store = site.open();
-    let segment = Segment::at(&site.path().join("out.jsonl"));
+    let segment = Segment::at(&site.path().join("out"));
     let exported = segment.export(&open_read_only(site.path()).unwrap()).unwrap();
     store.write(Urgency::Record, |t| t.append(note())).await.unwrap();
     let count = lines(&store).await.len();
@@ -111,20 +117,20 @@ async fn what_was_exported_is_pruned_only_if_the_log_ends_there() {
 async fn a_session_that_runs_keeps_its_intent_here() {
     let site = Site::begun();
     let store = site.open();
-    store.write(Urgency::Record, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
-    let segment = Segment::at(&site.path().join("out.jsonl"));
+    store.write(Urgency::Act, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
+    let segment = Segment::at(&site.path().join("out"));
     let refused = segment.export(&open_read_only(site.path()).unwrap()).err().unwrap();
     assert!(refused.to_string().contains("s-1 has no outcome yet"), "{refused}");
-    assert!(!segment.lines.exists());
+    assert!(!segment.lines().exists());
 }
 
 #[tokio::test]
 async fn a_snapshot_that_is_changed_taken_away_or_put_back_is_found() {
     let site = busy_site().await;
-    let (first, _) = prune(&site, "first.jsonl").await;
-    let (_, _) = prune(&site, "second.jsonl").await;
+    let (first, _) = prune(&site, "first").await;
+    let (_, _) = prune(&site, "second").await;
     let good = site.copy();
-    let older = fs::read_to_string(&first.after).unwrap();
+    let older = fs::read_to_string(first.after()).unwrap();
     for sql in [
         "UPDATE snapshot SET text = replace(text, 'active', 'revoked')".to_owned(),
         "DELETE FROM snapshot".to_owned(),

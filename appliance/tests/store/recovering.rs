@@ -2,9 +2,11 @@
 //! wherever it is cut off.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use casemate_appliance::store::{AnewError, Mandate, MandateError, Recovered, Stopped, Store, StoreError, Urgency};
+use casemate_appliance::store::{
+    AnewError, Mandate, MandateError, Recovered, Stopped, Store, StoreError, Urgency, audit_snapshot,
+};
 use casemate_attest::recovery::{Statement, StatementError};
 use casemate_attest::{At, Guard, Leaf, Refusal, Snapshot, Verifier};
 use casemate_policy::signers::{GivenSignature, Namespace};
@@ -73,7 +75,7 @@ async fn rolled_back() -> Site {
     drop(store);
     let older = site.copy();
     let store = site.open();
-    store.write(Urgency::Record, |t| intend(t, "s-lost", Vec::new()).map(|_| ())).await.unwrap();
+    store.write(Urgency::Act, |t| intend(t, "s-lost", Vec::new()).map(|_| ())).await.unwrap();
     drop(store);
     site.restore(&older);
     assert_eq!(site.refused().0, Refusal::Rollback);
@@ -91,22 +93,20 @@ async fn goes_on(site: &Site) {
     }
 }
 
-fn archived(site: &Site, end: &str) -> PathBuf {
-    let files = std::fs::read_dir(site.path().join("archive")).unwrap().map(|file| file.unwrap().path());
-    let mut found: Vec<PathBuf> = files.filter(|path| path.to_str().unwrap().ends_with(end)).collect();
-    assert_eq!(found.len(), 1, "{end}: {found:?}");
-    found.remove(0)
+/// The folder of the one archived log.
+fn archive(site: &Site) -> PathBuf {
+    let mut folders = std::fs::read_dir(site.path().join("archive")).unwrap().map(|folder| folder.unwrap().path());
+    let folder = folders.next().unwrap();
+    assert!(folders.next().is_none());
+    folder
 }
 
 fn archived_lines(site: &Site) -> Vec<String> {
-    let files = std::fs::read_dir(site.path().join("archive")).unwrap().map(|file| file.unwrap().path());
-    let is_log = |path: &PathBuf| {
-        let name = path.to_str().unwrap();
-        name.ends_with(".jsonl") && !name.ends_with(".details.jsonl")
-    };
-    let found: Vec<PathBuf> = files.filter(is_log).collect();
-    assert_eq!(found.len(), 1, "{found:?}");
-    std::fs::read_to_string(&found[0]).unwrap().lines().map(str::to_owned).collect()
+    std::fs::read_to_string(archive(site).join("log.jsonl")).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect()
 }
 
 async fn count(store: &Store, table: &str) -> i64 {
@@ -156,10 +156,10 @@ async fn the_old_log_lies_in_the_archive_as_it_was_with_the_statement_and_its_si
     let report = verifier.finish().unwrap();
     let found = statement.found.unwrap();
     assert_eq!((report.log, report.size, report.root), (found.log, found.size, found.root));
-    assert_eq!(std::fs::read(archived(&site, ".recovery.json")).unwrap(), mandate.text());
-    assert_eq!(std::fs::read(archived(&site, ".recovery.json.sig-1")).unwrap(), mandate.signatures()[1].armored);
+    assert_eq!(std::fs::read(archive(&site).join("recovery.json")).unwrap(), mandate.text());
+    assert_eq!(std::fs::read(archive(&site).join("recovery.json.sig-1")).unwrap(), mandate.signatures()[1].armored);
     // The details can still be shown to belong to their leaves.
-    let details = std::fs::read_to_string(archived(&site, ".details.jsonl")).unwrap();
+    let details = std::fs::read_to_string(archive(&site).join("details.jsonl")).unwrap();
     let details: Vec<casemate_attest::DisclosedLeaf> =
         details.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(details.len(), 1);
@@ -175,7 +175,7 @@ async fn the_quorum_signs_for_the_very_state_that_the_new_log_rests_on() {
     let statement = propose(&site, false).unwrap();
     recover(&site, &People::new().mandate(&statement)).unwrap();
     let store = site.open();
-    let snapshot = store.read(casemate_appliance::store::stored_snapshot).await.unwrap().unwrap();
+    let snapshot = store.read(audit_snapshot).await.unwrap().unwrap();
     assert_eq!(Snapshot::digest(&snapshot), statement.tables);
     let genesis: Leaf = serde_json::from_str(&lines(&store).await[0]).unwrap();
     assert_eq!(genesis.guards, [Snapshot::guard(&snapshot)]);
@@ -206,18 +206,16 @@ async fn a_recovery_that_is_cut_off_in_its_archive_is_done_again() {
     let site = rolled_back().await;
     let mandate = People::new().mandate(&propose(&site, false).unwrap());
     recover(&site, &mandate).unwrap();
-    let files: BTreeSet<PathBuf> =
-        std::fs::read_dir(site.path().join("archive")).unwrap().map(|file| file.unwrap().path()).collect();
+    let files_of_one = files(&archive(&site));
+    assert!(files_of_one.len() >= 6, "{files_of_one:?}");
     // Each prefix of the files is what a crash may leave, with half of the next one under its other name.
-    for left in 0..files.len() {
+    for left in 0..files_of_one.len() {
         let site = rolled_back().await;
         let mandate = People::new().mandate(&propose(&site, false).unwrap());
         let before = site.copy();
         let anchored = site.anchor.standing();
         recover(&site, &mandate).unwrap();
-        let files = std::fs::read_dir(site.path().join("archive")).unwrap().map(|file| file.unwrap().path());
-        let files: BTreeSet<PathBuf> = files.collect();
-        for (number, path) in files.iter().enumerate().skip(left) {
+        for (number, path) in files(&archive(&site)).iter().enumerate().skip(left) {
             if number == left {
                 let mut half = path.clone().into_os_string();
                 half.push(".new");
@@ -378,7 +376,7 @@ async fn rows_that_were_changed_by_hand_go_back_to_what_the_log_says() {
 async fn sessions_in_flight_have_failed_and_their_ids_stay_used() {
     let site = Site::begun();
     let store = site.open();
-    store.write(Urgency::Record, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
+    store.write(Urgency::Act, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
     store.close();
     drop(store);
     recover(&site, &People::new().mandate(&propose(&site, true).unwrap())).unwrap();
@@ -390,7 +388,7 @@ async fn sessions_in_flight_have_failed_and_their_ids_stay_used() {
     let row = row.await.unwrap();
     assert!(row.starts_with("failed ") && row.contains("interrupted"), "{row}");
     // The row is still there, so the same id is never begun again.
-    assert!(store.write(Urgency::Record, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.is_err());
+    assert!(store.write(Urgency::Act, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.is_err());
 }
 
 #[tokio::test]
@@ -432,7 +430,7 @@ async fn every_refusal_that_leaves_a_database_can_be_recovered_from() {
         let site = Site::begun();
         let store = site.open();
         store
-            .write(Urgency::Record, |t| intend(t, "s-1", vec![change(Guard::Share, "none", "pending")]).map(|_| ()))
+            .write(Urgency::Act, |t| intend(t, "s-1", vec![change(Guard::Share, "none", "pending")]).map(|_| ()))
             .await
             .unwrap();
         store.close();

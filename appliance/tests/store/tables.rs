@@ -92,7 +92,7 @@ pub async fn busy(store: &Store) {
             "INSERT INTO committees (roster, aux_digest, header, deks, nonce, body)
              VALUES ('ro', 'aux-1', x'00', x'00', x'00', x'00')",
         )?;
-        let made = Entry::key_made(intent_at(transaction, seq), key());
+        let made = Entry::key_made(intent_at(transaction, seq), key(), casemate_wire::Threshold::new(2, 3).unwrap());
         let guards = vec![change(Guard::Share, "share-1", "active"), change(Guard::AuxInfo, "ro", "aux-1")];
         ends(transaction, "k-1", made, "completed", guards);
         Ok(())
@@ -214,6 +214,8 @@ async fn a_store_in_quarantine_can_be_read_and_takes_nothing() {
         let error = store.write(Urgency::Record, |t| t.append(note())).await.unwrap_err();
         assert!(matches!(error, casemate_appliance::store::StoreError::Quarantined(_)), "{error}");
         assert_eq!(lines(&store).await.len(), usize::try_from(size).unwrap());
+        // Long enough for every watch of the disk to look.
+        tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
         assert_eq!(store.read_anchored(|_| Ok(1)).await.unwrap(), 1);
         assert_eq!(store.audit_head().size(), size);
         assert!(matches!(site.try_open(), Err(casemate_appliance::store::StoreError::Folder { .. })), "it is locked");

@@ -1,8 +1,9 @@
 //! The calls into tpm2-tss.
 //!
-//! The attestation key is a primary key of the owner hierarchy: a restricted signing key that the TPM makes anew from its
-//! seed, always the same, until the TPM is cleared. Nothing is stored in the TPM, and the key can sign nothing that the
-//! TPM did not make itself.
+//! The attestation key is a primary key of the endorsement hierarchy: a restricted signing key that the TPM makes anew from
+//! its seed, always the same, also after it was cleared. Nothing is stored in the TPM, and the key can sign nothing that
+//! the TPM did not make itself. Keys of other hierarchies would blur the counts of resets and the firmware's version in
+//! what they sign (TPM 2.0 Library, part 3, TPM2_Quote).
 
 use std::str::FromStr;
 
@@ -40,7 +41,7 @@ pub(crate) fn quote(tcti: &str, pcrs: &[u8], data: &[u8; 32]) -> Tried<Quote> {
     let mut context = Context::new(name(tcti)?).map_err(failed("be opened"))?;
     let made = context
         .execute_with_nullauth_session(|context| {
-            context.create_primary(Hierarchy::Owner, template()?, None, None, None, None)
+            context.create_primary(Hierarchy::Endorsement, template()?, None, None, None, None)
         })
         .map_err(failed("make its attestation key"))?;
     let quoted = with_key(&mut context, made.key_handle, &made.out_public, pcrs, data);

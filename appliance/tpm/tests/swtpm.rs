@@ -109,6 +109,8 @@ fn all_pcrs_can_be_quoted_and_the_key_stays_the_same_over_calls_and_restarts() {
     }
     let again = tpm.restarted().open(&all).quote(&nonces(&[1]), &key(1)).unwrap();
     assert_eq!(again.ak, first.ak);
+    let resets = |quote: &Quote| quote.verify(&nonces(&[1]), &key(1)).unwrap().resets;
+    assert_eq!(resets(&again), resets(&first) + 1, "a restart of the host shows");
     let other = SoftTpm::start().open(&all).quote(&nonces(&[1]), &key(1)).unwrap();
     assert_ne!(other.ak, first.ak);
 }

@@ -35,7 +35,7 @@ pub struct Quote {
     pub pcrs: Vec<(u8, Digest32)>,
 }
 
-/// What a verified quote says beside the PCRs.
+/// What a verified quote says beside the PCRs. A TPM blurs these where its key is not of the endorsement hierarchy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuoteInfo {
     /// How many times the TPM was reset: the host's starts from power-off or reboot.

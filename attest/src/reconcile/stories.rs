@@ -147,7 +147,7 @@ fn list(parties: &BTreeSet<&PartyId>) -> String {
 
 fn witness_of(session: &Session<'_>, given: &Given, by: &PartyId, peer: &PartyId, findings: &mut Findings) {
     if !given.accounts.iter().any(|account| account.party == *peer) {
-        let what = format!("no log of {peer}, which took part, was given; what it decided was not looked at");
+        let what = format!("no good log of {peer}, which took part, was given; what it decided was not looked at");
         return findings.note(FindingKind::PartyMissing, About::Party(peer), what);
     }
     if !session.intents().any(|(account, _)| account.party == *peer) {

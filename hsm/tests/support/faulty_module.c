@@ -93,10 +93,16 @@ static rv login(ulong session, ulong user, char *pin, ulong length) {
     return real->call[Login](session, user, pin, length);
 }
 
+/* The object that said of itself last that it is a key. */
+static ulong seen_as_key;
+
 static rv get_attribute_value(ulong session, ulong object, struct attribute *attributes, ulong count) {
     rv result = real->call[GetAttributeValue](session, object, attributes, count);
     if (!result && count == 1 && attributes->value) {
-        if (attributes->type == CKA_CLASS && once("class-changes")) *(ulong *)attributes->value = CKO_PRIVATE_KEY;
+        if (attributes->type == CKA_CLASS) {
+            seen_as_key = once("class-changes") ? object : 0;
+            if (seen_as_key) *(ulong *)attributes->value = CKO_PRIVATE_KEY;
+        }
         if (attributes->type == CKA_ID && once("id-changes")) *(char *)attributes->value ^= 1;
     }
     if (!is_on("no-allowed-mechanisms")) return result;
@@ -160,7 +166,10 @@ static rv create_object(ulong session, struct attribute *attributes, ulong count
 
 static rv destroy_object(ulong session, ulong object) {
     struct session_info info;
+    char path[4096];
+    FILE *note;
     if (is_on("destroy-fails")) return CKR_ACTION_PROHIBITED;
+    if (object == seen_as_key && !on("key-destroyed", path) && (note = fopen(path, "w"))) fclose(note);
     if (once("lost-before-destroy") && real->call[GetSessionInfo](session, &info) == 0)
         real->call[CloseAllSessions](info.slot);
     rv result = real->call[DestroyObject](session, object);

@@ -1,12 +1,14 @@
 //! What the audit log holds after real sessions, and that the offline verifier notices whatever is done to it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use casemate_attest::{Effect, Leaf, Phase, Verdict};
 use casemate_softhsm_tests::ethereum::Transfer;
 use casemate_softhsm_tests::{Key, LyingCoordinator, TestLab};
 use serde_json::Value;
+
+use crate::receipts::audit_key;
 
 /// Runs `casemate audit verify` on a data folder or a file: the exit code and the report.
 fn verify(lab: &TestLab, path: &Path, more: &[&str]) -> (i32, Value) {
@@ -100,14 +102,17 @@ async fn the_offline_verifier_passes_every_real_log_and_no_altered_one() {
     lab.stop_all();
 
     let data_dir = lab.parties[0].data_dir.clone();
-    let file = lab.root.join("log.jsonl");
-    let arguments = ["audit", "export", data_dir.to_str().unwrap(), "--output", file.to_str().unwrap()];
-    assert!(lab.program(0, "casemate", &arguments).status.success());
-    let (code, report) = verify(&lab, &file, &[]);
+    let folder = export(&lab, 0);
+    let (code, report) = verify(&lab, &folder, &[]);
     assert_eq!((code, &report), (0, &verify(&lab, &data_dir, &[]).1), "{report}");
-    let (size, head) = (report["report"]["size"].to_string(), report["report"]["head"].as_str().unwrap().to_owned());
-    let known = ["--size", &size, "--hash", &head];
-    assert_eq!(verify(&lab, &file, &known).0, 0);
+    let (file, note, audit_key) = (folder.join("log.jsonl"), folder.join("checkpoint"), audit_key(&lab, 0));
+    let known = ["--checkpoint", note.to_str().unwrap(), "--audit-key", &audit_key];
+    let (code, report) = verify(&lab, &file, &known);
+    assert_eq!(
+        (code, &report["report"]["checkpointed"]),
+        (0, &report["report"]["size"]),
+        "signed at the stop: {report}"
+    );
 
     let text = fs::read(&file).unwrap();
     let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
@@ -163,6 +168,49 @@ async fn no_pin_and_no_token_is_logged() {
             assert!(!text.contains(token), "party {party} tells a token that was good");
         }
     }
+}
+
+/// Exports a party's log into a folder.
+fn export(lab: &TestLab, party: usize) -> PathBuf {
+    let folder = lab.root.join(format!("export-{party}"));
+    let data_dir = lab.parties[party].data_dir.to_str().unwrap();
+    let done = lab.program(party, "casemate", &["audit", "export", data_dir, "--output", folder.to_str().unwrap()]);
+    assert!(done.status.success(), "{done:?}");
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_logs_of_all_parties_reconcile_with_what_they_signed() {
+    let (mut lab, key) = TestLab::keyed().await;
+    let coordinator = lab.lying_coordinator();
+    let transfer = Transfer::allowed(0);
+    let signed = coordinator.convener.sign(&key, &[0, 1], &transfer);
+    let signature = coordinator.run_honestly(&signed).await[0].signature();
+    drop(coordinator);
+    lab.stop_all();
+    let parties: Vec<String> = (0..3)
+        .map(|party| {
+            let (folder, key) = (export(&lab, party), audit_key(&lab, party));
+            format!("{}={key}={}", lab.parties[party].party_id, folder.display())
+        })
+        .collect();
+    let list = lab.root.join("signatures.jsonl");
+    let reconcile = |message_hash: &casemate_wire::Digest32| {
+        let entry =
+            serde_json::json!({"public_key": key.public_key(), "message_hash": message_hash, "signature": signature});
+        fs::write(&list, format!("{entry}\n")).unwrap();
+        let mut arguments = vec!["audit", "reconcile", "--json", "--signature", list.to_str().unwrap()];
+        parties.iter().for_each(|party| arguments.extend(["--party", party]));
+        let done = lab.program(0, "casemate", &arguments);
+        let found: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|e| panic!("{e}: {done:?}"));
+        (done.status.code().unwrap(), found)
+    };
+    let (code, found) = reconcile(&transfer.hash());
+    assert_eq!((code, &found["verdict"]), (0, &"reconciled".into()), "{found}");
+    let justified = &found["findings"]["signatures"][0];
+    assert_eq!((&justified["needed"], justified["decisions"].as_array().unwrap().len()), (&2.into(), 2), "{found}");
+    assert!(found["findings"]["checkpoints_found"].as_u64().unwrap() > 0, "{found}");
+    assert_eq!(reconcile(&Transfer::allowed(1).hash()).0, 1, "a signature over something else");
 }
 
 /// The root of a log of these lines.

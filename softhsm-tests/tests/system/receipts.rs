@@ -213,7 +213,7 @@ async fn without_the_hsm_a_refusal_says_that_its_receipt_is_unsigned_and_a_repea
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hsm_status_shows_the_audit_key_that_hosts_and_auditors_pin() {
+async fn hsm_status_shows_the_anchor_and_the_audit_key_that_hosts_and_auditors_pin() {
     let lab = TestLab::new(casemate_softhsm_tests::template::Kind::Empty).await;
     let status = hsm_status(&lab, 0);
     let listed = status["keys"].as_array().unwrap().iter().find(|key| key["id"] == "audit").unwrap();
@@ -224,4 +224,5 @@ async fn hsm_status_shows_the_audit_key_that_hosts_and_auditors_pin() {
     let shown = lab.program(0, "casemate", &["hsm", "status", "--config", config]);
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains(&format!("audit     {}", status["audit"].as_str().unwrap())), "{shown}");
+    assert!(status.get("anchor").is_some() && shown.contains("\nanchor    "), "{status} {shown}");
 }

@@ -2,7 +2,7 @@
 //! signed for it, and then in a new log. And one whose old lines are kept elsewhere.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -39,9 +39,13 @@ async fn rolled_back() -> (TestLab, Key) {
     (lab, key)
 }
 
+/// The database of party-1, which does not run, as one file.
 fn database(lab: &TestLab) -> PathBuf {
     let path = lab.parties[0].data_dir.join("casemate.db");
-    assert!(!path.with_extension("db-wal").exists(), "its daemon has not closed it");
+    let store = rusqlite::Connection::open(&path).unwrap();
+    store.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    store.close().unwrap();
+    assert!(!path.with_extension("db-wal").exists(), "somebody holds it");
     path
 }
 
@@ -56,6 +60,10 @@ async fn ask(coordinator: &LyingCoordinator, proposal: &Proposal) -> Result<(), 
     if answer.status == 202 { Ok(()) } else { Err(answer.problem()) }
 }
 
+fn config(lab: &TestLab) -> &str {
+    lab.parties[0].config.to_str().unwrap()
+}
+
 struct Done {
     code: Option<i32>,
     out: Vec<u8>,
@@ -63,14 +71,13 @@ struct Done {
 }
 
 fn casemate(lab: &TestLab, arguments: &[&str]) -> Done {
-    let config = lab.parties[0].config.to_str().unwrap();
-    let output = lab.program(0, "casemate", &[&["audit"], arguments, &["--config", config]].concat());
+    let output = lab.program(0, "casemate", &[&["audit"], arguments].concat());
     Done { code: output.status.code(), out: output.stdout, err: String::from_utf8(output.stderr).unwrap() }
 }
 
 /// Has the statement shown, and kept in a file; its path, text and what was told with it.
 fn shown(lab: &TestLab, more: &[&str]) -> (String, Vec<u8>, String) {
-    let done = casemate(lab, &[&["recover", "--show-statement"], more].concat());
+    let done = casemate(lab, &[&["recover", "--config", config(lab), "--show-statement"], more].concat());
     assert_eq!(done.code, Some(0), "{}", done.err);
     let path = lab.root.join("statement.json");
     fs::write(&path, &done.out).unwrap();
@@ -88,7 +95,7 @@ fn signatures(lab: &TestLab, text: &[u8]) -> [String; 2] {
 }
 
 fn recover(lab: &TestLab, statement: &str, signatures: &[String]) -> Done {
-    let mut arguments = vec!["recover", "--format", "json", "--statement", statement];
+    let mut arguments = vec!["recover", "--config", config(lab), "--format", "json", "--statement", statement];
     arguments.extend(signatures.iter().flat_map(|path| ["--signature", path.as_str()]));
     casemate(lab, &arguments)
 }
@@ -155,15 +162,18 @@ async fn a_rolled_back_appliance_signs_nothing_until_the_quorum_lets_it_go_on_in
     assert_eq!(leaves[0].recovery.as_ref().unwrap().statement, Statement::digest(&text));
     let again = recover(&lab, &statement, &good);
     assert!(again.code == Some(0) && String::from_utf8_lossy(&again.out).contains("done before"), "{}", again.err);
-    let sound = casemate(&lab, &["recover", "--show-statement"]);
+    let sound = casemate(&lab, &["recover", "--config", config(&lab), "--show-statement"]);
     assert!(sound.code == Some(2) && sound.err.contains("nothing to recover"), "{}", sound.err);
 }
 
 /// The archived lines are a whole log, which ends where the statement says.
 fn archive_verifies(lab: &TestLab, statement: &Statement) {
     let found = statement.found.clone().unwrap();
-    let name = format!("{}-{}-before-{}.jsonl", found.log, found.size, statement.log).replace('/', ".");
-    let text = fs::read_to_string(lab.parties[0].data_dir.join("archive").join(name)).unwrap();
+    let name = format!("{}-{}-before-{}", found.log, found.size, statement.log).replace('/', ".");
+    let folder = lab.parties[0].data_dir.join("archive").join(name);
+    let verified = casemate(lab, &["verify", folder.to_str().unwrap()]);
+    assert_eq!(verified.code, Some(0), "{}", verified.err);
+    let text = fs::read_to_string(folder.join("log.jsonl")).unwrap();
     let mut verifier = Verifier::new();
     text.lines().for_each(|line| drop(verifier.feed(line.as_bytes()).unwrap()));
     let report = verifier.finish().unwrap();
@@ -245,12 +255,13 @@ async fn a_log_whose_lines_are_kept_elsewhere_goes_on_and_is_still_one_log() {
     let (mut lab, key) = TestLab::keyed().await;
     let coordinator = lab.lying_coordinator();
     coordinator.run_honestly(&small(&coordinator, &key, 0)).await[0].signature();
-    let out = lab.root.join("segment.jsonl");
-    let running = casemate(&lab, &["prune", "--segment", out.to_str().unwrap()]);
+    let out = lab.root.join("segment");
+    let running = casemate(&lab, &["prune", "--config", config(&lab), "--segment", out.to_str().unwrap()]);
     assert!(running.code == Some(2) && running.err.contains("lock"), "{}", running.err);
     lab.stop(0);
     let whole = lab.audit(0).1;
-    let done = casemate(&lab, &["prune", "--format", "json", "--segment", out.to_str().unwrap()]);
+    let done =
+        casemate(&lab, &["prune", "--config", config(&lab), "--format", "json", "--segment", out.to_str().unwrap()]);
     assert_eq!(done.code, Some(0), "{}", done.err);
     let report: Value = serde_json::from_slice(&done.out).unwrap();
     assert_eq!((&report["pruned"], &report["root"]), (&whole.size.into(), &whole.root.to_string().into()));
@@ -264,14 +275,14 @@ async fn a_log_whose_lines_are_kept_elsewhere_goes_on_and_is_still_one_log() {
     let first: Leaf = serde_json::from_str(&remaining[0]).unwrap();
     assert_eq!(first.seq, whole.size);
     let mut verifier = Verifier::new();
-    let segment = fs::read_to_string(&out).unwrap();
+    let segment = fs::read_to_string(out.join("log.jsonl")).unwrap();
     for line in segment.lines().chain(remaining.iter().map(String::as_str)) {
         verifier.feed(line.as_bytes()).unwrap();
     }
     let all = verifier.finish().unwrap();
-    let beside = |end: &str| fs::read_to_string(Path::new(&format!("{}{end}", out.display()))).unwrap();
-    let mut resumed = Verifier::resume(Snapshot::read(&beside(".snapshot")).unwrap()).unwrap();
+    let beside = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+    let mut resumed = Verifier::resume(Snapshot::read(&beside("after.json")).unwrap()).unwrap();
     remaining.iter().for_each(|line| drop(resumed.feed(line.as_bytes()).unwrap()));
     assert_eq!(resumed.finish().unwrap().root, all.root);
-    assert!(beside(".checkpoint").contains(&format!("\n{}\n", whole.size)));
+    assert!(beside("checkpoint").contains(&format!("\n{}\n", whole.size)));
 }

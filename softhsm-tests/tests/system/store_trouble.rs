@@ -67,8 +67,8 @@ async fn a_signature_is_not_released_before_its_outcome_is_on_record() {
     let mut blocked = None;
     let waited = Duration::from_secs(4);
     let ends = coordinator.run(&proposal, |_, to, frame: Frame| {
-        // From the first message for all on, party-1 can write no more; after a while it can again.
-        let message = matches!(&frame, Frame::Message(message) if message.content.to == To::All);
+        // From the first message for all in the protocol itself on, party-1 can write no more; after a while it can again.
+        let message = matches!(&frame, Frame::Message(message) if message.content.to == To::All && message.content.round >> 8 > 1);
         if message && blocked.is_none() {
             let block = Blocked::new(&lab);
             blocked = Some(std::thread::spawn(move || {

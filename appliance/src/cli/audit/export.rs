@@ -100,7 +100,7 @@ fn lines(
 
 fn details(source: &Source, arguments: &ExportArguments, folder: &Folder) -> Result<u64, Box<dyn Error>> {
     let redacted: BTreeSet<u64> = arguments.redact_seq.iter().copied().collect();
-    let mut stored = source.details(None)?;
+    let mut stored = source.details(&[])?;
     if !stored.given {
         return Ok(0);
     }

@@ -1,8 +1,10 @@
-//! `casemate audit`: the log, offline. Its commands need files and nothing else; a running daemon is not disturbed.
+//! `casemate audit`: the log, from its beginning to what auditors make of it.
+//!
+//! The auditors' commands are offline: they need files and nothing else, and a running daemon is not disturbed.
 //!
 //! | command | file |
 //! |---|---|
-//! | `init`, `recover`, `prune` | `init.rs`, `recover.rs`, `prune.rs`: these need the stopped daemon's folder and its HSM |
+//! | `init`, `recover`, `prune` | `init.rs`, `recover.rs`, `prune.rs`: the operator's, with the daemon stopped |
 //! | `verify` | `verify.rs` |
 //! | `prove` | `prove.rs` |
 //! | `export` | `export.rs` |

@@ -71,9 +71,15 @@ pub(super) fn key(option: &str, given: &str) -> Result<AuditKey, Failure> {
 /// Reads one note, or the notes of an export.
 pub(super) fn read(path: &Path) -> Result<Vec<String>, Failure> {
     let text = read_text("the checkpoint", path, MAX_FILE)?;
-    if !text.starts_with('{') {
-        return Ok(vec![text]);
-    }
+    if text.starts_with('{') { lines(&text, path) } else { Ok(vec![text]) }
+}
+
+/// Reads the notes of an export, of which there may be none.
+pub(super) fn read_exported(path: &Path) -> Result<Vec<String>, Failure> {
+    lines(&read_text("the checkpoints", path, MAX_FILE)?, path)
+}
+
+fn lines(text: &str, path: &Path) -> Result<Vec<String>, Failure> {
     let line = |(place, line): (usize, &str)| {
         let read = serde_json::from_str(line).map(|NoteLine { note, .. }| note);
         read.map_err(|e| format!("line {} of {} is no checkpoint: {e}", place + 1, path.display()).into())

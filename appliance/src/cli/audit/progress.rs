@@ -25,7 +25,7 @@ impl Progress {
 
     pub(super) fn step(&mut self) {
         self.done += 1;
-        if self.done % STEPS == 0 && Instant::now() >= self.next {
+        if self.done.is_multiple_of(STEPS) && Instant::now() >= self.next {
             let end = if self.terminal { "\r" } else { "\n" };
             // Nobody may be listening.
             let _ = write!(std::io::stderr(), "casemate: {} {} ...{end}", self.done, self.what);

@@ -19,8 +19,8 @@ pub(in crate::cli) struct Arguments {
     /// The daemon's configuration. The daemon must not run.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Where the lines go; beside it .details, .checkpoint, .snapshot, and .rests-on if an earlier segment goes before.
-    #[arg(long, value_name = "FILE")]
+    /// The folder that the lines go to, with details and checkpoints, in the form of an export.
+    #[arg(long, value_name = "DIR")]
     segment: PathBuf,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         }
         Format::Human => {
             say(format!("the first {size} leaves of {log} are in {}, with a checkpoint", arguments.segment.display()));
-            say(format!("  {kept} stay here; keep the segment's files for good: nothing else holds those lines"));
+            say(format!("  {kept} stay here; keep that folder for good: nothing else holds those lines"));
         }
     }
     Ok(exit::OK)
@@ -84,15 +84,16 @@ fn sign(
     hsm: &Vault,
     key: &AuditKey,
 ) -> Result<(), Failed> {
-    if segment.checkpoint.try_exists()? {
-        let note = std::fs::read_to_string(&segment.checkpoint)?;
+    let path = segment.checkpoint();
+    if path.try_exists()? {
+        let note = std::fs::read_to_string(&path)?;
         if SignedCheckpoint::verify(&note, key)?.checkpoint() == checkpoint {
             return Ok(());
         }
-        let path = segment.checkpoint.display();
-        return Err(format!("{path} is the checkpoint of another segment; name another file with --segment").into());
+        let path = path.display();
+        return Err(format!("{path} is the checkpoint of another segment; name another folder with --segment").into());
     }
     let signature = runtime.block_on(hsm.sign(KeyPurpose::Audit, checkpoint.text().as_bytes()))?;
     let signed = checkpoint.clone().signed(key, &signature)?;
-    Ok(put_text(&segment.checkpoint, signed.note().as_bytes())?)
+    Ok(put_text(&path, signed.note().as_bytes())?)
 }

@@ -53,8 +53,8 @@ struct PartyLog {
 impl FromStr for PartyLog {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.splitn(3, '=');
-        let (Some(party), Some(key), Some(logs)) = (parts.next(), parts.next(), parts.next()) else {
+        let mut words = text.splitn(3, '=');
+        let (Some(party), Some(key), Some(logs)) = (words.next(), words.next(), words.next()) else {
             return Err(
                 "it looks like party-1=AUDITKEY=LOG; `casemate hsm status` shows the audit key on that host".into()
             );
@@ -115,9 +115,10 @@ pub(in super::super) fn run(arguments: &ReconcileArguments) -> CommandResult {
     let findings = reconcile(&given);
     let good = strays.is_empty() && looked.iter().all(|one| matches!(one.verdict, Verdict::Good(_)));
     let verdict = if good { findings.verdict() } else { Reconciled::Amiss };
-    match arguments.shape.is_json() {
-        true => say(to_json(verdict, &looked, &strays, &findings)),
-        false => tell(verdict, &looked, &strays, &findings, given.released.as_ref().map(Vec::len)),
+    if arguments.shape.is_json() {
+        say(to_json(verdict, &looked, &strays, &findings));
+    } else {
+        tell(verdict, &looked, &strays, &findings, given.released.as_ref().map(Vec::len));
     }
     Ok(match verdict {
         Reconciled::Reconciled => exit::OK,
@@ -156,9 +157,9 @@ fn look(
         checkpoint.is_some_and(|checkpoint| Some(checkpoint.log.as_str()) == log.as_deref())
     };
     let notes = notes.iter().filter(|(_, note)| is_own(note)).cloned().collect();
-    let terms = Terms { notes, keys: keys.clone(), details: None, snapshot: None, certificates };
+    let terms = Terms { notes, keys: keys.clone(), details: &[], snapshot: None, certificates };
     let mut recorder = Recorder::new(party.party.clone());
-    let verdict = audit(&source, terms, |leaf, hash| recorder.take(leaf, hash))?;
+    let verdict = audit(&source, &terms, |leaf, hash| recorder.take(leaf, hash))?;
     let account = match &verdict {
         Verdict::Good(good) if good.audit.report.rests_on.is_some() => {
             let why = "its first lines were pruned; give the exported segments from the first on instead";
@@ -174,7 +175,7 @@ fn look(
 fn first_log(source: &Source) -> Result<Option<String>, Box<dyn Error>> {
     let mut log = None;
     let _ = source.each_line(|bytes| {
-        log = serde_json::from_slice::<Value>(bytes).ok().and_then(|leaf| leaf["log"].as_str().map(str::to_owned));
+        log = serde_json::from_slice::<Value>(bytes).ok().and_then(|leaf| leaf.get("log")?.as_str().map(str::to_owned));
         Err::<(), ()>(())
     })?;
     Ok(log)
@@ -185,7 +186,9 @@ fn to_json(verdict: Reconciled, looked: &[Looked], strays: &[String], findings: 
         .iter()
         .map(|Looked { party, verdict }| {
             let mut log = super::verify::to_json(verdict);
-            log["party"] = json!(party);
+            if let Value::Object(fields) = &mut log {
+                fields.insert("party".into(), json!(party));
+            }
             log
         })
         .collect();

@@ -24,9 +24,9 @@ pub(in super::super) struct ShowArguments {
     /// Only what was done, or asked to be done, with this key (hex).
     #[arg(long, value_name = "HEX")]
     key: Option<PublicKey>,
-    /// The details that leaves only commit to, if they do not lie beside the log.
+    /// The details that leaves only commit to, if they do not lie beside the log; repeated for segments, in their order.
     #[arg(long, value_name = "FILE")]
-    details: Option<PathBuf>,
+    details: Vec<PathBuf>,
     /// What the lines rest on, if the log's first lines were pruned and it does not lie beside them.
     #[arg(long, value_name = "FILE")]
     snapshot: Option<PathBuf>,
@@ -65,7 +65,7 @@ impl Wanted {
 pub(in super::super) fn run(arguments: &ShowArguments) -> CommandResult {
     let source = arguments.log.open()?;
     let wanted = Wanted::of(arguments, &source)?;
-    let mut details = source.details(arguments.details.as_deref())?;
+    let mut details = source.details(&arguments.details)?;
     let mut verifier = match source.snapshot(arguments.snapshot.as_deref())? {
         None => Ok(Verifier::new()),
         Some(snapshot) => Verifier::resume(snapshot),
@@ -111,9 +111,10 @@ fn print(leaf: &Leaf, disclosed: Option<&DisclosedLeaf>, as_json: bool) -> Resul
         return Err(Fault { seq, line, kind: FaultKind::Detail, what });
     }
     let detail = detail.map(|disclosure| &disclosure.detail);
-    match as_json {
-        true => say(json!({"leaf": leaf, "detail": detail})),
-        false => say(describe(leaf, detail)),
+    if as_json {
+        say(json!({"leaf": leaf, "detail": detail}));
+    } else {
+        say(describe(leaf, detail));
     }
     Ok(())
 }

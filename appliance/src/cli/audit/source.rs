@@ -102,19 +102,20 @@ impl Source {
         }
     }
 
-    /// The details beside the log, in order; `given` names a file that is read instead.
-    pub(super) fn details(&self, given: Option<&Path>) -> Result<Details<'_>, Failure> {
+    /// The details beside the log, in order; `given` names files that are read instead, one a segment.
+    pub(super) fn details(&self, given: &[PathBuf]) -> Result<Details<'_>, Failure> {
         let beside = match self {
             Self::Files { folder, .. } => {
                 folder.as_ref().map(|folder| folder.join(DETAILS)).filter(|path| path.is_file())
             }
-            Self::Store(connection) if given.is_none() => return Ok(Details::stored(connection)),
+            Self::Store(connection) if given.is_empty() => return Ok(Details::stored(connection)),
             Self::Store(_) => None,
         };
-        match given.map(Path::to_owned).or(beside) {
-            Some(path) => Details::file(&path),
-            None => Ok(Details::none()),
+        let mut files = given.to_vec();
+        if files.is_empty() {
+            files.extend(beside);
         }
+        Details::files(files)
     }
 
     /// The signed checkpoints beside the log.
@@ -123,7 +124,7 @@ impl Source {
             Self::Store(connection) => Ok(audit_notes(connection)?),
             Self::Files { folder, .. } => {
                 let path = folder.as_ref().map(|folder| folder.join(CHECKPOINTS)).filter(|path| path.is_file());
-                path.map_or_else(|| Ok(Vec::new()), |path| super::notes::read(&path))
+                path.map_or_else(|| Ok(Vec::new()), |path| super::notes::read_exported(&path))
             }
         }
     }
@@ -209,25 +210,23 @@ pub(super) struct Details<'a> {
 }
 
 impl<'a> Details<'a> {
-    fn none() -> Self {
-        Self { next: Box::new(|| Ok(None)), waiting: None, given: false }
-    }
-
-    fn file(path: &Path) -> Result<Self, Failure> {
-        let name = path.display().to_string();
-        let file = File::open(path).map_err(|e| format!("cannot read the details {name}: {e}"))?;
-        let mut lines = BufReader::new(file).split(b'\n');
+    fn files(paths: Vec<PathBuf>) -> Result<Self, Failure> {
+        let given = !paths.is_empty();
+        let mut files = Vec::new();
+        for path in paths {
+            let name = path.display().to_string();
+            let file = File::open(&path).map_err(|e| format!("cannot read the details {name}: {e}"))?;
+            files.push(BufReader::new(file).split(b'\n').map(move |line| (name.clone(), line)));
+        }
+        let mut lines = files.into_iter().flatten();
         let next = move || {
-            let Some(line) = lines.next().transpose().map_err(|e| format!("cannot read the details {name}: {e}"))?
-            else {
-                return Ok(None);
-            };
+            let Some((name, line)) = lines.next() else { return Ok(None) };
+            let line = line.map_err(|e| format!("cannot read the details {name}: {e}"))?;
+            let why = "give the details.jsonl of an export";
             let read = serde_json::from_slice(&line);
-            Ok(Some(read.map_err(|e| {
-                format!("{name} holds a line that is no detail: {e}; give the details.jsonl of an export")
-            })?))
+            Ok(Some(read.map_err(|e| format!("{name} holds a line that is no detail: {e}; {why}"))?))
         };
-        Ok(Self { next: Box::new(next), waiting: None, given: true })
+        Ok(Self { next: Box::new(next), waiting: None, given })
     }
 
     fn stored(connection: &'a Connection) -> Self {

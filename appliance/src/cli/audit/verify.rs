@@ -20,9 +20,9 @@ pub(in super::super) struct VerifyArguments {
     log: LogArguments,
     #[command(flatten)]
     notes: NoteArguments,
-    /// The details that leaves only commit to, if they do not lie beside the log.
+    /// The details that leaves only commit to, if they do not lie beside the log; repeated for segments, in their order.
     #[arg(long, value_name = "FILE")]
-    details: Option<PathBuf>,
+    details: Vec<PathBuf>,
     /// What the lines rest on, if the log's first lines were pruned and it does not lie beside them.
     #[arg(long, value_name = "FILE")]
     snapshot: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub(super) struct Terms<'a> {
     pub(super) notes: Vec<(String, String)>,
     /// Who may have signed them.
     pub(super) keys: Vec<AuditKey>,
-    pub(super) details: Option<&'a Path>,
+    pub(super) details: &'a [PathBuf],
     pub(super) snapshot: Option<&'a Path>,
     pub(super) certificates: &'a Certificates,
 }
@@ -65,14 +65,15 @@ pub(in super::super) fn run(arguments: &VerifyArguments) -> CommandResult {
     let terms = Terms {
         notes: arguments.notes.notes()?,
         keys: arguments.notes.keys()?,
-        details: arguments.details.as_deref(),
+        details: &arguments.details,
         snapshot: arguments.snapshot.as_deref(),
         certificates: &certificates,
     };
-    let verdict = audit(&source, terms, |_, _| ())?;
-    match arguments.shape.is_json() {
-        true => say(to_json(&verdict)),
-        false => tell(&verdict),
+    let verdict = audit(&source, &terms, |_, _| ())?;
+    if arguments.shape.is_json() {
+        say(to_json(&verdict));
+    } else {
+        tell(&verdict);
     }
     Ok(match verdict {
         Verdict::Good(_) => exit::OK,
@@ -83,10 +84,10 @@ pub(in super::super) fn run(arguments: &VerifyArguments) -> CommandResult {
 /// Audits a log, showing each good leaf and its hash to `each`.
 pub(super) fn audit(
     source: &Source,
-    terms: Terms<'_>,
+    terms: &Terms<'_>,
     mut each: impl FnMut(&Leaf, casemate_wire::Digest32),
 ) -> Result<Verdict, Box<dyn Error>> {
-    let (verifier, notes_unchecked) = match begin(source, &terms)? {
+    let (verifier, notes_unchecked) = match begin(source, terms)? {
         Ok(begun) => begun,
         Err(fault) => return Ok(Verdict::Bad(fault)),
     };
@@ -234,11 +235,11 @@ pub(super) fn not_checked(good: &Good) -> Vec<String> {
     list
 }
 
+/// A log as its verifier finds it.
+type Judged = Result<casemate_attest::Report, Fault>;
+
 /// The verdict on a log and one of its lines, for receipts.
-pub(super) fn line_of(
-    source: &Source,
-    seq: u64,
-) -> Result<(Result<casemate_attest::Report, Fault>, Option<Line>), Box<dyn Error>> {
+pub(super) fn line_of(source: &Source, seq: u64) -> Result<(Judged, Option<Line>), Box<dyn Error>> {
     let mut verifier = match source.snapshot(None)? {
         None => Verifier::new(),
         Some(snapshot) => match Verifier::resume(snapshot) {

@@ -14,10 +14,7 @@ use crate::store::StoreError;
 ///
 /// # Errors
 /// Another file has that name, or it cannot be written.
-pub(crate) fn put_file(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+fn put_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), StoreError>) -> Result<(), StoreError> {
     let failed = |e: std::io::Error| StoreError::Folder { path: path.to_owned(), why: e.to_string() };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut unfinished = path.as_os_str().to_owned();
@@ -51,7 +48,10 @@ pub(crate) fn put_text(path: &Path, text: &[u8]) -> Result<(), StoreError> {
 }
 
 /// Makes a folder that only its owner can read, unless it is there.
-pub(super) fn folder(path: &Path) -> Result<(), StoreError> {
+///
+/// # Errors
+/// It cannot be made.
+pub(crate) fn make_folder(path: &Path) -> Result<(), StoreError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     let synced = made.and_then(|()| path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all()));
     synced.map_err(|e| StoreError::Folder { path: path.to_owned(), why: e.to_string() })
@@ -61,7 +61,7 @@ pub(super) fn folder(path: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// Says what cannot be read or written.
-pub(crate) fn put_rows(path: &Path, store: &Connection, sql: &str) -> Result<(), StoreError> {
+fn put_rows(path: &Path, store: &Connection, sql: &str) -> Result<(), StoreError> {
     let failed = StoreError::sqlite("read the audit log");
     put_file(path, |output| {
         let mut statement = store.prepare(sql).map_err(&failed)?;
@@ -77,16 +77,25 @@ pub(crate) fn put_rows(path: &Path, store: &Connection, sql: &str) -> Result<(),
     })
 }
 
-/// The lines of the log from a number of leaves on, and what is disclosed beside them as [`casemate_attest::DisclosedLeaf`]s.
-pub(crate) const LINES: &str = "SELECT line FROM leaves ORDER BY seq";
-/// See [`LINES`].
-pub(crate) const DETAILS: &str = "SELECT json_object('seq', seq, 'disclosure', json_object('salt', lower(hex(salt)),
+/// Writes the log as it is stored into a folder, in the form of an export: lines, details, checkpoints, and what they rest on.
+///
+/// # Errors
+/// Says what cannot be read or written, or that other files of these names are there.
+pub(crate) fn put_log(folder: &Path, store: &Connection) -> Result<(), StoreError> {
+    put_rows(&folder.join("log.jsonl"), store, "SELECT line FROM leaves ORDER BY seq")?;
+    put_rows(&folder.join("details.jsonl"), store, DETAILS)?;
+    let notes = "SELECT json_object('size', size, 'note', note) FROM checkpoints ORDER BY size";
+    put_rows(&folder.join("checkpoints.jsonl"), store, notes)?;
+    match super::super::audit_snapshot(store)? {
+        Some(text) => put_text(&folder.join("snapshot.json"), text.as_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// What is disclosed beside the leaves, as [`casemate_attest::DisclosedLeaf`]s; what is damaged is kept as it is.
+const DETAILS: &str = "SELECT json_object('seq', seq, 'disclosure', json_object('salt', lower(hex(salt)),
          'detail', CASE WHEN json_valid(detail) THEN json(detail) ELSE detail END))
      FROM details ORDER BY seq";
-/// The notes of all kept checkpoints, each with the empty line that ends it.
-pub(crate) const CHECKPOINTS: &str = "SELECT note FROM checkpoints ORDER BY size";
-/// What the log rests on, if it does.
-pub(crate) const SNAPSHOT: &str = "SELECT text FROM snapshot";
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> StoreError {
     StoreError::Folder { path: path.to_owned(), why: error.to_string() }

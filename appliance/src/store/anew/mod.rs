@@ -22,7 +22,7 @@ use casemate_wire::{Digest32, PartyId};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-pub(crate) use archive::{DETAILS, LINES, put_rows, put_text};
+pub(crate) use archive::{make_folder, put_log, put_text};
 pub use mandate::{Mandate, MandateError};
 
 use super::anchor::Anchor;
@@ -200,18 +200,14 @@ impl Stopped {
         let statement = mandate.statement();
         let old = statement.found.as_ref().or(statement.anchored.as_ref());
         let old = old.map_or_else(|| "unknown".to_owned(), |place| format!("{}-{}", place.log, place.size));
-        let folder = self.folder.join("archive");
-        archive::folder(&folder)?;
-        let file = |name: &str, end: &str| folder.join(format!("{}.{end}", name.replace('/', ".")));
-        // The same log can be archived in two states, such as before and after a repair: the new log's name tells them apart.
-        let old = format!("{old}-before-{}", statement.log);
-        put_rows(&file(&old, "jsonl"), &self.connection, archive::LINES)?;
-        put_rows(&file(&old, "details.jsonl"), &self.connection, archive::DETAILS)?;
-        put_rows(&file(&old, "checkpoints"), &self.connection, archive::CHECKPOINTS)?;
-        put_rows(&file(&old, "snapshot.json"), &self.connection, archive::SNAPSHOT)?;
-        put_text(&file(&old, "recovery.json"), mandate.text())?;
+        // One log can be archived in two states, such as before and after a repair: the new log's name tells them apart.
+        let name = format!("{old}-before-{}", statement.log).replace('/', ".");
+        let folder = self.folder.join("archive").join(name);
+        make_folder(&folder)?;
+        put_log(&folder, &self.connection)?;
+        put_text(&folder.join("recovery.json"), mandate.text())?;
         for (number, signature) in mandate.signatures().iter().enumerate() {
-            put_text(&file(&old, &format!("recovery.json.sig-{number}")), &signature.armored)?;
+            put_text(&folder.join(format!("recovery.json.sig-{number}")), &signature.armored)?;
         }
         Ok(())
     }

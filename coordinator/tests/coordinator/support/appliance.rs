@@ -173,16 +173,12 @@ impl Inside {
             "/health" => reply(503, "{}"),
             "/attestation" => {
                 let nonce = request.uri().query().unwrap().strip_prefix("nonce=").unwrap();
-                match self.attester.lock().unwrap().answer(nonce) {
-                    Some(token) => {
-                        let answer = Response::builder().header("content-type", MEDIA_TYPE);
-                        answer.body(Full::from(token).boxed_unsync()).unwrap()
-                    }
-                    None => {
-                        let problem = Problem::new(Code::HsmUnavailable, "the token is away");
-                        reply(problem.status, &serde_json::to_string(&problem).unwrap())
-                    }
-                }
+                let Some(token) = self.attester.lock().unwrap().answer(nonce) else {
+                    let problem = Problem::new(Code::HsmUnavailable, "the token is away");
+                    return reply(problem.status, &serde_json::to_string(&problem).unwrap());
+                };
+                let answer = Response::builder().header("content-type", MEDIA_TYPE);
+                answer.body(Full::from(token).boxed_unsync()).unwrap()
             }
             "/keygen/participate" => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
