@@ -124,5 +124,5 @@ fn continues(
     let path = if from == later.size { Some(Vec::new()) } else { path(from) };
     let path = path.ok_or(Doubt::Unproven { from })?;
     let proof = ConsistencyProof { from, to: later.size, from_root: earlier.root, to_root: later.root, path };
-    proof.verify(&earlier.root, &later.root).map_err(|why| Doubt::Forked { from, why })
+    proof.joins(earlier, later).map_err(|why| Doubt::Forked { from, why })
 }

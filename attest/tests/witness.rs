@@ -1,4 +1,5 @@
 //! A peer's log is believed only while it continues what was seen of it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use casemate_attest::tree::MemoryNodes;
 use casemate_attest::{AuditKey, Checkpoint, CheckpointError, Claim, ConsistencyProof, Doubt, SignedCheckpoint};
@@ -119,7 +120,8 @@ fn a_proof_for_another_size_or_with_another_step_proves_nothing() {
     let log = Tree::grow("log", 1, 0, 40);
     let (known, stated, note) = (log.at(11), log.at(20), log.note(37));
     let claim = Claim { stated: &stated, note: &note };
-    let judge = |path: &dyn Fn(u64) -> Option<Vec<Digest32>>| claim.judge(&key(1).1, &[known.clone()], path);
+    let judge =
+        |path: &dyn Fn(u64) -> Option<Vec<Digest32>>| claim.judge(&key(1).1, std::slice::from_ref(&known), path);
     judge(&|from| log.path(from, 37)).unwrap();
     assert_eq!(judge(&|_| None), Err(Doubt::Unproven { from: 11 }));
     assert_eq!(judge(&|from| log.path(from, 37).filter(|_| from == 11)), Err(Doubt::Unproven { from: 20 }));

@@ -32,8 +32,8 @@ pub(super) async fn checkpoint(State(node): State<Arc<Node>>) -> Reply {
         (None, Some(_)) => {
             let key = node.audit.clone();
             let last = node.store.read(move |store| newest_checkpoint(store, &key)).await?;
-            let none = || Failed(Problem::new(Code::NotFound, "no checkpoint of this log was ever signed"));
-            last.map(Arc::new).ok_or_else(none)?
+            let unsigned = || Failed(Problem::new(Code::NotFound, "no checkpoint of this log was ever signed"));
+            last.map(Arc::new).ok_or_else(unsigned)?
         }
         (None, None) => node
             .checkpoints

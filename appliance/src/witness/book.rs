@@ -158,7 +158,7 @@ fn is_after(one: &str, other: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use casemate_attest::AuditKey;
     use casemate_wire::Digest32;
     use p256::ecdsa::signature::Signer;

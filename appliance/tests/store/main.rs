@@ -6,6 +6,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::similar_names,
+    clippy::type_complexity,
     unreachable_pub,
     reason = "test code"
 )]

@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let kept = after.saturating_sub(size);
     match arguments.format {
         Format::Json => {
-            say(json!({"log": log, "pruned": size, "root": root, "size": after, "segment": arguments.segment}))
+            say(json!({"log": log, "pruned": size, "root": root, "size": after, "segment": arguments.segment}));
         }
         Format::Human => {
             say(format!("the first {size} leaves of {log} are in {}, with a checkpoint", arguments.segment.display()));
