@@ -248,19 +248,19 @@ fn words(place: Option<&Place>) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
-    fn place(size: u64) -> Option<Place> {
-        Some(Place { log: "casemate/party-1/0a".parse().unwrap(), size, root: Digest32([7; 32]) })
+    fn place(size: u64) -> Place {
+        Place { log: "casemate/party-1/0a".parse().unwrap(), size, root: Digest32([7; 32]) }
     }
 
     fn situation() -> Situation {
         Situation {
             party: "party-1".parse().unwrap(),
             cause: Cause::Found(Refusal::Rollback),
-            anchored: place(41),
-            found: place(37),
+            anchored: Some(place(41)),
+            found: Some(place(37)),
             tables: Digest32([3; 32]),
         }
     }
@@ -305,9 +305,9 @@ mod tests {
             ("party", Situation { party: "party-2".parse().unwrap(), ..situation() }),
             ("verdict", Situation { cause: Cause::Found(Refusal::Fork), ..situation() }),
             ("verdict", Situation { cause: Cause::Declared(Restored::Restored), ..situation() }),
-            ("anchored", Situation { anchored: place(42), ..situation() }),
+            ("anchored", Situation { anchored: Some(place(42)), ..situation() }),
             ("anchored", Situation { anchored: None, ..situation() }),
-            ("found", Situation { found: place(38), ..situation() }),
+            ("found", Situation { found: Some(place(38)), ..situation() }),
             ("tables", Situation { tables: Digest32([4; 32]), ..situation() }),
         ];
         for (field, other) in others {
@@ -345,7 +345,7 @@ mod tests {
     fn the_genesis_says_what_the_statement_says() {
         let text = statement().to_text().unwrap();
         let recovery = statement().recovery(text.as_bytes());
-        assert_eq!((recovery.anchored, recovery.found), (place(41), place(37)));
+        assert_eq!((recovery.anchored, recovery.found), (Some(place(41)), Some(place(37))));
         assert_eq!(recovery.verdict.as_str(), "rollback");
         assert_eq!(recovery.statement, Statement::digest(text.as_bytes()));
     }

@@ -216,7 +216,7 @@ pub fn judge(facts: Facts) -> Standing {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     fn place(log: &str, size: u64, root: u8) -> Place {
