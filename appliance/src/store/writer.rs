@@ -240,7 +240,7 @@ impl Worker {
                         self.commit(first, jobs);
                     }
                 }
-                Err(why) => Self::refuse(first, jobs, &why),
+                Err(why) => Self::refuse_all(first, jobs, &why),
             }
         }
         // Nobody waits for it any more; the next start would catch up as well.
@@ -321,7 +321,7 @@ impl Worker {
     }
 
     /// Turns away what waits: nobody waits longer than for one attempt.
-    fn refuse(first: Message, jobs: &Receiver<Message>, why: &StoreError) {
+    fn refuse_all(first: Message, jobs: &Receiver<Message>, why: &StoreError) {
         for message in std::iter::once(first).chain(jobs.try_iter().take(QUEUE)) {
             message.refuse(why);
         }

@@ -69,7 +69,7 @@ impl Scene {
                 }
             };
             if fits {
-                println!("{reason:?} is shown after {:?}", begun.elapsed());
+                eprintln!("{reason:?} is shown after {:?}", begun.elapsed());
                 return health;
             }
             assert!(begun.elapsed() < limit, "not {reason:?} but {health}");
@@ -86,7 +86,7 @@ impl Scene {
         let answer = self.coordinator.appliances[0].post("signing/participate", &body).await;
         assert_eq!(answer.problem().code, Code::AuditUnavailable, "{answer}");
         assert!(begun.elapsed() < SHOWN_WITHIN, "it denies in {:?}", begun.elapsed());
-        println!("denied after {:?}: {}", begun.elapsed(), answer.problem().detail);
+        eprintln!("denied after {:?}: {}", begun.elapsed(), answer.problem().detail);
         assert_eq!(self.lab.audit_size(0), before);
     }
 
@@ -120,17 +120,13 @@ impl Scene {
     }
 }
 
-fn small(lab: &TestLab) -> Option<Mount> {
-    Some(Mount::tmpfs(&lab.parties[0].data_dir, 28))
-}
-
-fn in_place(_lab: &TestLab) -> Option<Mount> {
-    None
+fn small(lab: &TestLab) -> Mount {
+    Mount::tmpfs(&lab.parties[0].data_dir, 28)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_takes_refusals_but_no_acts_and_acts_go_on_by_themselves() {
-    let scene = Scene::new(small).await;
+    let scene = Scene::new(|lab| Some(small(lab))).await;
     scene.signs().await;
     scene.shows(None).await;
     let filler = scene.mount.as_ref().unwrap().fill();
@@ -157,7 +153,7 @@ async fn a_full_disk_takes_refusals_but_no_acts_and_acts_go_on_by_themselves() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_in_flight_when_the_disk_fills_gets_its_outcome_on_record() {
-    let scene = Scene::new(small).await;
+    let scene = Scene::new(|lab| Some(small(lab))).await;
     let proposal = scene.coordinator.convener.sign(&scene.key, &[0, 1], &Transfer::allowed(scene.next()));
     let mut filler = None;
     let ends = scene.coordinator.run(&proposal, |_, to, frame: Frame| {
@@ -179,7 +175,7 @@ async fn a_session_in_flight_when_the_disk_fills_gets_its_outcome_on_record() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_is_killed_on_a_full_disk_starts_on_it_and_loses_nothing() {
-    let mut scene = Scene::new(small).await;
+    let mut scene = Scene::new(|lab| Some(small(lab))).await;
     scene.signs().await;
     let _filler = scene.mount.as_ref().unwrap().fill();
     scene.shows(Some("disk_full")).await;
@@ -203,7 +199,7 @@ async fn a_daemon_that_is_killed_on_a_full_disk_starts_on_it_and_loses_nothing()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_are_moved_or_replaced_deny_within_a_second_and_are_good_again_when_back() {
-    let scene = Scene::new(in_place).await;
+    let scene = Scene::new(|_| None).await;
     for name in ["casemate.db", "casemate.db-wal"] {
         scene.shows(None).await;
         fs::rename(scene.path(name), scene.path("aside")).unwrap();
@@ -223,7 +219,7 @@ async fn files_that_are_moved_or_replaced_deny_within_a_second_and_are_good_agai
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_wal_denies_and_costs_nothing_even_if_the_daemon_is_killed_then() {
-    let mut scene = Scene::new(in_place).await;
+    let mut scene = Scene::new(|_| None).await;
     scene.signs().await;
     let before = scene.lab.audit_size(0);
     fs::remove_file(scene.path("casemate.db-wal")).unwrap();
@@ -237,7 +233,7 @@ async fn a_deleted_wal_denies_and_costs_nothing_even_if_the_daemon_is_killed_the
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overwritten_pages_are_found_without_traffic_and_deny_until_they_are_put_right() {
-    let mut scene = Scene::new(in_place).await;
+    let mut scene = Scene::new(|_| None).await;
     for _ in 0..3 {
         scene.signs().await;
     }
@@ -265,7 +261,7 @@ async fn overwritten_pages_are_found_without_traffic_and_deny_until_they_are_put
     let ended = scene.lab.program(0, "casemated", &["--config", &config]);
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(1), "{said}");
-    println!("at the start: {}", said.lines().last().unwrap_or_default());
+    eprintln!("at the start: {}", said.lines().last().unwrap_or_default());
     file.write_all_at(&whole, 0).unwrap();
     fs::write(scene.path("casemate.db-wal"), wal).unwrap();
     scene.lab.start(0).await;
@@ -296,7 +292,7 @@ async fn a_file_system_that_goes_read_only_under_the_daemon_denies_and_loses_not
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_read_only_file_system_it_does_not_start_and_says_why() {
     let lab = TestLab::new(Kind::Keyed).await;
-    let mount = small(&lab).unwrap();
+    let mount = small(&lab);
     let before = lab.audit_size(0);
     mount.remount("ro");
     let config = lab.parties[0].config.to_str().unwrap();

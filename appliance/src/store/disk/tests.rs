@@ -165,10 +165,10 @@ async fn a_deleted_database_can_be_taken_out_of_the_running_process() {
     fs::remove_file(place.path("casemate.db")).unwrap();
     shows(&store, Some(Reason::FileMissing)).await;
     // As docs/runbook.md says: out of /proc while it runs, back into the folder once it has stopped.
-    let held = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let open = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
     let deleted = format!("{} (deleted)", place.path("casemate.db").display());
     let is_it = |path: &PathBuf| fs::read_link(path).is_ok_and(|target| target == Path::new(&deleted));
-    fs::copy(held.into_iter().find(is_it).unwrap(), place.path("copy")).unwrap();
+    fs::copy(open.into_iter().find(is_it).unwrap(), place.path("copy")).unwrap();
     fs::copy(place.path("casemate.db-wal"), place.path("copy-wal")).unwrap();
     store.close();
     drop(store);
@@ -223,11 +223,11 @@ async fn a_line_that_was_changed_under_the_daemon_stops_everything_within_a_seco
     }
     shows(&store, None).await;
     let other = Connection::open(place.path("casemate.db")).unwrap();
-    other.execute("UPDATE leaves SET line = replace(line, 'boot', 'stop') WHERE seq = 7", []).unwrap();
+    other.execute("UPDATE leaves SET line = replace(line, 'test-log', 'test-lag') WHERE seq = 7", []).unwrap();
     shows(&store, Some(Reason::Corrupt)).await;
     assert!(store.problem().unwrap().contains("line 8"), "its successor says so: {:?}", store.problem());
     assert_eq!(reason(append(&store, Urgency::Record).await), Some(Reason::Corrupt));
-    other.execute("UPDATE leaves SET line = replace(line, 'stop', 'boot') WHERE seq = 7", []).unwrap();
+    other.execute("UPDATE leaves SET line = replace(line, 'test-lag', 'test-log') WHERE seq = 7", []).unwrap();
     assert_eq!(reason(append(&store, Urgency::Act).await), Some(Reason::Corrupt), "a restart judges");
 }
 
