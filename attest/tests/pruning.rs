@@ -109,7 +109,7 @@ fn what_was_forgotten_at_one_prune_does_not_come_back_at_the_next_when_the_clock
     // The second snapshot is the same, whether one has read all lines or only those since the first.
     let before = &log.lines[..at];
     let mut all = Verifier::new();
-    for line in &before {
+    for line in before {
         all.feed(line.as_str().as_bytes()).unwrap();
     }
     assert_eq!(all.snapshot().unwrap().to_text().unwrap(), second);
