@@ -200,7 +200,9 @@ async fn the_logs_of_all_parties_reconcile_with_what_they_signed() {
             serde_json::json!({"public_key": key.public_key(), "message_hash": message_hash, "signature": signature});
         fs::write(&list, format!("{entry}\n")).unwrap();
         let mut arguments = vec!["audit", "reconcile", "--json", "--signature", list.to_str().unwrap()];
-        parties.iter().for_each(|party| arguments.extend(["--party", party]));
+        for party in &parties {
+            arguments.extend(["--party", party]);
+        }
         let done = lab.program(0, "casemate", &arguments);
         let found: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|e| panic!("{e}: {done:?}"));
         (done.status.code().unwrap(), found)

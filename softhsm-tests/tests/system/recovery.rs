@@ -174,9 +174,9 @@ fn archive_verifies(lab: &TestLab, statement: &Statement) {
     let verified = casemate(lab, &["verify", folder.to_str().unwrap()]);
     assert_eq!(verified.code, Some(0), "{}", verified.err);
     let text = fs::read_to_string(folder.join("log.jsonl")).unwrap();
-    let mut verifier = Verifier::new();
-    text.lines().for_each(|line| drop(verifier.feed(line.as_bytes()).unwrap()));
-    let report = verifier.finish().unwrap();
+    let mut reader = Verifier::new();
+    text.lines().for_each(|line| drop(reader.feed(line.as_bytes()).unwrap()));
+    let report = reader.finish().unwrap();
     assert_eq!((report.log, report.size, report.root), (found.log, found.size, found.root));
 }
 
@@ -302,7 +302,9 @@ async fn a_log_whose_lines_are_kept_elsewhere_goes_on_and_is_still_one_log() {
     let all = verifier.finish().unwrap();
     let beside = |name: &str| fs::read_to_string(out.join(name)).unwrap();
     let mut resumed = Verifier::resume(Snapshot::read(&beside("after.json")).unwrap()).unwrap();
-    remaining.iter().for_each(|line| drop(resumed.feed(line.as_bytes()).unwrap()));
+    for line in &remaining {
+        resumed.feed(line.as_bytes()).unwrap();
+    }
     assert_eq!(resumed.finish().unwrap().root, all.root);
     assert!(beside("checkpoint").contains(&format!("\n{}\n", whole.size)));
 }
