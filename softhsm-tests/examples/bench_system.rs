@@ -77,6 +77,7 @@ async fn measure(t: u16, n: u16) {
 
     let bare = Bare::new(t, n).await;
     let (mut system, mut alone) = (Vec::new(), Vec::new());
+    let before = Evidence::read(&lab).await;
     for nonce in 0..SIGNATURES {
         system.push(sign(&lab, &account, t, nonce as u64).await);
         alone.push(bare.sign().await);
@@ -84,18 +85,58 @@ async fn measure(t: u16, n: u16) {
     let (system, alone) = (median(system), median(alone));
     println!("signing, bare protocol:        {alone:>8.0} ms");
     println!("signing, whole system:         {system:>8.0} ms, ratio {:.2}", system / alone);
+    Evidence::read(&lab).await.since(&before, system);
     if t == 2 {
         crowd(&lab, &account, &daemons[0]).await;
     }
     drop(daemons);
 }
 
-/// Twenty sessions at once at the same two parties; health is asked meanwhile.
-async fn crowd(lab: &Lab, account: &str, daemon: &Running) {
+/// What one party has spent in its HSM on evidence so far.
+struct Evidence {
+    anchors: (f64, f64),
+    signatures: (f64, f64),
+}
+
+impl Evidence {
+    async fn read(lab: &Lab) -> Self {
+        let text = monitor(lab).get("/metrics").await;
+        let text = String::from_utf8(text.body.to_vec()).unwrap();
+        let value = |what: &str, op: &str| {
+            let name = format!("mpc_hsm_op_duration_seconds_{what}{{op=\"{op}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0.0, |value| value.parse().unwrap())
+        };
+        let of = |op: &str| (value("count", op), value("sum", op) * 1000.0);
+        Self { anchors: of("anchor"), signatures: of("sign") }
+    }
+
+    /// Prints what each signature has cost since then. Of the HSM's signatures one in each session is the hello's, which is no
+    /// evidence.
+    fn since(&self, before: &Self, session: f64) {
+        let each = |now: f64, then: f64| (now - then) / SIGNATURES as f64;
+        let (anchors, anchoring) = (each(self.anchors.0, before.anchors.0), each(self.anchors.1, before.anchors.1));
+        let (signatures, signing) =
+            (each(self.signatures.0, before.signatures.0), each(self.signatures.1, before.signatures.1));
+        let notes = signatures - 1.0;
+        let evidence = anchoring + signing * notes / signatures;
+        println!(
+            "evidence in the HSM, a signature and party: {anchors:.1} anchors in {anchoring:.1} ms, {notes:.1} checkpoints; \
+             {evidence:.1} ms, {:.1} % of the session",
+            evidence / session * 100.0
+        );
+    }
+}
+
+fn monitor(lab: &Lab) -> ApplianceClient {
     let Credentials { ca, certificate, key } = lab.credentials(Role::Monitor);
     let tls =
         casemate_softhsm_tests::http::tls(&ca, Some(&Identity::read(&certificate, &key)), &[&rustls::version::TLS13]);
-    let health = ApplianceClient::new(lab.parties[0].address, tls);
+    ApplianceClient::new(lab.parties[0].address, tls)
+}
+
+/// Twenty sessions at once at the same two parties; health is asked meanwhile.
+async fn crowd(lab: &Lab, account: &str, daemon: &Running) {
+    let health = monitor(lab);
     let quiet = health_times(&health, async { tokio::time::sleep(Duration::from_secs(2)).await }).await.0;
     let begun = Instant::now();
     let sessions = join_all((0..20).map(|nonce| sign(lab, account, 2, 1000 + nonce)));
