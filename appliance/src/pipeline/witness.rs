@@ -7,10 +7,11 @@ use casemate_attest::Checkpoint;
 use casemate_wire::envelope::Introduction;
 use casemate_wire::{Code, PartyId};
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use super::decide::Obligation;
 use super::join::{Case, Joined};
-use super::run::{End, Finished};
+use super::run::{End, Finished, too_long};
 use super::understand::Act;
 use crate::attestation::{self, AttestError, PeerAppraisal};
 use crate::daemon::Node;
@@ -29,7 +30,9 @@ pub(super) struct Witnessed {
 pub(super) async fn witness(node: &Arc<Node>, joined: Joined) -> Result<Witnessed, Finished> {
     let Joined { mut case, act, mut link, question, obligation } = joined;
     // Also of a session that fails here it is recorded what was seen of the peers whose logs are good.
-    match hear(node, &mut link, &question, obligation, &mut case.seen).await {
+    let limit = node.config.limits.session_ttl();
+    let heard = timeout(limit, hear(node, &mut link, &question, obligation, &mut case.seen)).await;
+    match heard.unwrap_or_else(|_| Err(too_long(node))) {
         Ok(()) => Ok(Witnessed { case, act, link }),
         Err(failure) => Err(case.end(Some(link.into_stream()), End::Failed(failure))),
     }

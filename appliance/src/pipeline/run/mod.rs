@@ -65,10 +65,13 @@ pub(super) async fn run(node: &Arc<Node>, opened: Opened) -> Finished {
     let end = match timeout(limit, protocol).await {
         Ok(Ok(end)) => end,
         Ok(Err(failure)) => End::Failed(failure),
-        Err(_) => {
-            let detail = format!("the session took longer than limits.session_ttl ({} s)", limit.as_secs());
-            End::Failed(Failure::new(Code::Timeout, detail))
-        }
+        Err(_) => End::Failed(too_long(node)),
     };
     case.end(Some(link.into_stream()), end)
+}
+
+/// Why a session is ended that did not end by itself.
+pub(super) fn too_long(node: &Node) -> Failure {
+    let limit = node.config.limits.session_ttl;
+    Failure::new(Code::Timeout, format!("the session took longer than limits.session_ttl ({limit} s)"))
 }
