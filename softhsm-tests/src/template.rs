@@ -23,6 +23,8 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// What a lab starts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// Three appliances without primes or a key.
+    Bare,
     /// Three appliances with primes and no key.
     Empty,
     /// The same with a 2-of-3 wallet key, which the coordinator has an account for.
@@ -84,8 +86,9 @@ async fn ready(kind: Kind) -> PathBuf {
     match kind {
         Kind::Empty => {
             discard_older(&all, &own);
-            create(&unfinished);
+            create(&unfinished, PRIMES);
         }
+        Kind::Bare => create(&unfinished, 0),
         Kind::Keyed => Box::pin(make_key(&unfinished)).await,
     }
     fs::rename(&unfinished, &name).unwrap();
@@ -106,11 +109,11 @@ fn discard_older(all: &Path, own: &Path) {
     }
 }
 
-fn create(root: &Path) {
+fn create(root: &Path, primes: u32) {
     let options = LabOptions { bin_dir: programs::folder().to_owned(), ..LabOptions::default() };
     let lab = Lab::create(root, &options).unwrap();
     for index in 0..lab.parties.len() {
-        seed_primes(&lab, index, PRIMES);
+        seed_primes(&lab, index, primes);
     }
 }
 

@@ -8,7 +8,6 @@ use casemate_softhsm_tests::template::Kind;
 use casemate_softhsm_tests::{Answer, TestLab};
 use casemate_wire::Code;
 use casemate_wire::api::SessionStatus;
-use rusqlite::Connection;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -54,10 +53,7 @@ async fn sessions_beyond_the_limit_are_told_to_come_back_and_may() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_primes_a_new_committee_is_told_to_come_back_and_may() {
-    let mut lab = TestLab::new(Kind::Empty).await;
-    let store = Connection::open(lab.parties[0].data_dir.join("casemate.db")).unwrap();
-    store.execute("DELETE FROM primes", []).unwrap();
-    drop(store);
+    let mut lab = TestLab::new(Kind::Bare).await;
     lab.start(0).await;
     let coordinator = lab.lying_coordinator();
     let body = coordinator.convener.body(&coordinator.convener.keygen().invitations[0]);
