@@ -339,6 +339,11 @@ impl HsmError {
         }
     }
 
+    /// Whether the module only said that something went wrong (`CKR_GENERAL_ERROR`).
+    pub(crate) fn is_unexplained(&self) -> bool {
+        matches!(self, Self::Call { source, .. } if source.code() == Some(RvError::GeneralError))
+    }
+
     /// Whether no login may be tried again by itself.
     pub(crate) fn is_pin_refusal(&self) -> bool {
         matches!(self, Self::PinRefused { .. } | Self::PinFinalTry { .. } | Self::PinLocked { .. })

@@ -143,7 +143,7 @@ impl Hsm {
     /// changed; [`HsmError::AnchorUnsupported`]; the errors of [`Hsm::anchor`].
     pub async fn put_anchor(&self, anchor: &Anchor) -> Result<(), HsmError> {
         let anchor = anchor.clone();
-        self.anchor_call(move |session| session.anchors().put(&anchor)).await
+        self.anchor_call(move |session| patiently(|| session.anchors().put(&anchor))).await
     }
 
     /// Makes this the only audit anchor, whatever is there: higher ones, contradicting ones, damaged ones. It may be
@@ -157,7 +157,7 @@ impl Hsm {
     /// log head may call it (FORMATS.md, "The audit log"); no restart and no operator alone.
     pub async fn replace_anchor(&self, anchor: &Anchor) -> Result<(), HsmError> {
         let anchor = anchor.clone();
-        self.anchor_call(move |session| session.anchors().replace(&anchor)).await
+        self.anchor_call(move |session| patiently(|| session.anchors().replace(&anchor))).await
     }
 
     /// The public key of a pair as SubjectPublicKeyInfo in DER, as checked at opening. It makes no call.
@@ -228,6 +228,18 @@ impl Hsm {
             Err(_) => Err(HsmError::Timeout { limit }),
         }
     }
+}
+
+/// SoftHSM sometimes stumbles over calls in other sessions while it writes an object, and says only that something went
+/// wrong. Writing an anchor can be repeated, so that is tried before the token is given up for lost.
+fn patiently<T>(operation: impl Fn() -> Result<T, HsmError>) -> Result<T, HsmError> {
+    for pause in [2, 10, 40, 100].map(Duration::from_millis) {
+        match operation() {
+            Err(error) if error.is_unexplained() => std::thread::sleep(pause),
+            settled => return settled,
+        }
+    }
+    operation()
 }
 
 impl Drop for Hsm {

@@ -38,6 +38,9 @@ pub enum AttestError {
     /// The nonces cannot stand in a token.
     #[error(transparent)]
     Nonce(#[from] InvalidNonce),
+    /// The own log does not stand as it must, so nothing is signed of it.
+    #[error("the attestation cannot be made: the audit log is in quarantine; health says why")]
+    Quarantined,
     /// The HSM did not sign it.
     #[error("the attestation cannot be signed: {0}")]
     Hsm(#[from] HsmError),
@@ -60,6 +63,9 @@ pub enum AttestError {
 /// # Errors
 /// Bad nonces, or that HSM or TPM did not do their part.
 pub async fn token(node: &Node, nonces: &[Vec<u8>]) -> Result<Vec<u8>, AttestError> {
+    if node.store.quarantine().is_some() {
+        return Err(AttestError::Quarantined);
+    }
     let nonces = nonces.iter().map(|nonce| Nonce::new(nonce.as_slice())).collect::<Result<Vec<_>, _>>()?;
     let nonces = Nonces::new(nonces)?;
     let key = attest_key(node)?;

@@ -35,6 +35,7 @@ pub(super) async fn attestation(
 fn problem(error: &AttestError) -> Problem {
     let code = match error {
         AttestError::Nonce(_) => Code::BadRequest,
+        AttestError::Quarantined => Code::EvidenceRefused,
         AttestError::Hsm(_) => Code::HsmUnavailable,
         AttestError::Tpm(_) | AttestError::TpmLate => Code::NotReady,
         AttestError::Claims(_) | AttestError::Key(_) => Code::Internal,

@@ -21,7 +21,7 @@ use crate::disclosure;
 use crate::session::Place;
 use crate::store::{
     OneUse, PolicyRow, SessionResult, SessionRow, ShareRow, ShareStatus, StoreError, Transaction, Urgency,
-    approval_used, reserve_spending, spending_digest, use_approval, use_token,
+    approval_used, reserve_spending, use_approval, use_token,
 };
 
 /// A session whose intent is durable. Only [`commit`] makes one; only with it can a share be opened.
@@ -191,9 +191,9 @@ impl Writes {
             ShareRow::activate(transaction, share, certificate)?;
             guards.push(guard(Guard::Share, share, "active"));
         }
-        if let Some(spending) = &self.spending {
-            reserve_spending(transaction, spending)?;
-            guards.push(guard(Guard::Spend, session.as_str(), &format!("reserved {}", spending_digest(spending))));
+        if let Some(spending) = self.spending.take() {
+            let entered = reserve_spending(transaction, spending)?;
+            guards.push(guard(Guard::Spend, session.as_str(), &format!("reserved {entered}")));
         }
         guards.extend(self.used_up.iter().map(|statement| guard(Guard::Approval, &statement.to_string(), "used")));
         let line = transaction.append(self.entry.guarding(guards))?;

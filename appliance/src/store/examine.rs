@@ -129,6 +129,9 @@ impl Replay {
         self.latest = Some(snapshot.at);
         if first.seq == 0 {
             self.verifier = Verifier::new().resting_on(snapshot.state);
+        } else if self.size.is_some_and(|anchored| anchored <= first.seq) {
+            // Whoever can write the database alone could otherwise put any state of the guards below a leaf of their own.
+            return Err(Damage("it rests on a snapshot that the anchor does not cover".into()));
         } else {
             self.tree = snapshot.tree.clone();
             self.verifier = Verifier::resume(snapshot).map_err(|fault| Damage(fault.to_string()))?;

@@ -68,7 +68,7 @@ pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
 pub use sessions::{SessionResult, SessionRow};
-pub(crate) use spend::{load_spending, release_spending, reserve_spending, spending_digest, was_released};
+pub(crate) use spend::{load_spending, release_spending, reserve_spending, was_released};
 pub use tables::drop_forgotten;
 pub use writer::{JOB_LEAVES, Transaction};
 

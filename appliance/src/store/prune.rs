@@ -97,19 +97,27 @@ impl Exported {
 }
 
 impl Store {
-    /// Deletes what was exported, in the transaction of the leaf that vouches for the snapshot. Gives the log's size then.
+    /// Deletes what was exported, once the leaf that vouches for the snapshot is anchored: a log whose anchor does not cover
+    /// that leaf must never rest on it. Gives the log's size then.
     ///
     /// # Errors
     /// As [`Store::write`]; or that the log has gone on since the export.
     pub async fn prune(&self, exported: Exported) -> Result<u64, StoreError> {
-        self.write(Urgency::Record, move |transaction| {
-            let Exported { snapshot, text } = exported;
-            let size = i64::try_from(snapshot.place.size).map_err(|e| StoreError::Audit(e.to_string()))?;
+        let Exported { snapshot, text } = exported;
+        let size = i64::try_from(snapshot.place.size).map_err(|e| StoreError::Audit(e.to_string()))?;
+        let named = text.clone();
+        let after = self.write(Urgency::Record, move |transaction| {
+            let text = named;
             let line = transaction.append(Entry::admin(Op::Prune).guarding(vec![Snapshot::guard(&text)]))?;
             let leaf = line.leaf();
             if (leaf.seq, leaf.prev) != (snapshot.place.size, snapshot.last) {
                 return Err(StoreError::Audit("it has gone on since it was exported; export it again".into()));
             }
+            drop_forgotten(transaction.sql(), &snapshot.state)?;
+            Ok(leaf.seq.saturating_add(1))
+        });
+        let after = after.await?;
+        self.write(Urgency::Record, move |transaction| {
             let failed = StoreError::sqlite("prune the audit log");
             let sql = transaction.sql();
             sql.execute("UPDATE sessions SET intent = NULL WHERE intent < ?1", [size]).map_err(&failed)?;
@@ -119,8 +127,7 @@ impl Store {
             let put = "INSERT INTO snapshot (only_row, text) VALUES (1, ?1)
                  ON CONFLICT (only_row) DO UPDATE SET text = excluded.text";
             sql.execute(put, [&text]).map_err(&failed)?;
-            drop_forgotten(sql, &snapshot.state)?;
-            Ok(leaf.seq.saturating_add(1))
+            Ok(after)
         })
         .await
     }

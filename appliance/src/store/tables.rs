@@ -126,7 +126,7 @@ fn spend(store: &Connection) -> Result<Rows, StoreError> {
 /// Spend rows whose columns say something else than the text that the log commits to.
 fn misplaced(store: &Connection) -> Result<Vec<String>, StoreError> {
     let sql = "SELECT session_id, at FROM spend WHERE state = 'reserved'
-         AND (session_id IS NOT json_extract(spending, '$.session') OR at IS NOT json_extract(spending, '$.at'))";
+         AND (session_id IS NOT json_extract(spending, '$.spending.session') OR at IS NOT json_extract(spending, '$.spending.at'))";
     let found = rows(store, sql, |row| Ok((fitted(row, 0)?, row.get::<_, i64>(1)?.to_string())))?;
     let tell = |(id, at)| format!("spend of session {id} stands at {at}, which is not what was reserved");
     Ok(found.into_iter().map(tell).collect())

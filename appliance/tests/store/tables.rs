@@ -15,7 +15,9 @@ const SHARE: &str = "INSERT INTO shares (id, public_key, session_id, share_type,
      statement, created_at) VALUES ('share-1', 'k', 's', 'wallet', 'pending', x'00', x'00', x'00', x'00', '{}', 'now')";
 
 fn spending(session: &str) -> String {
-    format!(r#"{{"session":"{session}","key":"{}","at":1700000000,"charges":[]}}"#, key())
+    let salt = "5a".repeat(32);
+    let spending = format!(r#"{{"session":"{session}","key":"{}","at":1700000000,"charges":[]}}"#, key());
+    format!(r#"{{"salt":"{salt}","spending":{spending}}}"#)
 }
 
 /// A session that signs and reserves `spending`.

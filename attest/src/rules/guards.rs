@@ -19,6 +19,7 @@ pub(super) fn check(leaf: &Leaf) -> Result<(), String> {
             Guard::Snapshot => snapshot(leaf, change),
         }?;
     }
+    only(leaf.guards.iter().all(|change| change.to.is_some()), "what guards is never taken away")?;
     people(leaf)?;
     all_used(leaf)
 }
