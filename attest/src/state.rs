@@ -87,7 +87,8 @@ impl State {
 
     fn change(&mut self, change: &GuardChange, at: At) {
         let id = change.id.clone();
-        let Some(to) = change.to.clone() else { return self.remove(change) };
+        // The rules of a leaf let nothing be taken away.
+        let Some(to) = change.to.clone() else { return };
         match change.guard {
             Guard::Share => drop(self.shares.insert(id, to)),
             Guard::Token => drop(self.tokens.insert(id, at)),
@@ -107,22 +108,6 @@ impl State {
                     self.peers.insert(party, place);
                 }
             }
-            Guard::Snapshot => {}
-        }
-    }
-
-    fn remove(&mut self, change: &GuardChange) {
-        let id = &change.id;
-        match change.guard {
-            Guard::Share => drop(self.shares.remove(id)),
-            Guard::Token => drop(self.tokens.remove(id)),
-            Guard::Session => drop(self.sessions.remove(id)),
-            Guard::AuxInfo => drop(self.aux_info.remove(id)),
-            Guard::Primes => drop(self.primes.remove(id)),
-            Guard::Bundle => drop(self.bundle.remove(id)),
-            Guard::Spend => drop(self.spend.remove(id)),
-            Guard::Approval => drop(self.approvals.remove(id)),
-            Guard::Peer => drop(id.as_str().parse().map(|party: PartyId| self.peers.remove(&party))),
             Guard::Snapshot => {}
         }
     }

@@ -126,8 +126,6 @@ fn shares_committees_and_primes_are_what_their_last_leaf_says() {
     let found = state(vec![
         (Op::Share, change(Guard::Share, "share-1", Some("pending"))),
         (Op::Share, change(Guard::Share, "share-1", Some("active"))),
-        (Op::Share, change(Guard::Share, "share-2", Some("pending"))),
-        (Op::Share, change(Guard::Share, "share-2", None)),
         (Op::Share, change(Guard::AuxInfo, "committee", Some("aux-1"))),
         (Op::Primes, change(Guard::Primes, "pair-1", Some("stored"))),
         (Op::Primes, change(Guard::Primes, "pair-2", Some("stored"))),
@@ -136,6 +134,15 @@ fn shares_committees_and_primes_are_what_their_last_leaf_says() {
     assert_eq!(found.shares, BTreeMap::from([(text("share-1"), text("active"))]));
     assert_eq!(found.aux_info, BTreeMap::from([(text("committee"), text("aux-1"))]));
     assert_eq!(found.primes.iter().map(Text::as_str).collect::<Vec<_>>(), ["pair-2"]);
+}
+
+#[test]
+fn what_guards_is_never_taken_away() {
+    for (op, guard) in [(Op::Share, Guard::Share), (Op::Share, Guard::Token), (Op::Share, Guard::Session)] {
+        let entry = Entry::admin(op).guarding(vec![change(guard, "row", None)]);
+        let refused = common::sample().head.append(entry, common::time(20)).unwrap_err().to_string();
+        assert!(refused.contains("never taken away"), "{guard:?}: {refused}");
+    }
 }
 
 #[test]

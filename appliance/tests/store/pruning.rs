@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use casemate_appliance::store::{Segment, StoreError, TreeNodes, Urgency, open_read_only};
 use casemate_attest::tree::root_at;
-use casemate_attest::{ConsistencyProof, Snapshot, Verifier};
+use casemate_attest::{ConsistencyProof, Refusal, Snapshot, Verifier};
 
-use super::site::{Site, intend, lines, note};
+use super::site::{Mood, Site, intend, lines, note};
 use super::tables::busy;
 
 async fn prune(site: &Site, name: &str) -> (Segment, u64) {
@@ -85,6 +85,36 @@ async fn proofs_go_on_across_a_prune() {
     proof.verify(&before.root(), &now.root()).unwrap();
     let root = store.read(move |c| root_at(from, &TreeNodes(c))).await.unwrap();
     assert_eq!(root, before.root());
+}
+
+#[tokio::test]
+async fn a_log_never_rests_on_a_snapshot_that_its_anchor_does_not_cover() {
+    let site = busy_site().await;
+    let before = site.anchor.standing();
+    prune(&site, "first").await;
+    // As whoever can write the database alone would: a snapshot of their own, under one leaf that looks like a crash.
+    site.anchor.replace(before);
+    let (refusal, why) = site.refused();
+    assert_eq!(refusal, Refusal::LogDamaged, "{why}");
+}
+
+#[tokio::test]
+async fn a_prune_that_is_cut_off_before_its_anchor_keeps_all_lines_and_is_done_again() {
+    let site = busy_site().await;
+    let store = site.open();
+    let held = lines(&store).await.len();
+    let segment = Segment::at(&site.path().join("first"));
+    let exported = segment.export(&open_read_only(site.path()).unwrap()).unwrap();
+    site.anchor.mood(Mood::Refuses);
+    assert!(store.prune(exported).await.is_err());
+    drop(store);
+    site.anchor.mood(Mood::Works);
+    let store = site.open();
+    assert_eq!((store.verdict(), lines(&store).await.len()), ("catch_up", held + 1));
+    store.close();
+    drop(store);
+    prune(&site, "second").await;
+    assert_eq!(lines(&site.open()).await.len(), 1);
 }
 
 #[tokio::test]
