@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use casemate_appliance::clients::Role;
 use casemate_appliance::lab::{Lab, Running, stop_all};
-use casemate_appliance::store::{audit_lines, details, open_read_only};
+use casemate_appliance::store::{audit_details, audit_lines, open_read_only};
 use casemate_attest::{Detail, Leaf, Report, Verifier};
 use casemate_wire::{KeyCertificate, PublicKey};
 use hyper::Method;
@@ -241,7 +241,7 @@ impl TestLab {
     /// What a leaf of a party's log only commits to.
     pub fn detail(&self, index: usize, leaf: &Leaf) -> Detail {
         let store = open_read_only(&self.lab.parties[index].data_dir).unwrap();
-        let found = details(&store, leaf.seq, 1).unwrap().pop().filter(|found| found.seq == leaf.seq);
+        let found = audit_details(&store, leaf.seq, 1).unwrap().pop().filter(|found| found.seq == leaf.seq);
         let disclosure = found.unwrap_or_else(|| panic!("leaf {} has no detail", leaf.seq)).disclosure;
         assert_eq!(leaf.detail, Some(disclosure.commitment().unwrap()));
         disclosure.detail

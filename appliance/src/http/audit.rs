@@ -93,7 +93,7 @@ fn first_seq(lines: &[String]) -> Result<Option<u64>, Failed> {
 /// What leaves commit to, with the salts, for whoever may see decoded transactions.
 pub(super) async fn details(State(node): State<Arc<Node>>, asked: Asked<Range>) -> Reply {
     let Range { from, limit } = Range::read(asked)?;
-    let details = node.store.read(move |connection| store::details(connection, from, limit)).await?;
+    let details = node.store.read(move |connection| store::audit_details(connection, from, limit)).await?;
     let lines = details.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
     Ok(json_lines(lines.map_err(|e| Problem::new(Code::Internal, e.to_string()))?))
 }

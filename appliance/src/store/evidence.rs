@@ -1,7 +1,7 @@
 //! The audit log as it is stored: lines exactly as hashed, the tree's complete nodes, and the details that leaves commit to.
 
 use casemate_attest::tree::{NodeId, Nodes};
-use casemate_attest::{Appended, DisclosedLeaf, Disclosure, Head, LogId};
+use casemate_attest::{Appended, Disclosure, Head, LogId};
 use casemate_wire::Digest32;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -19,29 +19,6 @@ pub fn audit_lines(connection: &Connection, from: u64, limit: u64) -> Result<Vec
     let bound = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let rows = statement.query_map([bound(from), bound(limit)], |row| row.get(0)).map_err(&failed)?;
     rows.collect::<Result<_, _>>().map_err(&failed)
-}
-
-/// What is disclosed of the leaves from `from` on, at most `limit`; leaves without a detail are left out.
-///
-/// # Errors
-/// Says that the store cannot be read.
-pub fn details(connection: &Connection, from: u64, limit: u64) -> Result<Vec<DisclosedLeaf>, StoreError> {
-    let failed = StoreError::sqlite("read the details of the audit log");
-    let mut statement = connection
-        .prepare_cached("SELECT seq, salt, detail FROM details WHERE seq >= ?1 ORDER BY seq LIMIT ?2")
-        .map_err(&failed)?;
-    let bound = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    let rows = statement
-        .query_map([bound(from), bound(limit)], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, String>(2)?))
-        })
-        .map_err(&failed)?;
-    rows.map(|row| {
-        let (seq, salt, detail) = row.map_err(&failed)?;
-        let seq = u64::try_from(seq).map_err(|e| StoreError::corrupt("a detail")(e.to_string()))?;
-        Ok(DisclosedLeaf { seq, disclosure: Disclosure { salt, detail: from_json(&detail)? } })
-    })
-    .collect()
 }
 
 /// The tree's complete nodes in the store.

@@ -59,7 +59,7 @@ pub(crate) use approvals::{approval_used, use_approval};
 pub use auditing::{audit_details, audit_notes, audit_snapshot};
 pub(crate) use checkpoints::{Signable, newest_checkpoint, put_checkpoint, signable};
 pub use disk::{Reason, Trouble, Urgency};
-pub use evidence::{TreeNodes, audit_lines, details};
+pub use evidence::{TreeNodes, audit_lines};
 pub use examine::{Examined, examine};
 pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;

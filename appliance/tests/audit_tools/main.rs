@@ -1,6 +1,8 @@
 //! `casemate audit` as auditors use it: the program itself, on files of three parties that were never theirs.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../program/answer.rs"]
+mod answer;
 mod committee;
 mod exporting;
 mod judging;
@@ -8,41 +10,11 @@ mod proving;
 mod reconciling;
 
 use std::path::Path;
-use std::process::Command;
 
-use serde_json::Value;
-
-/// What a command answered.
-struct Answer {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("no JSON ({e}): {}{}", self.out, self.err))
-    }
-
-    /// The exit code must be this one.
-    fn ends(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{}{}", self.out, self.err);
-        self
-    }
-
-    fn says(self, part: &str) -> Self {
-        assert!(self.out.contains(part) || self.err.contains(part), "{part:?} is not in:\n{}{}", self.out, self.err);
-        self
-    }
-}
+use answer::{Answer, casemate};
 
 fn audit(words: &[&str]) -> Answer {
-    let ended = Command::new(env!("CARGO_BIN_EXE_casemate")).arg("audit").args(words).output().unwrap();
-    Answer {
-        code: ended.status.code().unwrap(),
-        out: String::from_utf8(ended.stdout).unwrap(),
-        err: String::from_utf8(ended.stderr).unwrap(),
-    }
+    casemate("audit", words)
 }
 
 fn text(path: &Path) -> &str {

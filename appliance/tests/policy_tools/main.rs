@@ -1,48 +1,20 @@
 //! `casemate policy` as staff use it: the program itself, on folders.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../program/answer.rs"]
+mod answer;
 mod comparing;
 mod deciding;
 mod writing;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use serde_json::Value;
+use answer::{Answer, casemate};
 use tempfile::TempDir;
 
-/// What a command answered.
-struct Answer {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("no JSON ({e}): {}{}", self.out, self.err))
-    }
-
-    /// The exit code must be this one.
-    fn ends(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{}{}", self.out, self.err);
-        self
-    }
-
-    fn says(self, part: &str) -> Self {
-        assert!(self.out.contains(part) || self.err.contains(part), "{part:?} is not in:\n{}{}", self.out, self.err);
-        self
-    }
-}
-
 fn policy(words: &[&str]) -> Answer {
-    let ended = Command::new(env!("CARGO_BIN_EXE_casemate")).arg("policy").args(words).output().unwrap();
-    Answer {
-        code: ended.status.code().unwrap(),
-        out: String::from_utf8(ended.stdout).unwrap(),
-        err: String::from_utf8(ended.stderr).unwrap(),
-    }
+    casemate("policy", words)
 }
 
 /// A starter bundle in a folder of its own.

@@ -216,7 +216,7 @@ impl<'a> Details<'a> {
         for path in paths {
             let name = path.display().to_string();
             let file = File::open(&path).map_err(|e| format!("cannot read the details {name}: {e}"))?;
-            files.push(BufReader::new(file).split(b'\n').map(move |line| (name.clone(), line)));
+            files.push(lines_of(BufReader::new(file)).map(move |line| (name.clone(), line)));
         }
         let mut lines = files.into_iter().flatten();
         let next = move || {
@@ -276,4 +276,22 @@ pub(super) fn read_text(what: &str, path: &Path, limit: u64) -> Result<String, F
         return Err(failed(&format!("it has more than {limit} bytes")).into());
     }
     Ok(text)
+}
+
+/// The longest line of a file of details, in bytes: a detail is bounded as a leaf is, and its place and salt are short.
+const MAX_DETAIL_LINE: u64 = 2 * MAX_LINE as u64;
+
+/// Lines without their newline. One that is longer than any detail is cut, and is then none.
+fn lines_of(mut reader: impl BufRead) -> impl Iterator<Item = std::io::Result<Vec<u8>>> {
+    std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        match std::io::Read::take(&mut reader, MAX_DETAIL_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => None,
+            Ok(_) => {
+                line.pop_if(|last| *last == b'\n');
+                Some(Ok(line))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    })
 }
