@@ -122,6 +122,7 @@ impl Convener {
             public_key: None,
             message_hash: None,
             derivation_path: None,
+            rotation: None,
         }
     }
 

@@ -11,6 +11,7 @@
 //! | [`envelope`] | hello, transcript, signed and sealed session messages |
 //! | [`signature`] | an ECDSA signature with its recovery id, and its verification |
 //! | [`certificate`] | the key certificate: n identity signatures over one public key |
+//! | [`rotation`] | rotations: dealers and their places, what proves that a key has moved on |
 
 pub mod api;
 pub mod certificate;
@@ -19,6 +20,7 @@ pub mod frame;
 pub mod ids;
 pub mod problem;
 pub mod roster;
+pub mod rotation;
 pub mod signature;
 pub mod token;
 
@@ -27,4 +29,5 @@ pub use certificate::{KeyCertificate, KeyStatement};
 pub use ids::{Digest32, IdentityKey, PartyId, PublicKey, SessionId, SessionType, ShareType};
 pub use problem::{Code, Problem};
 pub use roster::{Member, Roster, Threshold};
+pub use rotation::{Rotation, Succession};
 pub use signature::EcdsaSignature;
