@@ -5,7 +5,8 @@
 //! | `schema.rs` | tables and opening |
 //! | `writer.rs` | the writer thread: group commit, the audit head |
 //! | `sessions.rs` | session rows and used tokens |
-//! | `sealed.rs` | shares, committees' aux info and primes, all sealed |
+//! | `shares.rs` | shares, through their whole life |
+//! | `sealed.rs` | committees' aux info and primes, all sealed |
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
 //! | `disk/` | what is wrong with the disk, and who may still write |
@@ -39,6 +40,7 @@ mod prune;
 mod schema;
 mod sealed;
 mod sessions;
+mod shares;
 mod spend;
 mod tables;
 #[cfg(test)]
@@ -64,10 +66,12 @@ pub use examine::{Examined, examine};
 pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
 pub use prune::{Exported, Segment};
-pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
+pub use sealed::{CommitteeRow, SealedColumns};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
 pub use sessions::{SessionResult, SessionRow};
+pub use shares::{Material, ShareRow};
+pub(crate) use shares::{enter_epoch, newest_epoch};
 pub(crate) use spend::{load_spending, release_spending, reserve_spending, was_released};
 pub use tables::drop_forgotten;
 pub use writer::{JOB_LEAVES, Transaction};

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
 
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE leaves (
@@ -122,6 +122,88 @@ CREATE TABLE snapshot (
 ) STRICT;
 ";
 
+/// What version 4 adds: a share's whole life, rotations, backups. Tables whose checks grow are made anew.
+///
+/// The triggers refuse every change of state that [`casemate_attest::life::Transition`] does not have, and keep the rest of a
+/// share as it was made; a test holds the two lists together.
+const SINCE_4: &str = "
+CREATE TABLE sessions_4 (
+    session_id   TEXT PRIMARY KEY,
+    session_type TEXT NOT NULL CHECK (session_type IN ('keygen', 'sign', 'rotate')),
+    body_digest  BLOB NOT NULL,
+    status       TEXT NOT NULL CHECK (status IN ('accepted', 'completed', 'failed', 'expired')),
+    refused      INTEGER NOT NULL CHECK (refused IN (0, 1)),
+    actor        TEXT NOT NULL,
+    request      TEXT NOT NULL,
+    error        TEXT,
+    result       TEXT,
+    started_at   TEXT NOT NULL,
+    completed_at TEXT,
+    intent       INTEGER REFERENCES leaves (seq)
+) STRICT, WITHOUT ROWID;
+INSERT INTO sessions_4 SELECT session_id, session_type, body_digest, status, refused, actor, request, error, result,
+    started_at, completed_at, intent FROM sessions;
+DROP TABLE sessions;
+ALTER TABLE sessions_4 RENAME TO sessions;
+CREATE TABLE shares_4 (
+    id           TEXT PRIMARY KEY,
+    public_key   TEXT NOT NULL,
+    epoch        INTEGER NOT NULL,
+    session_id   TEXT NOT NULL,
+    share_type   TEXT NOT NULL CHECK (share_type IN ('wallet', 'admin', 'recovery')),
+    status       TEXT NOT NULL
+        CHECK (status IN ('pending', 'active', 'rotated', 'restored', 'revoked', 'destroyed')),
+    header       BLOB NOT NULL,
+    deks         BLOB,
+    nonce        BLOB,
+    body         BLOB,
+    statement    TEXT NOT NULL,
+    certificate  TEXT,
+    endorsements TEXT,
+    created_at   TEXT NOT NULL,
+    last_used_at TEXT,
+    CHECK ((status IN ('revoked', 'destroyed')) = (body IS NULL)),
+    CHECK ((body IS NULL) = (deks IS NULL) AND (body IS NULL) = (nonce IS NULL))
+) STRICT, WITHOUT ROWID;
+INSERT INTO shares_4 SELECT id, public_key, json_extract(statement, '$.epoch'), session_id, share_type, status, header,
+    CASE status WHEN 'revoked' THEN NULL ELSE deks END, CASE status WHEN 'revoked' THEN NULL ELSE nonce END,
+    CASE status WHEN 'revoked' THEN NULL ELSE body END, statement, certificate, NULL, created_at, last_used_at FROM shares;
+DROP TABLE shares;
+ALTER TABLE shares_4 RENAME TO shares;
+CREATE INDEX shares_by_key ON shares (public_key);
+CREATE UNIQUE INDEX one_live_share_a_key ON shares (public_key) WHERE status IN ('active', 'restored');
+CREATE TRIGGER shares_begin BEFORE INSERT ON shares WHEN NEW.status NOT IN ('pending', 'restored')
+BEGIN SELECT RAISE(ABORT, 'a share begins as pending or restored'); END;
+CREATE TRIGGER shares_stay BEFORE DELETE ON shares
+BEGIN SELECT RAISE(ABORT, 'what is known of a share stays'); END;
+CREATE TRIGGER shares_keep BEFORE UPDATE ON shares
+WHEN NEW.id <> OLD.id OR NEW.public_key <> OLD.public_key OR NEW.epoch <> OLD.epoch OR NEW.header <> OLD.header
+    OR NEW.statement <> OLD.statement OR NEW.share_type <> OLD.share_type
+BEGIN SELECT RAISE(ABORT, 'a share is another share only in another row'); END;
+CREATE TABLE epochs (
+    public_key TEXT PRIMARY KEY,
+    epoch      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER epochs_rise BEFORE UPDATE ON epochs WHEN NEW.epoch <= OLD.epoch
+BEGIN SELECT RAISE(ABORT, 'the epochs of a key rise'); END;
+CREATE TABLE backups (
+    id          TEXT PRIMARY KEY,
+    digest      TEXT NOT NULL,
+    shares      TEXT NOT NULL,
+    made_at     TEXT NOT NULL,
+    verified_at TEXT
+) STRICT, WITHOUT ROWID;
+";
+
+/// Which states may follow which. Apart from the tables, since the recovery of a log puts rows back to what it says.
+pub(super) const SHARE_STATES: &str = "
+CREATE TRIGGER shares_change BEFORE UPDATE OF status ON shares
+WHEN OLD.status <> NEW.status AND (OLD.status || ' ' || NEW.status) NOT IN (
+    'pending active', 'pending destroyed', 'active rotated', 'restored rotated', 'rotated destroyed',
+    'pending revoked', 'active revoked', 'rotated revoked', 'restored revoked')
+BEGIN SELECT RAISE(ABORT, 'a share does not change that way'); END;
+";
+
 pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join("casemate.db")
 }
@@ -203,9 +285,10 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let failed = StoreError::sqlite("set its tables up");
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
     let missing = match version {
-        0 => format!("{TABLES} {SINCE_2} {SINCE_3}"),
-        1 => format!("{SINCE_2} {SINCE_3}"),
-        2 => SINCE_3.to_owned(),
+        0 => format!("{TABLES} {SINCE_2} {SINCE_3} {SINCE_4} {SHARE_STATES}"),
+        1 => format!("{SINCE_2} {SINCE_3} {SINCE_4} {SHARE_STATES}"),
+        2 => format!("{SINCE_3} {SINCE_4} {SHARE_STATES}"),
+        3 => format!("{SINCE_4} {SHARE_STATES}"),
         VERSION => return Ok(()),
         other => {
             return Err(StoreError::Corrupt {
