@@ -211,7 +211,11 @@ pub(crate) fn use_token(transaction: &Transaction<'_>, claims: &Claims, now: i64
         .and_then(|mut statement| statement.execute([now.saturating_sub(KEPT_AFTER_EXPIRY)]))
         .map_err(&failed)?;
     let inserted = sql
-        .prepare_cached("INSERT OR IGNORE INTO tokens (issuer, jti, exp) VALUES (?1, ?2, ?3)")
+        // Whoever issued it: the log knows a token by its jti alone, and one that it sees used twice is a fault.
+        .prepare_cached(
+            "INSERT INTO tokens (issuer, jti, exp) SELECT ?1, ?2, ?3
+             WHERE NOT EXISTS (SELECT 1 FROM tokens WHERE jti = ?2)",
+        )
         .and_then(|mut statement| statement.execute((&claims.iss, &claims.jti, claims.exp)))
         .map_err(&failed)?;
     Ok(if inserted == 1 { OneUse::First } else { OneUse::Replayed })

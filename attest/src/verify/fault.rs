@@ -54,6 +54,8 @@ pub enum FaultKind {
     ApprovalUsedTwice,
     /// A release of spend that its intent did not reserve.
     ReleaseWithoutReservation,
+    /// A guard changes in a way that what it said before does not allow.
+    Guard,
     /// A snapshot of the guards that is not the one which the lines lead to, or rest on.
     Snapshot,
     /// The last line is torn.
