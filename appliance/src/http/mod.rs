@@ -18,6 +18,7 @@ mod participate;
 mod peers;
 mod policy;
 mod reads;
+mod rotation;
 mod reply;
 mod routes;
 mod stream;

@@ -188,9 +188,10 @@ CREATE TRIGGER epochs_rise BEFORE UPDATE ON epochs WHEN NEW.epoch <= OLD.epoch
 BEGIN SELECT RAISE(ABORT, 'the epochs of a key rise'); END;
 CREATE TABLE backups (
     id          TEXT PRIMARY KEY,
+    stage       TEXT NOT NULL CHECK (stage IN ('made', 'verified', 'restored')),
     digest      TEXT NOT NULL,
     shares      TEXT NOT NULL,
-    made_at     TEXT NOT NULL,
+    made_at     TEXT,
     verified_at TEXT
 ) STRICT, WITHOUT ROWID;
 ";

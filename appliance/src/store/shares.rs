@@ -211,7 +211,7 @@ impl ShareRow {
     }
 
     /// Changes a share's state. Where the new one is final, DEKs and body are destroyed: `secure_delete` overwrites them, and the
-    /// caller sees to it that the write-ahead log goes too ([`super::Store::scour`]).
+    /// writer empties the write-ahead log before anybody hears of it.
     ///
     /// # Errors
     /// Says that the store cannot be written, or that the share stands elsewhere than the transition begins.
@@ -223,6 +223,9 @@ impl ShareRow {
             .execute(&format!("UPDATE shares SET status = ?3{destroy} WHERE id = ?1 AND status = ?2"), (id, from, to.as_str()))
             .map_err(StoreError::sqlite("change a share's state"))?;
         if changed == 1 {
+            if to.is_final() {
+                transaction.destroyed();
+            }
             return Ok(became(id, to));
         }
         Err(StoreError::corrupt("a share")(format!("{id} is not {}", from.unwrap_or("new"))))

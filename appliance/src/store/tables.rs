@@ -78,7 +78,7 @@ impl Guarded {
 }
 
 /// What the log says, in the order of [`stored`].
-fn by_kind(state: &State) -> [(&'static str, Rows); 9] {
+fn by_kind(state: &State) -> [(&'static str, Rows); 11] {
     let used = |ids: &BTreeMap<Text, At>| ids.keys().map(|id| (id.to_string(), "used".to_owned())).collect();
     let says = |rows: &BTreeMap<Text, Text>| rows.iter().map(|(id, to)| (id.to_string(), to.to_string())).collect();
     let since = |rows: &BTreeMap<Text, casemate_attest::state::Since>| {
@@ -95,11 +95,13 @@ fn by_kind(state: &State) -> [(&'static str, Rows); 9] {
         ("policy bundle of", state.bundle.values().map(|to| (to.to_string(), "the newest".to_owned())).collect()),
         ("spend of session", since(&state.spend)),
         ("approval", used(&state.approvals)),
+        ("backup", says(&state.backups)),
+        ("epoch of key", says(&state.epochs)),
         ("checkpoint of peer", state.peers.iter().map(|(party, at)| (party.to_string(), place(at))).collect()),
     ]
 }
 
-fn stored(store: &Connection) -> Result<[Rows; 9], StoreError> {
+fn stored(store: &Connection) -> Result<[Rows; 11], StoreError> {
     let rows = |sql: &str| rows(store, sql, |row| Ok((fitted(row, 0)?, row.get(1)?)));
     Ok([
         rows("SELECT id, status FROM shares")?,
@@ -110,6 +112,8 @@ fn stored(store: &Connection) -> Result<[Rows; 9], StoreError> {
         rows("SELECT 'version ' || version || ' ' || digest, 'the newest' FROM policy")?,
         spend(store)?,
         rows("SELECT statement, 'used' FROM approvals")?,
+        rows("SELECT id, stage || ' ' || digest FROM backups")?,
+        rows("SELECT public_key, CAST(epoch AS TEXT) FROM epochs")?,
         rows("SELECT party, size || ' ' || root || ' ' || log FROM peers")?,
     ])
 }

@@ -9,6 +9,7 @@
 //!
 //! While an anchor is missing no further group is begun, so that the log is never more than one group ahead of it.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,12 +49,19 @@ pub struct Transaction<'a> {
     log: &'a mut Head,
     /// How many leaves this job may still append.
     left: u64,
+    /// Whether this job destroyed something that no file may hold on to.
+    destroyed: Cell<bool>,
 }
 
 impl Transaction<'_> {
     /// The connection, inside this job's savepoint.
     pub fn sql(&self) -> &Connection {
         self.connection
+    }
+
+    /// Says that something was destroyed: once it is durable the write-ahead log is emptied, where a copy may lie.
+    pub(super) fn destroyed(&self) {
+        self.destroyed.set(true);
     }
 
     /// Appends a leaf; it becomes durable with everything else that this job writes.
@@ -101,7 +109,7 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let (shown, anchored) = watch::channel(head.clone());
         let (sender, receiver) = sync_channel(QUEUE);
-        let worker = Worker { connection, head, anchor, shown, disk: disk.clone() };
+        let worker = Worker { connection, head, anchor, shown, disk: disk.clone(), unscoured: true };
         worker.be_patient();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -229,6 +237,8 @@ struct Worker {
     anchor: Box<dyn Anchor>,
     shown: watch::Sender<Head>,
     disk: Arc<Disk>,
+    /// Whether the write-ahead log may hold what was destroyed.
+    unscoured: bool,
 }
 
 impl Worker {
@@ -356,8 +366,22 @@ impl Worker {
         self.note(committed.as_ref().err().or(anchored.as_ref().and_then(|put| put.as_ref().err())));
         let unanchored = |why: StoreError| StoreError::Unanchored(why.to_string());
         let settled = committed.and_then(|()| anchored.unwrap_or(Ok(())).map_err(unanchored));
+        // Before anybody hears that it is destroyed.
+        if settled.is_ok() && self.unscoured {
+            self.scour();
+        }
         for (finish, _) in finishes {
             finish(settled.clone());
+        }
+    }
+
+    /// Copies the write-ahead log into the database, whose freed pages `secure_delete` overwrites, and cuts it to nothing. A
+    /// reader may keep it from that for a moment; then it is tried after the next commit.
+    fn scour(&mut self) {
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        match busy {
+            Ok(busy) => self.unscoured = busy != 0,
+            Err(error) => tracing::warn!(event = "store_log_not_emptied", %error, "it is tried again"),
         }
     }
 
@@ -367,8 +391,11 @@ impl Worker {
         let begun =
             begun.and_then(|()| self.still_open()).and_then(|()| self.sql("begin a savepoint", "SAVEPOINT job"));
         let at_start = self.head.clone();
-        let mut transaction = Transaction { connection: &self.connection, log: &mut self.head, left: JOB_LEAVES };
+        let destroyed = Cell::new(false);
+        let mut transaction =
+            Transaction { connection: &self.connection, log: &mut self.head, left: JOB_LEAVES, destroyed };
         let finish = job(begun.clone().map(|()| &mut transaction));
+        self.unscoured |= transaction.destroyed.get();
         let ended = begun.and_then(|()| self.still_open()).and_then(|()| {
             if failed.load(Ordering::Relaxed) {
                 self.head = at_start;
