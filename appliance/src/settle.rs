@@ -8,7 +8,7 @@
 //! ```
 
 use casemate_attest::life::{ShareState, Transition};
-use casemate_attest::{Entry, GuardChange, Op, Origin};
+use casemate_attest::{Entry, GuardChange, Op, Origin, Text};
 use casemate_hsm::KeyPurpose;
 use casemate_wire::api::{SettleAnswer, SettleRequest};
 use casemate_wire::certificate::IdentitySignature;
@@ -57,10 +57,14 @@ pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) 
         .await
         .map_err(|e| unavailable(&e))?;
     for change in done {
-        let (share, state) = (change.id, change.to.unwrap_or_default());
-        tracing::info!(event = "share_settled", %share, %state, epoch = certificate.statement.epoch);
+        let (share, state) = (change.id, change.to.as_ref().map(Text::as_str).unwrap_or_default());
+        tracing::info!(event = "share_settled", %share, state, epoch = certificate.statement.epoch);
     }
-    Ok(SettleAnswer { party_id: node.config.party.clone(), switched: word(node, &certificate).await?, old_shares: left })
+    Ok(SettleAnswer {
+        party_id: node.config.party.clone(),
+        switched: word(node, &certificate).await?,
+        old_shares: left,
+    })
 }
 
 fn prove(node: &Node, succession: Succession) -> Result<Proven, Problem> {
@@ -168,9 +172,7 @@ fn carry_out(
         done.append(&mut destroyed);
     }
     let shares = ShareRow::all_of_key(transaction.sql(), &key)?;
-    let old = |share: &&ShareRow| {
-        share.statement.epoch < certificate.statement.epoch && !share.status.is_final()
-    };
+    let old = |share: &&ShareRow| share.statement.epoch < certificate.statement.epoch && !share.status.is_final();
     Ok((u32::try_from(shares.iter().filter(old).count()).unwrap_or(u32::MAX), done))
 }
 

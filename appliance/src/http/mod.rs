@@ -18,8 +18,8 @@ mod participate;
 mod peers;
 mod policy;
 mod reads;
-mod rotation;
 mod reply;
+mod rotation;
 mod routes;
 mod stream;
 

@@ -101,8 +101,8 @@ async fn find_share(node: &Node, id: String) -> Result<ShareRow, Failed> {
 }
 
 fn share_view(row: &ShareRow) -> Result<ShareView, Failed> {
-    let header: ShareHeader =
-        sealing::header("share", row.material.header()).map_err(|e| Failed(Problem::new(Code::Internal, e.to_string())))?;
+    let header: ShareHeader = sealing::header("share", row.material.header())
+        .map_err(|e| Failed(Problem::new(Code::Internal, e.to_string())))?;
     Ok(ShareView {
         id: row.id.clone(),
         session_id: row.session_id.clone(),

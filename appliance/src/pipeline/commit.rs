@@ -21,8 +21,8 @@ use crate::daemon::{Node, give_up};
 use crate::disclosure;
 use crate::session::Place;
 use crate::store::{
-    OneUse, PolicyRow, SessionResult, SessionRow, ShareRow, StoreError, Transaction, Urgency,
-    approval_used, enter_epoch, newest_epoch, reserve_spending, use_approval, use_token,
+    OneUse, PolicyRow, SessionResult, SessionRow, ShareRow, StoreError, Transaction, Urgency, approval_used,
+    enter_epoch, newest_epoch, reserve_spending, use_approval, use_token,
 };
 
 /// A session whose intent is durable. Only [`commit`] makes one; only with it can a share be opened.
@@ -203,7 +203,8 @@ impl Writes {
         if let Some((key, epoch)) = self.epoch {
             // Looked at above, in this very transaction.
             let entered = enter_epoch(transaction, &key, epoch)?;
-            guards.push(entered.ok_or_else(|| StoreError::Audit("an epoch was entered in its own transaction".into()))?);
+            guards
+                .push(entered.ok_or_else(|| StoreError::Audit("an epoch was entered in its own transaction".into()))?);
         }
         if let Some(spending) = self.spending.take() {
             let entered = reserve_spending(transaction, spending)?;

@@ -130,9 +130,9 @@ fn check_dealers(node: &Node, token: &VerifiedToken, act: &RotateAct) -> Result<
 async fn unready(node: &Node, token: &VerifiedToken, act: &RotateAct) -> Result<Option<Problem>, Problem> {
     let receives = act.committee.position(&node.config.party).is_some();
     let (roster, keep) = (act.committee.digest(), act.rotation.auxiliary == Auxiliary::Keep);
-    let ready = node.store.read(move |store| {
-        Ok((keep && CommitteeRow::find(store, &roster)?.is_some()) || count_primes(store)? > 0)
-    });
+    let ready = node
+        .store
+        .read(move |store| Ok((keep && CommitteeRow::find(store, &roster)?.is_some()) || count_primes(store)? > 0));
     if !receives || ready.await.map_err(|e| unavailable(&e))? {
         return Ok(None);
     }

@@ -105,7 +105,10 @@ async fn signing(node: &Node, token: &VerifiedToken, request: SigningRequest) ->
     let header: ShareHeader = sealing::header("share", share.material.header())
         .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
     if !header.is_stated_by(&share.statement) {
-        return Err(Problem::new(Code::Internal, "the stored share does not belong to its statement; restore the store"));
+        return Err(Problem::new(
+            Code::Internal,
+            "the stored share does not belong to its statement; restore the store",
+        ));
     }
     fits(node, token, &header)?;
     let path = request.derivation_path.as_deref().map(parse_path).transpose()?;

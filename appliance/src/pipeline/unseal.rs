@@ -30,9 +30,16 @@ pub(super) struct Opened {
 /// What is to be run.
 pub(super) enum Work {
     Keygen,
-    Sign { share: Arc<KeyShare>, share_id: String, path: Option<Vec<u32>> },
+    Sign {
+        share: Arc<KeyShare>,
+        share_id: String,
+        path: Option<Vec<u32>>,
+    },
     /// The old share, where this party holds one: a dealer deals from it, and everybody else compares it with what is dealt from.
-    Rotate { act: RotateAct, share: Option<Arc<KeyShare>> },
+    Rotate {
+        act: RotateAct,
+        share: Option<Arc<KeyShare>>,
+    },
 }
 
 /// Opens the share for a signature; keygen has none yet.

@@ -306,6 +306,7 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use casemate_attest::life::{ShareState, Transition};
 
     fn tables(connection: &Connection) -> Vec<String> {
         let mut statement =
@@ -324,6 +325,56 @@ mod tests {
         assert_eq!(tables(&old), tables(&new));
         assert_eq!(old.query_row("SELECT jti FROM tokens", [], |row| row.get::<_, String>(0)).unwrap(), "kept");
         migrate(&old).unwrap();
+    }
+
+    #[test]
+    fn the_database_knows_the_same_transitions_as_the_code() {
+        let store = empty().unwrap();
+        let put = |status: &str| {
+            let gone = matches!(status, "revoked" | "destroyed");
+            let secret = if gone { "NULL" } else { "x'00'" };
+            store.execute_batch(&format!(
+                "DROP TRIGGER shares_begin; DROP TRIGGER shares_stay; DELETE FROM shares;
+                 INSERT INTO shares (id, public_key, epoch, session_id, share_type, status, header, deks, nonce, body, statement,
+                 created_at) VALUES ('s', 'k', 1, 'x', 'wallet', '{status}', x'00', {secret}, {secret}, {secret}, '{{}}', '');
+                 CREATE TRIGGER shares_stay BEFORE DELETE ON shares BEGIN SELECT 1; END;
+                 CREATE TRIGGER shares_begin BEFORE INSERT ON shares BEGIN SELECT 1; END;"
+            ))
+        };
+        for from in ShareState::ALL {
+            for to in ShareState::ALL.into_iter().filter(|to| *to != from) {
+                put(from.as_str()).unwrap();
+                let destroy = if to.is_final() { ", deks = NULL, nonce = NULL, body = NULL" } else { "" };
+                let changed = store.execute(&format!("UPDATE shares SET status = ?1{destroy}"), [to.as_str()]);
+                let legal = Transition::between(Some(from), to).is_some();
+                assert_eq!(changed.is_ok(), legal, "{from} to {to}: {changed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_begins_pending_or_restored_stays_what_it_is_and_is_never_deleted() {
+        let store = empty().unwrap();
+        let insert = |id: &str, status: &str| {
+            store.execute(
+                "INSERT INTO shares (id, public_key, epoch, session_id, share_type, status, header, deks, nonce, body, statement,
+                 created_at) VALUES (?1, 'k', 1, 'x', 'wallet', ?2, x'00', x'00', x'00', x'00', '{}', '')",
+                (id, status),
+            )
+        };
+        for state in ShareState::ALL {
+            let begins = Transition::between(None, state).is_some();
+            assert_eq!(insert(state.as_str(), state.as_str()).is_ok(), begins, "{state}");
+        }
+        for change in ["epoch = 2", "header = x'01'", "statement = '[]'", "public_key = 'other'", "id = 'other'"] {
+            assert!(
+                store.execute(&format!("UPDATE shares SET {change} WHERE id = 'pending'"), []).is_err(),
+                "{change}"
+            );
+        }
+        assert!(store.execute("UPDATE shares SET body = NULL, deks = NULL, nonce = NULL", []).is_err());
+        assert!(store.execute("DELETE FROM shares", []).is_err());
+        assert!(insert("second", "restored").is_err(), "two shares of one key that sign");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct SealedColumns {
 }
 
 impl SealedColumns {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             header: row.get("header")?,
             deks: row.get("deks")?,

@@ -70,7 +70,8 @@ impl Material {
     }
 }
 
-const SELECT: &str = "SELECT id, public_key, session_id, share_type, status, header, deks, nonce, body, statement, certificate,
+const SELECT: &str =
+    "SELECT id, public_key, session_id, share_type, status, header, deks, nonce, body, statement, certificate,
      endorsements, created_at, last_used_at FROM shares";
 
 const FILTER: &str = "WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR share_type = ?2)";
@@ -220,7 +221,10 @@ impl ShareRow {
         let destroy = if to.is_final() { ", deks = NULL, nonce = NULL, body = NULL" } else { "" };
         let changed = transaction
             .sql()
-            .execute(&format!("UPDATE shares SET status = ?3{destroy} WHERE id = ?1 AND status = ?2"), (id, from, to.as_str()))
+            .execute(
+                &format!("UPDATE shares SET status = ?3{destroy} WHERE id = ?1 AND status = ?2"),
+                (id, from, to.as_str()),
+            )
             .map_err(StoreError::sqlite("change a share's state"))?;
         if changed == 1 {
             if to.is_final() {

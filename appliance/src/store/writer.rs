@@ -109,7 +109,7 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let (shown, anchored) = watch::channel(head.clone());
         let (sender, receiver) = sync_channel(QUEUE);
-        let worker = Worker { connection, head, anchor, shown, disk: disk.clone(), unscoured: true };
+        let worker = Worker { connection, head, anchor, shown, disk: disk.clone(), unscoured: false };
         worker.be_patient();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -378,8 +378,12 @@ impl Worker {
     /// Copies the write-ahead log into the database, whose freed pages `secure_delete` overwrites, and cuts it to nothing. A
     /// reader may keep it from that for a moment; then it is tried after the next commit.
     fn scour(&mut self) {
-        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        match busy {
+        // A log that is not at its path is left as it is: it may be all that there is.
+        if !self.disk.files_in_place() {
+            return;
+        }
+        let cut = || self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        match self.disk.cut_log(cut) {
             Ok(busy) => self.unscoured = busy != 0,
             Err(error) => tracing::warn!(event = "store_log_not_emptied", %error, "it is tried again"),
         }

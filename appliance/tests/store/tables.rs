@@ -11,8 +11,8 @@ use super::site::{
     Site, allowed, change, intend, intent_at, key, lines, note, origin, run, session_row, signature, text,
 };
 
-const SHARE: &str = "INSERT INTO shares (id, public_key, session_id, share_type, status, header, deks, nonce, body,
-     statement, created_at) VALUES ('share-1', 'k', 's', 'wallet', 'pending', x'00', x'00', x'00', x'00', '{}', 'now')";
+const SHARE: &str = "INSERT INTO shares (id, public_key, epoch, session_id, share_type, status, header, deks, nonce, body,
+     statement, created_at) VALUES ('share-1', 'k', 1, 's', 'wallet', 'pending', x'00', x'00', x'00', x'00', '{}', 'now')";
 
 fn spending(session: &str) -> String {
     let salt = "5a".repeat(32);

@@ -88,7 +88,12 @@ impl State {
         if entered(change) > before {
             return Ok(());
         }
-        Err(format!("epoch {} of the key {} is entered after {}", entered(change).unwrap_or(0), change.id, before.unwrap_or(0)))
+        Err(format!(
+            "epoch {} of the key {} is entered after {}",
+            entered(change).unwrap_or(0),
+            change.id,
+            before.unwrap_or(0)
+        ))
     }
 
     /// A backup is one file: what is verified or restored is what was made.

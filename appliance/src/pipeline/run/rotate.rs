@@ -9,7 +9,7 @@ use casemate_hsm::KeyPurpose;
 use casemate_mpc::{Cggmp21, Dealer, KeyShare as Share, Limits, OldKey, ReshareParams, Resharing, Scheme};
 use casemate_wire::certificate::IdentitySignature;
 use casemate_wire::rotation::{Auxiliary as Wanted, Endorsement};
-use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, SessionId, Succession};
+use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, SessionId, Succession, Threshold};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -49,12 +49,6 @@ struct Confirmation {
     confirmation: Digest32,
     /// By its identity key over the new key statement.
     signature: IdentitySignature,
-}
-
-/// Of which new parties the confirmations have come, and what all of them say.
-struct Confirmed {
-    statement: KeyStatement,
-    signatures: Vec<IdentitySignature>,
 }
 
 pub(super) async fn run(
@@ -106,17 +100,16 @@ pub(super) async fn run(
         label: heritage.statement.label.clone(),
         confirmation,
     };
-    let (share_id, committee) = match (dealt.share, aux) {
-        (Some(new), Some(Auxiliary { info, made, .. })) => {
+    let (share_id, committee) = match (dealt.share, aux, confirmation) {
+        (Some(new), Some(Auxiliary { info, made, .. }), Some(confirmation)) => {
             let share = Share::from_parts(new, &info).map_err(|e| internal(&e))?;
-            let header = header(node, &statement(confirmation.unwrap_or_default()), &act, heritage.created);
-            let id = header.share_id.clone();
-            let stated = statement(confirmation.unwrap_or_default());
+            let stated = statement(confirmation);
+            let header = header(node, &stated, view.threshold, heritage.created);
             pending::store(node, &header, &share, &stated, session).await?;
-            (Some(id), made)
+            (Some(header.share_id), made)
         }
-        (None, _) => (None, None),
-        (Some(_), None) => return Err(Failure::new(Code::Internal, "a new share has no auxiliary info")),
+        (None, ..) => (None, None),
+        (Some(_), ..) => return Err(Failure::new(Code::Internal, "a new share has no auxiliary info")),
     };
     let succession = confirm(node, link, &act, confirmation, statement).await?;
     Ok(Box::new(Rotated { share_id, succession, committee, threshold: view.threshold }))
@@ -212,7 +205,7 @@ fn unfit(act: &RotateAct, said: &Heritage) -> Option<&'static str> {
     .find_map(|(name, differs)| differs.then_some(name))
 }
 
-fn header(node: &Node, statement: &KeyStatement, act: &RotateAct, created: i64) -> ShareHeader {
+fn header(node: &Node, statement: &KeyStatement, threshold: Threshold, created: i64) -> ShareHeader {
     ShareHeader {
         version: ShareHeader::VERSION,
         share_id: uuid::Uuid::new_v4().to_string(),
@@ -220,8 +213,7 @@ fn header(node: &Node, statement: &KeyStatement, act: &RotateAct, created: i64) 
         key: SharedKey {
             public_key: statement.public_key,
             scheme: statement.scheme.clone(),
-            threshold: casemate_wire::Threshold::new(statement.threshold_t, statement.threshold_n)
-                .unwrap_or(act.rotation.from_threshold),
+            threshold,
             epoch: statement.epoch,
             roster: statement.roster.clone(),
         },
@@ -274,8 +266,7 @@ async fn confirm(
         signatures.push(theirs.signature);
     }
     let agreed = agreed.ok_or_else(|| Failure::new(Code::Internal, "a rotation without a committee"))?;
-    let Confirmed { statement, signatures } = Confirmed { statement: statement(agreed), signatures };
-    let certificate = KeyCertificate { statement, signatures };
+    let certificate = KeyCertificate { statement: statement(agreed), signatures };
     certificate.verify(|member| node.config.known_member(member, &node.identity))?;
     let endorsements = endorse(node, link, act, &certificate).await?;
     Ok(Succession { certificate, endorsements })

@@ -107,7 +107,11 @@ fn shares(store: &Connection, log: &State) -> Result<(), StoreError> {
 fn rotations_and_backups(store: &Connection, log: &State) -> Result<(), StoreError> {
     run(store, "DELETE FROM epochs", ())?;
     for (key, epoch) in &log.epochs {
-        run(store, "INSERT INTO epochs (public_key, epoch) VALUES (?1, CAST(?2 AS INTEGER))", (key.as_str(), epoch.as_str()))?;
+        run(
+            store,
+            "INSERT INTO epochs (public_key, epoch) VALUES (?1, CAST(?2 AS INTEGER))",
+            (key.as_str(), epoch.as_str()),
+        )?;
     }
     let known: Vec<&str> = log.backups.keys().map(Text::as_str).collect();
     run(store, "DELETE FROM backups WHERE id NOT IN (SELECT value FROM json_each(?1))", (to_json(&known),))?;
@@ -186,7 +190,11 @@ fn state(store: &Connection, log: Option<&State>, moment: At) -> Result<State, S
         spend: BTreeMap::new(),
         approvals: approvals.into_iter().map(used).collect(),
         peers: peer_places(store)?,
-        ..State::default()
+        recovered: None,
+        // KEKs lie in the HSM; only the log knows what was done with them.
+        keks: log.map(|log| log.keks.clone()).unwrap_or_default(),
+        backups: fitted(pairs(store, "SELECT id, stage || ' ' || digest FROM backups")?),
+        epochs: fitted(pairs(store, "SELECT public_key, CAST(epoch AS TEXT) FROM epochs")?),
     })
 }
 
