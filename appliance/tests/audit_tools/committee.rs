@@ -235,6 +235,17 @@ impl Committee {
         }
     }
 
+    /// A rotation that each of these completes with what is said of it.
+    pub(crate) fn rotate(&mut self, session: &str, ends: &[(usize, u64, Threshold)]) {
+        let who: Vec<usize> = ends.iter().map(|(number, ..)| *number).collect();
+        let act = Act::Rotate { key: self.key() };
+        let intents: Vec<_> = who.iter().map(|number| self.parties[*number].intend(act.clone(), session)).collect();
+        for ((number, epoch, threshold), intent) in ends.iter().zip(intents) {
+            let entry = Entry::rotated(intent, *threshold, *epoch).witnessing(self.peers_of(*number, &who));
+            self.parties[*number].add(entry);
+        }
+    }
+
     /// What an auditor is given: `--party` for each, with the checkpoints that lie beside the logs.
     pub(crate) fn exported(&mut self, under: &Path) -> Vec<String> {
         let mut words = Vec::new();
