@@ -244,8 +244,11 @@ impl Store {
                 Ok(Self { writer: None, readers: readers(None), start })
             }
             (_, Some(connection), Some(head)) => {
+                schema::put_triggers(&connection)?;
                 // A crash may have kept something in it that was destroyed.
-                connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(StoreError::sqlite("empty its log"))?;
+                connection
+                    .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+                    .map_err(StoreError::sqlite("empty its log"))?;
                 let disk = Arc::new(Disk::of(folder, &schema::database(folder))?);
                 // The very same place again ends what a crash may have left undone.
                 anchor.put(&place_of(&head)).map_err(unkept)?;

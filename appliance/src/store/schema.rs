@@ -172,20 +172,10 @@ DROP TABLE shares;
 ALTER TABLE shares_4 RENAME TO shares;
 CREATE INDEX shares_by_key ON shares (public_key);
 CREATE UNIQUE INDEX one_live_share_a_key ON shares (public_key) WHERE status IN ('active', 'restored');
-CREATE TRIGGER shares_begin BEFORE INSERT ON shares WHEN NEW.status NOT IN ('pending', 'restored')
-BEGIN SELECT RAISE(ABORT, 'a share begins as pending or restored'); END;
-CREATE TRIGGER shares_stay BEFORE DELETE ON shares
-BEGIN SELECT RAISE(ABORT, 'what is known of a share stays'); END;
-CREATE TRIGGER shares_keep BEFORE UPDATE ON shares
-WHEN NEW.id <> OLD.id OR NEW.public_key <> OLD.public_key OR NEW.epoch <> OLD.epoch OR NEW.header <> OLD.header
-    OR NEW.statement <> OLD.statement OR NEW.share_type <> OLD.share_type
-BEGIN SELECT RAISE(ABORT, 'a share is another share only in another row'); END;
 CREATE TABLE epochs (
     public_key TEXT PRIMARY KEY,
     epoch      INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE TRIGGER epochs_rise BEFORE UPDATE ON epochs WHEN NEW.epoch <= OLD.epoch
-BEGIN SELECT RAISE(ABORT, 'the epochs of a key rise'); END;
 CREATE TABLE backups (
     id          TEXT PRIMARY KEY,
     stage       TEXT NOT NULL CHECK (stage IN ('made', 'verified', 'restored')),
@@ -196,13 +186,23 @@ CREATE TABLE backups (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Which states may follow which. Apart from the tables, since the recovery of a log puts rows back to what it says.
-pub(super) const SHARE_STATES: &str = "
+/// What keeps rows to their rules whoever writes them; put back at each opening. The first says which states may follow which.
+const TRIGGERS: &str = "
 CREATE TRIGGER shares_change BEFORE UPDATE OF status ON shares
 WHEN OLD.status <> NEW.status AND (OLD.status || ' ' || NEW.status) NOT IN (
     'pending active', 'pending destroyed', 'active rotated', 'restored rotated', 'rotated destroyed',
     'pending revoked', 'active revoked', 'rotated revoked', 'restored revoked')
 BEGIN SELECT RAISE(ABORT, 'a share does not change that way'); END;
+CREATE TRIGGER shares_begin BEFORE INSERT ON shares WHEN NEW.status NOT IN ('pending', 'restored')
+BEGIN SELECT RAISE(ABORT, 'a share begins as pending or restored'); END;
+CREATE TRIGGER shares_stay BEFORE DELETE ON shares
+BEGIN SELECT RAISE(ABORT, 'what is known of a share stays'); END;
+CREATE TRIGGER shares_keep BEFORE UPDATE ON shares
+WHEN NEW.id <> OLD.id OR NEW.public_key <> OLD.public_key OR NEW.epoch <> OLD.epoch OR NEW.header <> OLD.header
+    OR NEW.statement <> OLD.statement OR NEW.share_type <> OLD.share_type
+BEGIN SELECT RAISE(ABORT, 'a share is another share only in another row'); END;
+CREATE TRIGGER epochs_rise BEFORE UPDATE ON epochs WHEN NEW.epoch <= OLD.epoch
+BEGIN SELECT RAISE(ABORT, 'the epochs of a key rise'); END;
 ";
 
 pub(super) fn database(folder: &Path) -> PathBuf {
@@ -286,10 +286,10 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let failed = StoreError::sqlite("set its tables up");
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
     let missing = match version {
-        0 => format!("{TABLES} {SINCE_2} {SINCE_3} {SINCE_4} {SHARE_STATES}"),
-        1 => format!("{SINCE_2} {SINCE_3} {SINCE_4} {SHARE_STATES}"),
-        2 => format!("{SINCE_3} {SINCE_4} {SHARE_STATES}"),
-        3 => format!("{SINCE_4} {SHARE_STATES}"),
+        0 => format!("{TABLES} {SINCE_2} {SINCE_3} {SINCE_4}"),
+        1 => format!("{SINCE_2} {SINCE_3} {SINCE_4}"),
+        2 => format!("{SINCE_3} {SINCE_4}"),
+        3 => format!("{SINCE_4}"),
         VERSION => return Ok(()),
         other => {
             return Err(StoreError::Corrupt {
@@ -299,7 +299,42 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
         }
     };
     let change = format!("BEGIN IMMEDIATE; {missing} PRAGMA user_version = {VERSION}; COMMIT;");
-    connection.execute_batch(&change).map_err(&failed)
+    connection.execute_batch(&change).map_err(&failed)?;
+    put_triggers(connection)
+}
+
+/// Puts the triggers there as they must be, if they are not: somebody may have lifted them to change rows by hand.
+pub(super) fn put_triggers(connection: &Connection) -> Result<(), StoreError> {
+    let failed = StoreError::sqlite("set its rules up");
+    let mut statement = connection
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name")
+        .map_err(&failed)?;
+    let found: Vec<(String, String)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .map_err(&failed)?
+        .collect::<Result<_, _>>()
+        .map_err(&failed)?;
+    let mut wanted: Vec<&str> =
+        TRIGGERS.split_inclusive("END;").map(str::trim).filter(|text| !text.is_empty()).collect();
+    wanted.sort_unstable();
+    if found.iter().map(|(_, sql)| format!("{sql};")).eq(wanted.iter().map(|text| (*text).to_owned())) {
+        return Ok(());
+    }
+    let lift: String =
+        found.iter().map(|(name, _)| format!("DROP TRIGGER \"{}\";", name.replace('"', "\"\""))).collect();
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {lift} {TRIGGERS} COMMIT;")).map_err(&failed)
+}
+
+/// Lifts the rule about which state may follow which, for `work`, inside the caller's transaction.
+pub(super) fn without_share_states(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let failed = StoreError::sqlite("put its shares back to what the log says");
+    connection.execute_batch("DROP TRIGGER IF EXISTS shares_change").map_err(&failed)?;
+    work()?;
+    let first = TRIGGERS.split_inclusive("END;").next().unwrap_or_default();
+    connection.execute_batch(first).map_err(&failed)
 }
 
 #[cfg(test)]
@@ -375,6 +410,27 @@ mod tests {
         assert!(store.execute("UPDATE shares SET body = NULL, deks = NULL, nonce = NULL", []).is_err());
         assert!(store.execute("DELETE FROM shares", []).is_err());
         assert!(insert("second", "restored").is_err(), "two shares of one key that sign");
+    }
+
+    #[test]
+    fn rules_that_were_lifted_by_hand_are_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = database(folder.path());
+        let rules = |store: &Connection| -> Vec<String> {
+            let mut rules = tables(store);
+            rules.retain(|sql| sql.starts_with("CREATE TRIGGER"));
+            rules
+        };
+        let store = create(&path).unwrap();
+        let before = rules(&store);
+        assert_eq!(before.len(), 5);
+        store
+            .execute_batch(
+                "DROP TRIGGER shares_stay; CREATE TRIGGER other BEFORE DELETE ON tokens BEGIN SELECT 1; END;",
+            )
+            .unwrap();
+        put_triggers(&store).unwrap();
+        assert_eq!(rules(&store), before);
     }
 
     #[test]

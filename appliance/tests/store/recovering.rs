@@ -235,7 +235,7 @@ async fn a_recovery_that_is_cut_off_in_its_archive_is_done_again() {
 #[tokio::test]
 async fn a_new_log_without_its_anchor_that_was_changed_meanwhile_gets_none() {
     for sql in [
-        "UPDATE shares SET status = 'revoked'",
+        "UPDATE shares SET status = 'rotated'",
         "INSERT INTO tokens (issuer, jti, exp) VALUES ('i', 'foreign', 4000000000)",
         "UPDATE snapshot SET text = replace(text, 'active', 'revoked')",
     ] {

@@ -189,6 +189,9 @@ impl Site {
     pub fn by_hand(&self, sql: &str) -> usize {
         let connection = rusqlite::Connection::open(self.database()).unwrap();
         connection.pragma_update(None, "foreign_keys", false).unwrap();
+        for rule in ["shares_change", "shares_keep", "shares_stay", "shares_begin", "epochs_rise"] {
+            connection.execute(&format!("DROP TRIGGER IF EXISTS {rule}"), []).unwrap();
+        }
         connection.execute(sql, []).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 }

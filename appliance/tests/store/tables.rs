@@ -122,11 +122,11 @@ pub async fn busy(store: &Store) {
 pub const BY_HAND: [(&str, &str); 41] = [
     // Shares: a revoked one must not come back, an active one not vanish.
     ("UPDATE shares SET status = 'pending'", "share share-1 is \"pending\" in the store and \"active\" by the log"),
-    ("UPDATE shares SET status = 'revoked'", "share share-1"),
+    ("UPDATE shares SET status = 'rotated'", "share share-1"),
     ("DELETE FROM shares", "share share-1 is \"active\" by the log and missing"),
     (
-        "INSERT INTO shares SELECT 'share-0', 'k0', session_id, share_type, status, header, deks, nonce, body,
-         statement, certificate, created_at, last_used_at FROM shares",
+        "INSERT INTO shares SELECT 'share-0', 'k0', epoch, session_id, share_type, status, header, deks, nonce, body,
+         statement, certificate, endorsements, created_at, last_used_at FROM shares",
         "share share-0 is in the store, and no leaf put it there",
     ),
     // Used tokens.

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row};
 
 use crate::store::StoreError;
-use crate::store::schema::SHARE_STATES;
+use crate::store::schema::without_share_states;
 use crate::store::sessions::to_json;
 
 /// How long ago a token must have expired to be forgotten. The store keeps it for a day from then on, which is longer than
@@ -85,22 +85,26 @@ fn shares(store: &Connection, log: &State) -> Result<(), StoreError> {
     if shares.is_empty() {
         return Ok(());
     }
-    // Where somebody changed them by hand, no transition leads back: for this transaction the rule is lifted.
-    run(store, "DROP TRIGGER shares_change", ())?;
+    // Where somebody changed them by hand, no transition leads back.
+    without_share_states(store, || put_back(store, &shares))
+}
+
+fn put_back(store: &Connection, shares: &[(String, Option<Text>)]) -> Result<(), StoreError> {
     // All of them first: no two shares of one key may sign even for a moment.
-    for (id, _) in &shares {
+    for (id, _) in shares {
         run(store, "UPDATE shares SET status = 'rotated' WHERE id = ?1 AND body IS NOT NULL", (id,))?;
     }
-    for (id, state) in &shares {
+    for (id, state) in shares {
         let state = state.as_ref().and_then(|state| state.as_str().parse().ok()).unwrap_or(ShareState::Revoked);
         if state.is_final() {
             let destroy = "UPDATE shares SET status = ?2, deks = NULL, nonce = NULL, body = NULL WHERE id = ?1";
             run(store, destroy, (id, state.as_str()))?;
         } else {
             run(store, "UPDATE shares SET status = ?2 WHERE id = ?1 AND body IS NOT NULL", (id, state.as_str()))?;
+            run(store, "UPDATE shares SET status = 'revoked' WHERE id = ?1 AND body IS NULL", (id,))?;
         }
     }
-    store.execute_batch(SHARE_STATES).map_err(StoreError::sqlite("make its tables fit for a new log"))
+    Ok(())
 }
 
 /// Epochs that were entered and backups that were made, as the log has them.
