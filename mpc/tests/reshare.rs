@@ -20,6 +20,10 @@ use support::network::{self, Copy, pass};
 use support::reshare::{Plan, Share};
 use support::{execution_id, is_valid};
 
+type Params = ReshareParams<ReducedLevel>;
+type Alteration = fn(&mut Params, &OldKey);
+type Change<'a> = Box<dyn Fn(&mut Params) + 'a>;
+
 fn engine() -> Engine {
     Engine::start(Some(2)).expect("threads")
 }
@@ -165,8 +169,7 @@ async fn old_and_new_shares_never_sign_together() {
     assert_eq!(sign(&engine, &new, &[0, 1, 2], pass).await.all().len(), 3);
 }
 
-/// The secret of a share must not be what interpolation of mixed epochs gives either: the shares lie on polynomials that
-/// have nothing but the key in common.
+/// Interpolation between mixed epochs does not give the key either: their polynomials have nothing but the key in common.
 #[tokio::test]
 async fn shares_of_two_epochs_do_not_lie_on_one_polynomial() {
     let engine = engine();
@@ -204,7 +207,7 @@ async fn survives_the_loss_of_any_message(old: &[Share], plan: &Plan) {
             if let Err(MpcError::Silent { parties, round }) = missed
                 && *round == lost.round
             {
-                assert_eq!(*parties, [lost.from]);
+                assert!(parties.contains(&lost.from), "{parties:?} and not party {} are named", lost.from);
             }
         }
     };
@@ -231,7 +234,7 @@ async fn who_starts_from_other_facts_stops_all_before_anything_is_dealt() {
     let old = make_key(&engine, 2, &reduced_aux(3)).await;
     let other = make_key(&engine, 2, &reduced_aux(3)).await;
     let plan = Plan::new(&[(0, 0), (1, 1)], 2, 3);
-    let changes: [(&str, fn(&mut ReshareParams<ReducedLevel>, &OldKey)); 4] = [
+    let changes: [(&str, Alteration); 4] = [
         ("another key", |params, other| params.old = other.clone()),
         ("another epoch", |params, _| {
             let old = &params.old;
@@ -264,7 +267,7 @@ async fn wrong_inputs_are_refused_before_anything_is_sent() {
     let engine = engine();
     let old = make_key(&engine, 2, &reduced_aux(3)).await;
     let other = make_key(&engine, 2, &reduced_aux(3)).await;
-    let cases: [(&str, u16, Box<dyn Fn(&mut ReshareParams<ReducedLevel>)>); 6] = [
+    let cases: [(&str, u16, Change<'_>); 6] = [
         ("a dealer without its share", 0, Box::new(|params| params.share = None)),
         ("a share at a party that does not deal", 2, Box::new(|params| params.share = Some(Arc::clone(&old[2])))),
         ("another party's share", 0, Box::new(|params| params.share = Some(Arc::clone(&old[2])))),
