@@ -311,6 +311,7 @@ async fn a_share_takes_fresh_auxiliary_info_and_signs_with_others_that_did() {
     assert_eq!(rejoined[0].aux_digest(), fresh[0].transcript_digest());
     let loaded = KeyShare::<ReducedLevel>::from_bytes(&rejoined[0].to_bytes().unwrap()).expect("loads");
     assert_eq!(loaded.aux_digest(), fresh[0].transcript_digest());
+    assert_eq!(loaded.aux_info().expect("holds").to_bytes().unwrap(), fresh[0].to_bytes().unwrap());
     let signatures = sign(&engine, &rejoined, &[0, 2], pass).await.all();
     assert!(is_valid(&signatures[0], &old[0].public_key(), &DIGEST));
     assert!(old[0].with_aux(&fresh[1]).is_err(), "another party's numbers");
