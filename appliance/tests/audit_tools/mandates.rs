@@ -28,6 +28,10 @@ fn at(minutes: i64) -> At {
     At::new(time(0) + SignedDuration::from_mins(minutes)).unwrap()
 }
 
+fn verify(log: &Path, more: &[&str]) -> Answer {
+    audit(&[&["verify", "--json", text(log)], more].concat())
+}
+
 impl Recovered {
     fn new() -> Self {
         let mut state = State::default();
@@ -89,10 +93,6 @@ impl Recovered {
         }
     }
 
-    fn verify(&self, log: &Path, more: &[&str]) -> Answer {
-        audit(&[&["verify", "--json", text(log)], more].concat())
-    }
-
     /// The words that say who may sign.
     fn signers(&self) -> [String; 4] {
         let file = self.folder.path().join("allowed_signers");
@@ -102,7 +102,7 @@ impl Recovered {
     fn verify_signed(&self, log: &Path) -> Answer {
         let words = self.signers();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.verify(log, &words)
+        verify(log, &words)
     }
 }
 
@@ -110,7 +110,7 @@ impl Recovered {
 fn the_mandate_of_a_log_is_checked_from_the_data_folder_and_from_its_export() {
     let site = Recovered::new();
     let data = site.party(LOG, &[0, 2]).database(site.folder.path());
-    let bare = site.verify(&data, &[]).ends(0).json();
+    let bare = verify(&data, &[]).ends(0).json();
     assert_eq!(bare["mandate"]["statement_checked"], false);
     assert_eq!(bare["mandate"]["signers"][1], "signer-2@security");
     assert!(bare["not_checked"].to_string().contains("whether the policy's signers let this log take another's place"));
@@ -119,7 +119,7 @@ fn the_mandate_of_a_log_is_checked_from_the_data_folder_and_from_its_export() {
     fs::create_dir_all(&other).unwrap();
     fs::write(other.join("recovery.json"), "{}").unwrap();
     site.lay(&data.join("archive/one"), &[0, 2]);
-    let found = site.verify(&data, &[]).ends(0).json();
+    let found = verify(&data, &[]).ends(0).json();
     assert_eq!(found["mandate"]["statement_checked"], true);
     assert_eq!(found["mandate"]["signatures_checked"], false);
     assert!(found["not_checked"].to_string().contains("--allowed-signers"));
@@ -142,7 +142,7 @@ fn the_mandate_of_a_log_is_checked_from_the_data_folder_and_from_its_export() {
     let words = site.signers();
     let given = ["--statement", text(&statement), "--signature", text(&one), "--signature", text(&two)];
     let all: Vec<&str> = words.iter().map(String::as_str).chain(given).collect();
-    let given = site.verify(&lines, &all).ends(0).json();
+    let given = verify(&lines, &all).ends(0).json();
     assert_eq!(given["mandate"]["signatures_checked"], true);
     assert!(given["not_checked"].to_string().contains("their snapshot is not at hand"));
 }
@@ -181,19 +181,19 @@ fn a_statement_about_another_log_or_another_state_gives_no_mandate() {
     // A log of another name, begun with the statement of this one.
     let other = site.party("casemate/party-1/other", &[0, 2]);
     let log = site.put("other.jsonl", &other.log_text());
-    let answer = site.verify(&log, &["--statement", text(&statement)]).ends(1);
+    let answer = verify(&log, &["--statement", text(&statement)]).ends(1);
     assert!(answer.out.contains("another `log` than the statement"), "{}", answer.out);
     // Another statement than the one that it names.
     let log = site.put("log.jsonl", &site.party(LOG, &[0, 2]).log_text());
     let wrong = site.put("wrong", &Recovered::new().statement.replace("restored", "rollback"));
-    let answer = site.verify(&log, &["--statement", text(&wrong)]).ends(1);
+    let answer = verify(&log, &["--statement", text(&wrong)]).ends(1);
     assert!(answer.out.contains("another `statement`"), "{}", answer.out);
     // Other guards than were signed for.
     let mut forged = Recovered::new();
     forged.statement.clone_from(&site.statement);
     forged.snapshot = Snapshot::before_first(LOG.parse().unwrap(), State::default(), at(-5)).to_text().unwrap();
     let log = site.put("guards.jsonl", &forged.party(LOG, &[0, 2]).log_text());
-    let answer = site.verify(&log, &["--statement", text(&statement)]).ends(1);
+    let answer = verify(&log, &["--statement", text(&statement)]).ends(1);
     assert!(answer.out.contains("another `tables`"), "{}", answer.out);
 }
 
@@ -215,10 +215,10 @@ fn what_a_log_took_over_binds_it_where_the_snapshot_is_at_hand() {
     let back = GuardChange { guard: Guard::Share, id: "share-1".parse().unwrap(), to: Some("active".parse().unwrap()) };
     party.add(Entry::admin(Op::Share).guarding(vec![back]));
     let log = site.put("log.jsonl", &party.log_text());
-    site.verify(&log, &[]).ends(0);
+    verify(&log, &[]).ends(0);
     let snapshot = site.put("snapshot.json", &site.snapshot);
-    let answer = site.verify(&log, &["--snapshot", text(&snapshot)]).ends(1);
+    let answer = verify(&log, &["--snapshot", text(&snapshot)]).ends(1);
     assert_eq!(answer.json()["kind"], "guard");
     let data = party.database(site.folder.path());
-    assert!(site.verify(&data, &[]).ends(1).out.contains("goes from revoked to active"));
+    assert!(verify(&data, &[]).ends(1).out.contains("goes from revoked to active"));
 }
