@@ -186,12 +186,16 @@ fn primes_are_taken_once_and_only_where_they_lay_ready() {
     primes(&mut log, "taken");
     assert!(last_fault(&log).contains("do not lie ready"));
     let mut log = sample();
-    ["stored", "taken"].into_iter().for_each(|to| primes(&mut log, to));
+    for to in ["stored", "taken"] {
+        primes(&mut log, to);
+    }
     verify(&log.texts()).unwrap();
     primes(&mut log, "taken");
     assert!(last_fault(&log).contains("do not lie ready"));
     let mut log = sample();
-    ["stored", "stored"].into_iter().for_each(|to| primes(&mut log, to));
+    for to in ["stored", "stored"] {
+        primes(&mut log, to);
+    }
     assert!(last_fault(&log).contains("were before"));
 }
 
