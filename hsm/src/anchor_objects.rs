@@ -38,11 +38,14 @@ impl<'a> AnchorObjects<'a> {
         Ok(highest(&anchors)?.cloned())
     }
 
-    /// Makes `new` the only anchor, if it may follow the one that counts. Doing this again is fine at any point where
-    /// an earlier try broke off.
-    pub(crate) fn put(&self, new: &Anchor) -> Result<(), HsmError> {
+    /// Makes `new` the only anchor, if `expected` is the one that counts. Doing this again is fine at any point where an
+    /// earlier try broke off.
+    ///
+    /// Tokens have no compare-and-swap, so what settles a race of two writers is the end of `expected`: it can be destroyed
+    /// once. Whoever fails at that looks again, and finds the other's anchor.
+    pub(crate) fn put(&self, expected: Option<&Anchor>, new: &Anchor) -> Result<(), HsmError> {
         let (handles, anchors): (Vec<_>, Vec<_>) = intact(self.list()?)?.into_iter().unzip();
-        let there = match place(highest(&anchors)?, new)? {
+        let there = match place(&anchors, expected, new)? {
             Placement::Create => None,
             Placement::Stands => anchors.iter().position(|anchor| anchor == new),
         };
