@@ -7,38 +7,48 @@ use casemate_hsm::{Hsm, HsmError, HsmState, KeyPurpose};
 
 use crate::anchors::{anchor, before, data_objects, labels};
 use crate::raw::Raw;
-use crate::support::{Module, eventually, on_fresh_store};
+use crate::support::{Module, Store, eventually, on_fresh_store};
 
 #[test]
 fn a_session_lost_at_any_step_of_a_put_is_reopened_and_leaves_one_anchor() {
+    on_fresh_store(Module::Faulty, async |store| lose_it_at_every_step(&store).await);
+}
+
+#[test]
+fn where_the_token_does_not_copy_objects_anchors_are_written_directly_and_as_safely() {
     on_fresh_store(Module::Faulty, async |store| {
-        let mut config = store.provisioned("vault");
-        // One thread: a second one would lose its idle session too, and each call bears one loss only.
-        config.threads = 1;
-        let hsm = Hsm::open(config).await.unwrap();
-        let mut size = 0;
-        hsm.put_anchor(None, &anchor(size)).await.unwrap();
-        for fault in [
-            "close-all-sessions",
-            "logout",
-            "lost-before-create",
-            "lost-after-create",
-            "lost-before-destroy",
-            "lost-after-destroy",
-            "id-changes",
-            "class-changes",
-        ] {
-            for _ in 0..3 {
-                size += 1;
-                store.break_it(fault);
-                hsm.put_anchor(before(size).as_ref(), &anchor(size)).await.unwrap();
-                assert!(!store.is_broken(fault), "{fault} never struck");
-                assert_eq!(labels(&Raw::log_in(&store, "vault")), [format!("anchor/{size}")], "{fault}");
-            }
-        }
-        assert!(!store.is_broken("key-destroyed"), "an object was destroyed that said that it is a key");
-        assert_eq!(hsm.state(), HsmState::Ready);
+        store.break_it("no-copies");
+        lose_it_at_every_step(&store).await;
     });
+}
+
+async fn lose_it_at_every_step(store: &Store) {
+    let mut config = store.provisioned("vault");
+    // One thread: a second one would lose its idle session too, and each call bears one loss only.
+    config.threads = 1;
+    let hsm = Hsm::open(config).await.unwrap();
+    let mut size = 0;
+    hsm.put_anchor(None, &anchor(size)).await.unwrap();
+    for fault in [
+        "close-all-sessions",
+        "logout",
+        "lost-before-create",
+        "lost-after-create",
+        "lost-before-destroy",
+        "lost-after-destroy",
+        "id-changes",
+        "class-changes",
+    ] {
+        for _ in 0..3 {
+            size += 1;
+            store.break_it(fault);
+            hsm.put_anchor(before(size).as_ref(), &anchor(size)).await.unwrap();
+            assert!(!store.is_broken(fault), "{fault} never struck");
+            assert_eq!(labels(&Raw::log_in(&store, "vault")), [format!("anchor/{size}")], "{fault}");
+        }
+    }
+    assert!(!store.is_broken("key-destroyed"), "an object was destroyed that said that it is a key");
+    assert_eq!(hsm.state(), HsmState::Ready);
 }
 
 #[test]
