@@ -11,14 +11,14 @@ use crate::support::{Module, Store, eventually, on_fresh_store};
 
 #[test]
 fn a_session_lost_at_any_step_of_a_put_is_reopened_and_leaves_one_anchor() {
-    on_fresh_store(Module::Faulty, async |store| lose_it_at_every_step(&store).await);
+    on_fresh_store(Module::Faulty, async |store| lose_it_at_every_step(store).await);
 }
 
 #[test]
 fn where_the_token_does_not_copy_objects_anchors_are_written_directly_and_as_safely() {
     on_fresh_store(Module::Faulty, async |store| {
         store.break_it("no-copies");
-        lose_it_at_every_step(&store).await;
+        lose_it_at_every_step(store).await;
     });
 }
 
