@@ -51,7 +51,9 @@ pub(crate) fn side_by_side(
         let line: String = row.get(0).map_err(&failed)?;
         let line = Line::read(line.as_bytes());
         let line = line.map_err(|error| StoreError::corrupt("a leaf")(error.to_string()))?;
-        trails.iter_mut().for_each(|trail| trail.step(line.leaf()));
+        for trail in &mut trails {
+            trail.step(line.leaf());
+        }
     }
     Ok(trails.into_iter().map(|trail| (trail.row.party.clone(), trail.found)).collect())
 }

@@ -11,14 +11,14 @@ use crate::support::{Module, Store, eventually, on_fresh_store};
 
 #[test]
 fn a_session_lost_at_any_step_of_a_put_is_reopened_and_leaves_one_anchor() {
-    on_fresh_store(Module::Faulty, async |store| lose_it_at_every_step(store).await);
+    on_fresh_store(Module::Faulty, async |store| lose_it_at_every_step(&store).await);
 }
 
 #[test]
 fn where_the_token_does_not_copy_objects_anchors_are_written_directly_and_as_safely() {
     on_fresh_store(Module::Faulty, async |store| {
         store.break_it("no-copies");
-        lose_it_at_every_step(store).await;
+        lose_it_at_every_step(&store).await;
     });
 }
 
@@ -44,7 +44,7 @@ async fn lose_it_at_every_step(store: &Store) {
             store.break_it(fault);
             hsm.put_anchor(before(size).as_ref(), &anchor(size)).await.unwrap();
             assert!(!store.is_broken(fault), "{fault} never struck");
-            assert_eq!(labels(&Raw::log_in(&store, "vault")), [format!("anchor/{size}")], "{fault}");
+            assert_eq!(labels(&Raw::log_in(store, "vault")), [format!("anchor/{size}")], "{fault}");
         }
     }
     assert!(!store.is_broken("key-destroyed"), "an object was destroyed that said that it is a key");
