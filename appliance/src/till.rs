@@ -37,6 +37,12 @@ impl Till {
         self.lock().fill_since(moment.as_second());
     }
 
+    /// Counts every window as full until it has passed from now on: the clock was wrong, and what was spent meanwhile or
+    /// before may have been forgotten.
+    pub(crate) fn fill_from(&self, now: Timestamp) {
+        self.lock().fill_from(now.as_second());
+    }
+
     /// Reserves, and adds up what all windows then hold, this request included.
     ///
     /// # Errors

@@ -118,6 +118,12 @@ impl Ledger {
         self.newest = self.newest.max(Some(moment));
     }
 
+    /// Counts every window as full until it has passed since now, by the ledger's own time: of what lies in the past and in the
+    /// future of `wall` (Unix seconds) some may have been forgotten while the clock was wrong.
+    pub fn fill_from(&mut self, wall: i64) {
+        self.fill_since(self.now(wall));
+    }
+
     /// The windows that count as full at `now`.
     pub(crate) fn full(&self, now: i64) -> Option<Full> {
         Full::at(self.full_since?, now)

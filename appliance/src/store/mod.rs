@@ -50,7 +50,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use casemate_attest::{At, Finding, Head, Standing};
+use casemate_attest::{Anchored, At, Finding, Head, Standing};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -218,7 +218,7 @@ impl Store {
         let unkept = |error: AnchorError| StoreError::Anchor(error.to_string());
         let anchored = anchor.place().map_err(unkept)?;
         let connection = schema::open(folder)?;
-        let Examined { standing, head, state, latest } = examine(connection.as_ref(), anchored)?;
+        let Examined { standing, head, state, latest } = examine(connection.as_ref(), anchored.clone())?;
         let verdict = match &standing {
             Standing::New => return Err(StoreError::NotBegun(folder.to_owned())),
             Standing::Equal => "equal",
@@ -250,8 +250,12 @@ impl Store {
                     .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
                     .map_err(StoreError::sqlite("empty its log"))?;
                 let disk = Arc::new(Disk::of(folder, &schema::database(folder))?);
+                let expected = match &anchored {
+                    Anchored::At(place) => Some(place),
+                    Anchored::Nothing | Anchored::Unusable(_) => None,
+                };
                 // The very same place again ends what a crash may have left undone.
-                anchor.put(&place_of(&head)).map_err(unkept)?;
+                anchor.put(expected, &place_of(&head)).map_err(unkept)?;
                 let writer = Some(Arc::new(Writer::start(connection, lock, disk.clone(), head, anchor)?));
                 Ok(Self { writer, readers: readers(Some(disk)), start: Arc::new(start) })
             }

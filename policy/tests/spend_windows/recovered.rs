@@ -38,6 +38,22 @@ fn after_a_recovery_each_window_refuses_until_it_has_passed() {
 }
 
 #[test]
+fn after_a_clock_that_was_far_ahead_windows_are_full_by_the_ledgers_own_time() {
+    let mut party = Party::new(limits());
+    let real = party.clock;
+    party.clock += 30 * 86_400;
+    party.sign(&transfer(1, 1)).unwrap();
+    // The clock is put right. Since the real moment alone no window would be full: the ledger's time is ahead of it.
+    party.clock = real;
+    party.ledger.fill_from(party.clock);
+    assert_eq!(party.refused(&transfer(1, 0)), ["count-hour", "fees-day", "spent-hour"]);
+    party.clock = real + 30 * 86_400 + 86_399;
+    assert_eq!(party.refused(&transfer(1, 1)), ["fees-day"]);
+    party.clock += 1;
+    party.sign(&transfer(1, 1)).unwrap();
+}
+
+#[test]
 fn a_refusal_by_a_full_window_says_so_and_until_when() {
     let mut party = Party::new(limits());
     recovered(&mut party);
@@ -45,8 +61,8 @@ fn a_refusal_by_a_full_window_says_so_and_until_when() {
     let since = Timestamp::from_second(party.clock).unwrap();
     let until = Timestamp::from_second(party.clock + 86_400).unwrap();
     let sentence = format!(
-        "this appliance's audit log was begun anew at {since}, and what was spent before is not known: its windows of a day \
-         count as full until {until}"
+        "what was spent before {since} is not known to this appliance, since its audit log was begun anew or its clock was \
+         wrong: its windows of a day count as full until {until}"
     );
     assert!(denied.explanation().contains(&sentence), "{:?}", denied.explanation());
     assert!(denied.reason().ends_with(&sentence), "{}", denied.reason());
