@@ -12,9 +12,11 @@ use rusqlite::Connection;
 use super::{DaemonError, Node};
 use crate::checkpoints;
 use crate::clock::Recorded;
+use crate::pipeline::ShareHeader;
 use crate::policy_slot::{self, ReloadError};
+use crate::sealing;
 use crate::store::{
-    JOB_LEAVES, PeerRow, SessionRow, Store, StoreError, Transaction, Urgency, audit_lines, load_spending,
+    JOB_LEAVES, PeerRow, SessionRow, ShareRow, Store, StoreError, Transaction, Urgency, audit_lines, load_spending,
 };
 use crate::witness::{refused_before, side_by_side};
 
@@ -51,6 +53,7 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
     node.witnesses.fill(known, beside, refused);
     let spent = node.store.read(load_spending).await?;
     node.till.fill(spent).map_err(|error| StoreError::corrupt("what was spent")(error.to_string()))?;
+    inherit(node).await?;
     if let Some(recovered) = node.store.recovered() {
         tracing::warn!(event = "log_was_recovered", at = %recovered, "tokens from before are refused, and windows count as full until they have passed");
         node.till.fill_since(recovered.timestamp());
@@ -64,6 +67,18 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
         Ok(_) | Err(ReloadError::Refused { .. }) => Ok(()),
         Err(ReloadError::Store(error)) => Err(error.into()),
     }
+}
+
+/// Counts what keys had spent before they came to this party.
+async fn inherit(node: &Node) -> Result<(), StoreError> {
+    for row in node.store.read(ShareRow::held).await? {
+        let header: ShareHeader = sealing::header("share", row.material.header())
+            .map_err(|e| StoreError::corrupt("a share")(e.to_string()))?;
+        if let Some(joined) = &header.joined {
+            node.till.inherit(header.key.public_key, joined);
+        }
+    }
+    Ok(())
 }
 
 /// Appends `first`, then an `interrupted` outcome for every session without an end; says how many there were. No session may

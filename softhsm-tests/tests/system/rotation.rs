@@ -5,6 +5,8 @@ use casemate_attest::Guard;
 use casemate_policy::approval::{Act, Nonce, Participant, RotateParameters, Statement};
 use casemate_policy::signers::Namespace;
 use casemate_softhsm_tests::ethereum::Transfer;
+use casemate_softhsm_tests::policy::{hourly_limit, publish};
+use casemate_softhsm_tests::template::Kind;
 use casemate_softhsm_tests::{Key, LyingCoordinator, Plan, Proposal, TestLab};
 use casemate_wire::api::{Approval, Page, SettleAnswer, SettleRequest, ShareView};
 use casemate_wire::rotation::{Auxiliary, Switched};
@@ -247,4 +249,33 @@ async fn an_epoch_is_entered_once_and_only_from_the_one_that_is_held() {
         invitation.claims.rotation.as_mut().unwrap().dealers.pop();
     });
     assert_eq!(coordinator.ask(&idle).await[0].problem().code, Code::InvalidJoinToken);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_party_that_joins_counts_what_the_key_had_spent_before() {
+    let mut lab = TestLab::new(Kind::Spare).await;
+    for party in &lab.parties {
+        hourly_limit(&party.policy_dir, "0.25");
+        publish(&lab.staff(), &party.policy_dir);
+    }
+    lab.start_appliances().await;
+    let key = lab.key();
+    let coordinator = lab.lying_coordinator();
+    for nonce in 0..2 {
+        sign(&coordinator, &key, &[0, 1], nonce).await;
+    }
+    let plan = Plan { epoch: 2, committee: &[3, 4, 2], t: 2, dealers: &[0, 1], auxiliary: Auxiliary::Keep };
+    let ends = coordinator.run_honestly(&coordinator.convener.rotate(&key, &plan)).await;
+    let new = Key { certificate: ends[0].succession().certificate.clone(), ..key.clone() };
+    for restarted in [false, true] {
+        if restarted {
+            lab.kill(3);
+            lab.start(3).await;
+        }
+        let coordinator = lab.lying_coordinator();
+        let more = coordinator.convener.sign(&new, &[3, 4], &Transfer::allowed(2));
+        for answer in coordinator.ask(&more).await {
+            assert_eq!(answer.problem().more["policies"], json!(["hourly"]), "{answer}");
+        }
+    }
 }
