@@ -113,7 +113,7 @@ pub fn init_keys(config: &HsmConfig) -> Result<Vec<CreatedKey>, HsmError> {
     }
 }
 
-fn log_in_to_write(module: &Module, lease: &Lease<'_>, config: &HsmConfig) -> Result<Session, HsmError> {
+pub(crate) fn log_in_to_write(module: &Module, lease: &Lease<'_>, config: &HsmConfig) -> Result<Session, HsmError> {
     let (slot, token) = token::find(lease.pkcs11(), &config.token)?;
     let session = lease.pkcs11().open_rw_session(slot).doing("opening a session")?;
     let target = Target { module: module.path(), pkcs11: lease.pkcs11(), slot, serial: &token.serial };
@@ -129,7 +129,7 @@ fn make_all(session: &Session, made: &mut Vec<ObjectHandle>) -> Result<(), HsmEr
     Ok(())
 }
 
-fn make_kek(session: &Session, epoch: u32) -> Result<ObjectHandle, HsmError> {
+pub(crate) fn make_kek(session: &Session, epoch: u32) -> Result<ObjectHandle, HsmError> {
     let id = kek_id(epoch);
     let mut template = kept(&id, &format!("Casemate KEK, epoch {epoch}"));
     template.extend([
@@ -180,7 +180,7 @@ fn make_pair(session: &Session, purpose: KeyPurpose) -> Result<[ObjectHandle; 2]
 
 /// Makes a key limited to its mechanism, or without the limit on a token that does not know `CKA_ALLOWED_MECHANISMS`;
 /// the key's `mechanism_enforced` tells which.
-fn limited_if_known<T>(
+pub(crate) fn limited_if_known<T>(
     template: &[Attribute],
     make: impl Fn(&[Attribute]) -> cryptoki::error::Result<T>,
 ) -> cryptoki::error::Result<T> {
@@ -195,7 +195,7 @@ fn limited_if_known<T>(
 }
 
 /// What all secret and private keys have in common: they stay on the token, as they are.
-fn kept(id: &str, label: &str) -> Vec<Attribute> {
+pub(crate) fn kept(id: &str, label: &str) -> Vec<Attribute> {
     vec![
         Attribute::Id(id.into()),
         Attribute::Label(label.into()),
