@@ -47,7 +47,7 @@ pub use kek::{destroy_kek, new_kek};
 pub use keys::{KeyPurpose, KeyStatus};
 pub use pin::{Pin, PinError, PinKind, PinSource};
 pub use profile::HsmStatus;
-pub use provision::{CreatedKey, init_keys, init_token};
+pub use provision::{CreatedKey, init_keys, init_keys_from, init_token};
 pub use recovery::{RecoveryHsm, init_recovery};
 pub use recovery_entry::{RecoveryAlgorithm, RecoveryEntry};
 pub use secret::Secret32;

@@ -83,6 +83,14 @@ fn free_slot(pkcs11: &Pkcs11) -> Result<(Slot, TokenInfo), HsmError> {
 /// [`HsmError::KeysExist`], which names them, when any of the keys or any KEK is there; the errors of
 /// [`crate::Hsm::open`].
 pub fn init_keys(config: &HsmConfig) -> Result<Vec<CreatedKey>, HsmError> {
+    init_keys_from(config, 1)
+}
+
+/// As [`init_keys`], with the KEK of another epoch: for a token that takes the place of one with older KEKs.
+///
+/// # Errors
+/// As [`init_keys`].
+pub fn init_keys_from(config: &HsmConfig, epoch: u32) -> Result<Vec<CreatedKey>, HsmError> {
     config.check()?;
     let module = Module::load(&config.module)?;
     let lease = module.enter();
@@ -92,7 +100,7 @@ pub fn init_keys(config: &HsmConfig) -> Result<Vec<CreatedKey>, HsmError> {
         return Err(HsmError::KeysExist { ids: taken });
     }
     let mut made = Vec::new();
-    let outcome = make_all(&session, &mut made).and_then(|()| Keys::find(&session)?.status());
+    let outcome = make_all(&session, epoch, &mut made).and_then(|()| Keys::find(&session)?.status());
     match outcome {
         Ok(keys) => Ok(keys
             .into_iter()
@@ -121,8 +129,8 @@ pub(crate) fn log_in_to_write(module: &Module, lease: &Lease<'_>, config: &HsmCo
     Ok(session)
 }
 
-fn make_all(session: &Session, made: &mut Vec<ObjectHandle>) -> Result<(), HsmError> {
-    made.push(make_kek(session, 1)?);
+fn make_all(session: &Session, epoch: u32, made: &mut Vec<ObjectHandle>) -> Result<(), HsmError> {
+    made.push(make_kek(session, epoch)?);
     for purpose in KeyPurpose::ALL {
         made.extend(make_pair(session, purpose)?);
     }
