@@ -1,5 +1,7 @@
 //! The recovery HSM: another token, with one RSA pair, that opens what hosts encrypted to it when their own HSM is lost.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use casemate_wire::{IdentityKey, RecoveryKey};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
@@ -23,7 +25,8 @@ const BITS: u64 = 3072;
 
 /// A recovery HSM that is open and whose key is checked. Offline commands use it: its calls block.
 pub struct RecoveryHsm {
-    session: Session,
+    /// One call at a time: a PKCS#11 session is of one thread.
+    session: Mutex<Session>,
     private: ObjectHandle,
     public: RecoveryKey,
     /// Dropped after the session.
@@ -41,7 +44,7 @@ impl RecoveryHsm {
         let module = Module::load(&config.module)?;
         let session = log_in_to_write(&module, &module.enter(), config)?;
         let (private, public) = find(&session)?;
-        let recovery = Self { session, private, public, _module: module };
+        let recovery = Self { session: Mutex::new(session), private, public, _module: module };
         recovery.canary()?;
         Ok(recovery)
     }
@@ -73,14 +76,18 @@ impl RecoveryHsm {
     }
 
     fn decrypt(&self, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
-        let opened = self.session.decrypt(&oaep(), self.private, blob).doing("opening a recovery entry");
+        let opened = self.session().decrypt(&oaep(), self.private, blob).doing("opening a recovery entry");
         opened.map(Zeroizing::new)
+    }
+
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The private key belongs to the public one.
     fn canary(&self) -> Result<(), HsmError> {
         let sample = Secret32::fill(|bytes| bytes.fill(0x5a));
-        let blob = encrypt(&self.session, &self.public, plain(&sample, &[0; 32]).as_slice())?;
+        let blob = encrypt(&self.session(), &self.public, plain(&sample, &[0; 32]).as_slice())?;
         match key_in(&self.decrypt(&blob)?, &[0; 32]) {
             Ok(back) if back.expose() == sample.expose() => Ok(()),
             _ => Err(HsmError::Canary { problem: "the recovery pair does not open what is encrypted to it".into() }),

@@ -4,6 +4,7 @@ mod kek;
 mod offline;
 mod recovery;
 mod rewrap;
+mod rows;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::{CommandResult, Format, exit, say};
 use crate::config::load_hsm;
+use rows::Rows;
 
 #[derive(Subcommand)]
 pub(super) enum HsmCommand {
@@ -61,7 +63,7 @@ pub(super) struct InitArguments {
 
 #[derive(Args)]
 pub(super) struct StatusArguments {
-    /// The configuration; only its [hsm] section is read.
+    /// The configuration; only its [hsm] section and the data folder are read.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// How to print the result.
@@ -125,10 +127,12 @@ fn status(arguments: &StatusArguments) -> CommandResult {
         hsm.shutdown().await?;
         Ok::<_, HsmError>((status, anchor))
     })?;
+    let rows = Rows::of(&arguments.config);
     match arguments.format {
-        Format::Json => say(to_json(&status, &anchor)?),
+        Format::Json => say(to_json(&status, &anchor, &rows)?),
         Format::Human => {
             show(&status)?;
+            rows.show(&status);
             say(format!("anchor    {}", in_words(&anchor)));
         }
     }
@@ -145,7 +149,7 @@ fn in_words(anchor: &Result<Option<Anchor>, HsmError>) -> String {
     }
 }
 
-fn to_json(status: &HsmStatus, anchor: &Result<Option<Anchor>, HsmError>) -> Result<Value, InvalidPin> {
+fn to_json(status: &HsmStatus, anchor: &Result<Option<Anchor>, HsmError>, rows: &Rows) -> Result<Value, InvalidPin> {
     let anchor = match anchor {
         Ok(Some(anchor)) => {
             json!({"log": anchor.log(), "size": anchor.size(), "root": hex::encode(anchor.root())})
@@ -172,7 +176,7 @@ fn to_json(status: &HsmStatus, anchor: &Result<Option<Anchor>, HsmError>) -> Res
             "manufacturer": status.token.manufacturer, "firmware": status.token.firmware,
         },
         "wrap": status.wrap.name(), "kek": status.kek_id, "kek_epoch": status.kek_epoch, "keys": keys,
-        "identity": identity, "audit": audit, "attest": attest, "anchor": anchor,
+        "identity": identity, "audit": audit, "attest": attest, "anchor": anchor, "sealed": rows.to_json(),
         "ready": status.state == HsmState::Ready,
     }))
 }
