@@ -13,7 +13,7 @@ pub enum DekEntry {
     /// Wrapped under a KEK. Which HSM has it is not said: the one on which the entry opens.
     Kek(WrappedKey),
     /// Encrypted to a recovery HSM.
-    Recovery(RecoveryEntry),
+    Recovery(Box<RecoveryEntry>),
 }
 
 /// All entries of one object, as its column `deks` holds them: a CBOR list.
@@ -52,7 +52,7 @@ impl DekEntries {
     /// Those for recovery HSMs, in their order.
     pub fn recovery(&self) -> impl Iterator<Item = &RecoveryEntry> {
         self.0.iter().filter_map(|entry| match entry {
-            DekEntry::Recovery(entry) => Some(entry),
+            DekEntry::Recovery(entry) => Some(entry.as_ref()),
             DekEntry::Kek(_) => None,
         })
     }
@@ -80,7 +80,7 @@ mod tests {
             blob: [4; 384].into(),
             signature: [5; 64].into(),
         };
-        DekEntries(vec![DekEntry::Kek(wrapped), DekEntry::Recovery(recovery)])
+        DekEntries(vec![DekEntry::Kek(wrapped), DekEntry::Recovery(Box::new(recovery))])
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod state;
 
 pub use ledger::{Ledger, LedgerError};
 pub use plan::{Plan, Renewal};
-pub use retire::{Holders, Needed, holders, needing};
+pub use retire::{Holders, Needed, epoch_taken, holders, needing};
 pub use rewrap::{Damaged, Report, Rewrap, Step};
 
 use casemate_hsm::HsmError;

@@ -2,7 +2,7 @@
 
 /// Where a KEK stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KekState {
+pub(super) enum KekState {
     /// It is made, or about to be; it wraps nothing yet.
     Made,
     /// What is sealed from now on is wrapped by it.
@@ -15,7 +15,7 @@ pub enum KekState {
 
 impl KekState {
     /// The word that stands in leaves.
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Made => "made",
             Self::Current => "current",

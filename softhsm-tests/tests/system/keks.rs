@@ -119,7 +119,10 @@ fn lose_keks(database: &std::path::Path) {
     let store = rusqlite::Connection::open(database).unwrap();
     for row in casemate_appliance::store::EntriesRow::after(&store, None, usize::MAX).unwrap() {
         let mut left = DekEntries::default();
-        DekEntries::read(&row.deks).unwrap().recovery().for_each(|entry| left.push(DekEntry::Recovery(entry.clone())));
+        DekEntries::read(&row.deks)
+            .unwrap()
+            .recovery()
+            .for_each(|entry| left.push(DekEntry::Recovery(Box::new(entry.clone()))));
         let key = if row.table.as_str() == "committees" { "roster" } else { "id" };
         let sql = format!("UPDATE {} SET deks = ?1 WHERE {key} = ?2", row.table.as_str());
         store.execute(&sql, (left.to_column().unwrap(), row.id)).unwrap();
