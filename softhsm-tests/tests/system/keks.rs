@@ -3,6 +3,7 @@
 use std::fs;
 
 use casemate_appliance::clients::Role;
+use casemate_attest::{Guard, Op};
 use casemate_softhsm_tests::ethereum::Transfer;
 use casemate_softhsm_tests::policy::publish;
 use casemate_softhsm_tests::template::Kind;
@@ -62,6 +63,17 @@ async fn a_kek_is_made_rewrapped_to_and_the_old_one_destroyed_while_the_key_goes
 
     lab.start(0).await;
     signs(&coordinator, &key, 3).await;
+    let (leaves, _) = lab.audit(0);
+    let told: Vec<String> = leaves
+        .iter()
+        .filter(|leaf| leaf.op == Op::Kek)
+        .flat_map(|leaf| &leaf.guards)
+        .map(|change| {
+            assert_eq!(change.guard, Guard::Kek);
+            format!("{} {}", change.id.as_str(), change.to.as_ref().unwrap().as_str())
+        })
+        .collect();
+    assert_eq!(told, ["2 made", "1 retired", "2 current", "1 destroyed"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
