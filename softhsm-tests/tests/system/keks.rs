@@ -85,9 +85,9 @@ async fn shares_are_sealed_to_the_recovery_hsm_of_the_signed_bundle_and_opened_b
     let recovery = party.folder.join("recovery.toml");
     fs::write(&recovery, text).unwrap();
     let (recovery, so_pin) = (recovery.to_str().unwrap(), party.folder.join("so-pin"));
-    let make =
+    let init =
         ["hsm", "init-recovery", "--config", recovery, "--create-token", "--so-pin-file", so_pin.to_str().unwrap()];
-    let made = lab.program(0, "casemate", &[&make[..], &["--format", "json"]].concat());
+    let made = lab.program(0, "casemate", &[&init[..], &["--format", "json"]].concat());
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let made: Value = serde_json::from_slice(&made.stdout).unwrap();
 
