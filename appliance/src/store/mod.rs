@@ -7,6 +7,7 @@
 //! | `sessions.rs` | session rows and used tokens |
 //! | `shares.rs` | shares, through their whole life |
 //! | `sealed.rs` | committees' aux info and primes, all sealed |
+//! | `rewrap.rs` | the wrapped keys of all sealed rows, walked and replaced |
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
 //! | `disk/` | what is wrong with the disk, and who may still write |
@@ -37,6 +38,7 @@ mod examine;
 mod peers;
 mod policy;
 mod prune;
+mod rewrap;
 mod schema;
 mod sealed;
 mod sessions;
@@ -47,10 +49,11 @@ mod tables;
 pub(crate) mod testing;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use casemate_attest::{Anchored, At, Finding, Head, Standing};
+use casemate_attest::{Anchored, At, Finding, Head, Standing, Text};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -66,6 +69,7 @@ pub use examine::{Examined, examine};
 pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
 pub use prune::{Exported, Segment};
+pub use rewrap::{EntriesRow, SealedTable};
 pub use sealed::{CommitteeRow, SealedColumns};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
@@ -195,6 +199,7 @@ struct Start {
     verdict: &'static str,
     quarantine: Option<Quarantine>,
     recovered: Option<At>,
+    keks: BTreeMap<Text, Text>,
     latest: Option<At>,
     _held: Option<Held>,
 }
@@ -233,6 +238,7 @@ impl Store {
             verdict,
             quarantine: None,
             recovered: state.recovered,
+            keks: state.keks,
             latest,
             _held: None,
         };
@@ -276,6 +282,11 @@ impl Store {
     /// When this log took the place of another, if it did: what was issued before counts no more.
     pub fn recovered(&self) -> Option<At> {
         self.start.recovered
+    }
+
+    /// What the log said of KEKs when it was opened: epoch → state. What was written since is not in it.
+    pub fn keks(&self) -> &BTreeMap<Text, Text> {
+        &self.start.keks
     }
 
     /// The newest time in the log when it was opened.

@@ -109,9 +109,9 @@ fn a_clock_that_is_set_back_keeps_the_windows_full() {
 fn a_key_that_came_later_has_full_windows_and_the_others_have_not() {
     let mut party = Party::new(limits());
     let mut other = Party::new(limits());
-    other.ledger.fill_key_since(key(9).public_key, other.clock);
+    other.ledger.fill_key_since(super::OTHER.parse().unwrap(), other.clock);
     other.sign(&transfer(1, 0)).unwrap();
-    party.ledger.fill_key_since(key(1).public_key, party.clock);
+    party.ledger.fill_key_since(KEY.parse().unwrap(), party.clock);
     assert_eq!(party.refused(&transfer(1, 0)), ["count-hour", "fees-day", "spent-hour"]);
     party.clock += 3600;
     assert_eq!(party.refused(&transfer(1, 1)), ["fees-day"]);
