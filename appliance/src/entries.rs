@@ -98,6 +98,22 @@ mod tests {
     }
 
     #[test]
+    fn no_altered_byte_makes_reading_panic_and_what_is_read_is_written_alike() {
+        let column = both().to_column().unwrap();
+        for place in 0..column.len() {
+            for byte in [0, 0x1f, 0x5b, 0x7f, 0x9f, 0xbf, 0xff] {
+                let mut altered = column.clone();
+                *altered.get_mut(place).unwrap() = byte;
+                if let Some(entries) = DekEntries::read(&altered) {
+                    let written = entries.to_column().unwrap();
+                    assert_eq!(DekEntries::read(&written), Some(entries), "byte {place}");
+                }
+            }
+            assert!(DekEntries::read(column.get(..place).unwrap()).is_none(), "cut at {place}");
+        }
+    }
+
+    #[test]
     fn foreign_bytes_and_endless_lists_are_not_read() {
         let column = both().to_column().unwrap();
         assert!(DekEntries::read(&[column.as_slice(), &[0]].concat()).is_none());
