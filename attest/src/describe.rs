@@ -73,6 +73,9 @@ fn outcome(outcome: &Outcome) -> String {
     for part in [&outcome.code, &outcome.detail].into_iter().flatten() {
         let _ = write!(text, ": {part}");
     }
+    if let Some(epoch) = outcome.epoch {
+        let _ = write!(text, " (epoch {epoch})");
+    }
     if let Some(party) = &outcome.party {
         let _ = write!(text, " (caused by {party})");
     }

@@ -41,6 +41,11 @@ pub struct Origin {
 pub enum Act {
     /// Make a key.
     Keygen,
+    /// Make the shares of this key anew.
+    Rotate {
+        /// The key.
+        key: PublicKey,
+    },
     /// Sign one digest.
     Sign {
         /// With this key.
@@ -87,6 +92,7 @@ impl Entry {
     pub fn intent(act: Act, origin: Origin, decision: Decision) -> Self {
         let (op, key, tx) = match act {
             Act::Keygen => (Op::Keygen, None, None),
+            Act::Rotate { key } => (Op::Rotate, Some(key), None),
             Act::Sign { key, tx } => (Op::Sign, Some(key), Some(tx)),
         };
         let entry = Self { key, tx, decision: Some(decision), ..Self::bare(op, Phase::Intent) };
@@ -103,6 +109,11 @@ impl Entry {
     /// signature needs.
     pub fn key_made(intent: IntentRef, key: PublicKey, threshold: Threshold) -> Self {
         Self { key: Some(key), ..Self::outcome(intent, Outcome::key_made(threshold)) }
+    }
+
+    /// After a rotation to `epoch`, from which on `threshold` parties sign. The intent named the key.
+    pub fn rotated(intent: IntentRef, threshold: Threshold, epoch: u64) -> Self {
+        Self::outcome(intent, Outcome::rotated(threshold, epoch))
     }
 
     /// What was asked and is not done, with the stable code of the answer. Why, in words, belongs into its
@@ -161,7 +172,7 @@ impl Entry {
         self
     }
 
-    /// Adds what was asked to be signed and with which key, to a refusal.
+    /// Adds what was asked to be signed and with which key, to a refusal; or whose shares are withdrawn, to a revocation.
     #[must_use]
     pub fn about(mut self, key: Option<PublicKey>, tx: Option<Tx>) -> Self {
         self.key = key;
@@ -169,17 +180,17 @@ impl Entry {
         self
     }
 
-    /// Adds what policy said, to a refusal.
+    /// Adds what policy said, to a refusal or to an operator's act.
     #[must_use]
     pub fn decided(mut self, decision: Decision) -> Self {
         self.decision = Some(decision);
         self
     }
 
-    /// Adds the approvals that were counted, to an intent or a refusal; each person stands there once.
+    /// Adds the approvals that were counted, to an intent, a refusal or an operator's act; each person stands there once.
     ///
-    /// In the intent of anything but a signature each one is used up: [`Entry::guarding`] must say so for every
-    /// statement, and for no other.
+    /// In an operator's act, and in the intent of anything but a signature, each one is used up: [`Entry::guarding`] must
+    /// say so for every statement, and for no other.
     #[must_use]
     pub fn approved(mut self, approvals: Vec<Approval>) -> Self {
         self.approvals = approvals;

@@ -78,6 +78,8 @@ pub enum Op {
     Stop,
     /// A key is made.
     Keygen,
+    /// A key's shares are made anew, for the same committee or another.
+    Rotate,
     /// A hash is signed.
     Sign,
     /// A policy bundle is loaded or refused.
@@ -90,12 +92,25 @@ pub enum Op {
     Peer,
     /// Lines up to here were exported, and are kept elsewhere from now on.
     Prune,
+    /// An operator withdraws shares.
+    Revoke,
+    /// A backup is made, or verified.
+    Backup,
+    /// Shares are brought back from a backup.
+    Restore,
+    /// A KEK is made, takes the place of another, or is destroyed.
+    Kek,
 }
 
 impl Op {
     /// Whether it is something done with other parties, which needs an intent before and an outcome after.
     pub fn is_act(self) -> bool {
-        matches!(self, Self::Keygen | Self::Sign)
+        matches!(self, Self::Keygen | Self::Rotate | Self::Sign)
+    }
+
+    /// Whether it is an operator's act on this appliance alone that policy may have decided.
+    pub fn may_be_decided(self) -> bool {
+        matches!(self, Self::Revoke | Self::Backup | Self::Restore | Self::Kek)
     }
 
     /// The word that stands in the leaf.
@@ -105,12 +120,17 @@ impl Op {
             Self::Boot => "boot",
             Self::Stop => "stop",
             Self::Keygen => "keygen",
+            Self::Rotate => "rotate",
             Self::Sign => "sign",
             Self::Policy => "policy",
             Self::Share => "share",
             Self::Primes => "primes",
             Self::Peer => "peer",
             Self::Prune => "prune",
+            Self::Revoke => "revoke",
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::Kek => "kek",
         }
     }
 }
@@ -224,6 +244,9 @@ pub struct Outcome {
     /// How many parties sign with the key that was made, of how many, as `[t, n]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<Threshold>,
+    /// The epoch that the key's shares have from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
 }
 
 /// How an act ended, in one word.
@@ -249,6 +272,11 @@ impl Outcome {
         Self { threshold: Some(threshold), ..Self::ended(Verdict::Completed) }
     }
 
+    /// A key was rotated; the leaf's `key` names it.
+    pub fn rotated(threshold: Threshold, epoch: u64) -> Self {
+        Self { epoch: Some(epoch), ..Self::key_made(threshold) }
+    }
+
     /// The act failed.
     pub fn failed(code: Text, detail: Text) -> Self {
         Self { code: Some(code), detail: Some(detail), ..Self::ended(Verdict::Failed) }
@@ -266,7 +294,7 @@ impl Outcome {
     }
 
     fn ended(result: Verdict) -> Self {
-        Self { result, code: None, detail: None, party: None, signature: None, threshold: None }
+        Self { result, code: None, detail: None, party: None, signature: None, threshold: None, epoch: None }
     }
 }
 
@@ -274,8 +302,12 @@ impl Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Guard {
-    /// A share and its state; the id is the share's.
+    /// A share and its [state](crate::ShareState); the id is the share's.
     Share,
+    /// A KEK and its [state](crate::KekState); the id is its epoch, a number.
+    Kek,
+    /// A backup: `made`, `verified` or `restored`, and the SHA-256 of its file; the id is the backup's.
+    Backup,
     /// A used join token; the id is its `jti`.
     Token,
     /// A session and its state; the id is the session's.
@@ -303,6 +335,8 @@ impl Guard {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Share => "share",
+            Self::Kek => "kek",
+            Self::Backup => "backup",
             Self::Token => "token",
             Self::Session => "session",
             Self::AuxInfo => "aux_info",

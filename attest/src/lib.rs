@@ -14,6 +14,7 @@
 //! | [`leaf`] | the fields of one leaf |
 //! | [`entry`] | what may be said: one constructor for each phase |
 //! | [`detail`] | what is sensitive: salted, kept beside the log, withheld at will |
+//! | [`life`] | the states of a share and a KEK, and the changes between them |
 //! | [`line`] | one canonical JSON line (RFC 8785) and its hash |
 //! | [`head`] | where a log stands; the only way to make a line |
 //! | [`tree`] | the Merkle tree over all leaves (RFC 6962) |
@@ -42,6 +43,7 @@ pub mod entry;
 pub mod head;
 pub mod key;
 pub mod leaf;
+pub mod life;
 pub mod line;
 pub mod proof;
 pub mod receipt;
@@ -64,6 +66,7 @@ pub use leaf::{
     Approval, Decision, Effect, Guard, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Place, Recovery, Tx,
     Verdict,
 };
+pub use life::{KekState, ShareState, Transition};
 pub use line::Line;
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use receipt::{Receipt, ReceiptError, SignedReceipt};

@@ -2,6 +2,7 @@
 //! would not.
 
 mod guards;
+pub(crate) mod life;
 
 use serde_json::Value;
 
@@ -34,7 +35,14 @@ fn genesis(leaf: &Leaf) -> Result<(), String> {
     only(leaf.seq == 0, "a genesis can only be the first leaf")?;
     only(leaf.boot == 0, "a genesis comes before the first start")?;
     no_request(leaf)?;
-    only(leaf.recovery.is_some() || leaf.approvals.is_empty(), "nobody signs for a log that replaces none")?;
+    match &leaf.recovery {
+        None => only(leaf.approvals.is_empty(), "nobody signs for a log that replaces none")?,
+        Some(recovery) => {
+            only(!leaf.approvals.is_empty(), "somebody signs for a log that replaces another")?;
+            let same = leaf.approvals.iter().all(|approval| approval.statement == recovery.statement);
+            only(same, "those who sign for a log sign the statement that it names")?;
+        }
+    }
     only(leaf.outcome.is_none(), "nothing was begun that could end")?;
     no_fields_of_an_act(leaf)
 }
@@ -42,7 +50,7 @@ fn genesis(leaf: &Leaf) -> Result<(), String> {
 /// Decoded fields, the words of a refusal and an operator's reasons are withheld; a failure's words are the appliance's own.
 fn may_have_detail(leaf: &Leaf) -> bool {
     leaf.phase == Phase::Intent
-        || (leaf.phase, leaf.op) == (Phase::Admin, Op::Peer)
+        || (leaf.phase == Phase::Admin && (leaf.op == Op::Peer || leaf.op.may_be_decided()))
         || leaf.outcome.as_ref().is_some_and(is_refused)
 }
 
@@ -67,6 +75,7 @@ fn intent(leaf: &Leaf) -> Result<(), String> {
             let child = leaf.tx.as_ref().is_none_or(|tx| tx.path.is_some() == tx.child.is_some());
             only(child, "a child is named with its path")
         }
+        Op::Rotate => only(leaf.key.is_some() && leaf.tx.is_none(), "a rotation's intent names its key and no digest"),
         _ => only(leaf.key.is_none() && leaf.tx.is_none(), "a keygen intent has no key and no digest yet"),
     }
 }
@@ -80,8 +89,9 @@ fn outcome(leaf: &Leaf) -> Result<(), String> {
     only(leaf.decision.is_none() && leaf.approvals.is_empty(), "the decision stands in the intent")?;
     only(leaf.tx.is_none() && leaf.actor.is_none(), "digest and actor stand in the intent")?;
     let outcome = leaf.outcome.as_ref().ok_or("an outcome leaf needs its outcome")?;
-    let keygen = (outcome.result, leaf.op) == (Verdict::Completed, Op::Keygen);
-    only(outcome.threshold.is_none() || keygen, "a threshold belongs to a key that was made")?;
+    only(outcome.threshold.is_none() || life::key_made(leaf), "a threshold belongs to a key that was made or rotated")?;
+    let rotated = life::key_made(leaf) && leaf.op == Op::Rotate;
+    only(outcome.epoch.is_some() == rotated, "an epoch belongs to a key that was rotated")?;
     match (outcome.result, leaf.op) {
         (Verdict::Completed, Op::Sign) => {
             only(
@@ -92,8 +102,8 @@ fn outcome(leaf: &Leaf) -> Result<(), String> {
         }
         (Verdict::Completed, _) => {
             let named = leaf.key.is_some() && outcome.threshold.is_some();
-            only(named, "a completed keygen names its key and how many parties sign with it")?;
-            only(outcome.signature.is_none(), "a keygen makes no signature")?;
+            only(named, "a completed keygen or rotation names its key and how many parties sign with it")?;
+            only(outcome.signature.is_none(), "a keygen or rotation makes no signature")?;
             unblamed(outcome)
         }
         (Verdict::Failed, _) => {
@@ -117,13 +127,14 @@ fn refusal(leaf: &Leaf) -> Result<(), String> {
 
 fn admin(leaf: &Leaf) -> Result<(), String> {
     let admin = matches!(leaf.op, Op::Stop | Op::Policy | Op::Share | Op::Primes | Op::Peer | Op::Prune);
-    only(admin, "an admin leaf is the op stop, policy, share, primes, peer or prune")?;
+    let admin = admin || leaf.op.may_be_decided();
+    only(admin, "an admin leaf is the op stop, policy, share, primes, peer, prune, revoke, backup, restore or kek")?;
     only(leaf.session.is_none(), "an admin leaf belongs to no session")?;
     only(
         leaf.req.is_some() == leaf.actor.is_some(),
         "an operator's call has a request, and a request somebody who asked",
     )?;
-    no_fields_of_an_act(leaf)?;
+    decided(leaf)?;
     match &leaf.outcome {
         None => Ok(()),
         Some(outcome) => {
@@ -133,15 +144,27 @@ fn admin(leaf: &Leaf) -> Result<(), String> {
     }
 }
 
+/// What policy allowed an operator, and by whose approvals. A revocation may name the key whose shares it withdraws.
+fn decided(leaf: &Leaf) -> Result<(), String> {
+    if !leaf.op.may_be_decided() {
+        return no_fields_of_an_act(leaf);
+    }
+    let acts = leaf.tx.is_some() || !leaf.peers.is_empty() || (leaf.key.is_some() && leaf.op != Op::Revoke);
+    only(!acts, "it holds fields of an act")?;
+    only(leaf.decision.as_ref().is_none_or(allows), "what policy denied stands in a refusal")?;
+    only(leaf.decision.is_some() || leaf.approvals.is_empty(), "approvals count where policy decided")
+}
+
 fn is_refused(outcome: &Outcome) -> bool {
     // Its words may name what is sensitive, so they stand in the leaf's detail.
-    let bare = outcome.detail.is_none() && outcome.signature.is_none() && outcome.threshold.is_none();
+    let bare = outcome.detail.is_none() && outcome.signature.is_none();
+    let bare = bare && outcome.threshold.is_none() && outcome.epoch.is_none();
     outcome.result == Verdict::Refused && outcome.code.is_some() && bare
 }
 
 /// An act that its outcome can be joined to.
 fn joined_act(leaf: &Leaf) -> Result<(), String> {
-    only(leaf.op.is_act(), "only keygen and sign have intents and outcomes")?;
+    only(leaf.op.is_act(), "only keygen, rotate and sign have intents and outcomes")?;
     only(leaf.session.is_some() || leaf.req.is_some(), "a session or request must join intent and outcome")
 }
 
@@ -169,7 +192,8 @@ fn only(holds: bool, otherwise: &str) -> Result<(), String> {
 fn integers(leaf: &Leaf) -> Result<(), String> {
     let recovery = leaf.recovery.iter().flat_map(|recovery| [&recovery.anchored, &recovery.found]).flatten();
     let sizes = leaf.peers.iter().map(|peer| peer.size).chain(recovery.map(|place| place.size));
-    if [leaf.seq, leaf.boot].into_iter().chain(sizes).any(|number| number > MAX_INTEGER) {
+    let epoch = leaf.outcome.as_ref().and_then(|outcome| outcome.epoch);
+    if [leaf.seq, leaf.boot].into_iter().chain(sizes).chain(epoch).any(|number| number > MAX_INTEGER) {
         return Err("a number is above 2^53 - 1".into());
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! What every guard says, by the log alone: what the tables of an appliance must agree with.
 
+mod admit;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use casemate_wire::{Digest32, PartyId};
@@ -53,11 +55,27 @@ pub struct State {
     pub peers: BTreeMap<PartyId, Place>,
     /// When this log took the place of another, if it did.
     pub recovered: Option<At>,
+    /// KEKs by epoch.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keks: BTreeMap<Text, Text>,
+    /// Backups by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub backups: BTreeMap<Text, Text>,
+}
+
+/// Whether all that was before the first leaf is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Past {
+    /// It is; mostly there was nothing.
+    #[default]
+    Known,
+    /// The log took over guards from another, and their snapshot is not at hand.
+    Unseen,
 }
 
 impl State {
-    /// Takes the changes of one more leaf.
-    pub fn take(&mut self, leaf: &Leaf) {
+    /// Takes the changes of one more leaf, as they are.
+    fn take(&mut self, leaf: &Leaf) {
         if leaf.recovery.is_some() {
             self.recovered = Some(leaf.at);
         }
@@ -91,6 +109,8 @@ impl State {
         let Some(to) = change.to.clone() else { return };
         match change.guard {
             Guard::Share => drop(self.shares.insert(id, to)),
+            Guard::Kek => drop(self.keks.insert(id, to)),
+            Guard::Backup => drop(self.backups.insert(id, to)),
             Guard::Token => drop(self.tokens.insert(id, at)),
             Guard::Session => drop(self.sessions.insert(id, Since { state: to, at })),
             Guard::AuxInfo => drop(self.aux_info.insert(id, to)),

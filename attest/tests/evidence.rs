@@ -126,13 +126,16 @@ fn shares_committees_and_primes_are_what_their_last_leaf_says() {
     let found = state(vec![
         (Op::Share, change(Guard::Share, "share-1", Some("pending"))),
         (Op::Share, change(Guard::Share, "share-1", Some("active"))),
-        (Op::Share, change(Guard::AuxInfo, "committee", Some("aux-1"))),
         (Op::Primes, change(Guard::Primes, "pair-1", Some("stored"))),
         (Op::Primes, change(Guard::Primes, "pair-2", Some("stored"))),
         (Op::Primes, change(Guard::Primes, "pair-1", Some("taken"))),
     ]);
     assert_eq!(found.shares, BTreeMap::from([(text("share-1"), text("active"))]));
-    assert_eq!(found.aux_info, BTreeMap::from([(text("committee"), text("aux-1"))]));
+    let mut log = Log::begin("casemate/party-1/state");
+    let keygen = log.intend(Act::Keygen, "s-1");
+    let made = Entry::key_made(keygen, common::key(), common::threshold());
+    log.add(made.guarding(vec![change(Guard::AuxInfo, "committee", Some("aux-1"))]));
+    assert_eq!(state_of(&log).aux_info, BTreeMap::from([(text("committee"), text("aux-1"))]));
     assert_eq!(found.primes.iter().map(Text::as_str).collect::<Vec<_>>(), ["pair-2"]);
 }
 
@@ -148,11 +151,11 @@ fn what_guards_is_never_taken_away() {
 #[test]
 fn only_the_newest_bundle_counts() {
     let found = state(vec![
-        (Op::Policy, change(Guard::Bundle, "lab", Some("1 aa"))),
-        (Op::Policy, change(Guard::Bundle, "lab", Some("2 bb"))),
-        (Op::Policy, change(Guard::Bundle, "other", Some("3 cc"))),
+        (Op::Policy, change(Guard::Bundle, "lab", Some("version 1 aa"))),
+        (Op::Policy, change(Guard::Bundle, "lab", Some("version 2 bb"))),
+        (Op::Policy, change(Guard::Bundle, "other", Some("version 3 cc"))),
     ]);
-    assert_eq!(found.bundle, BTreeMap::from([(text("other"), text("3 cc"))]));
+    assert_eq!(found.bundle, BTreeMap::from([(text("other"), text("version 3 cc"))]));
 }
 
 #[test]

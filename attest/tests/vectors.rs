@@ -43,11 +43,12 @@ fn keys_and_strings_take_the_form_of_rfc_8785() {
 fn known_entries_make_the_known_lines_and_hashes() {
     let known: Vec<&str> = include_str!("known_lines.jsonl").lines().collect();
     let hashes = [
-        "a5a79059fda31a947ec73dd28d857efcae1cbd48ccc0e8dae5143eaafce44737",
-        "a0aae4686ba49a512804e24941508f45ac7142c19969b6369af2e5afa7369ade",
-        "56f7b24ffec838894d723cce7eb72380768b564878eb7c0f0c3786ecd37c9702",
+        "74b84f39d3bccb3600a0ac40964e89008c6ff24bec5c8486a4d5a9b35de4b8af",
+        "8542771d14d569a412a08dc5e044f7bd188deb278cc539a094e84893b7bb0608",
+        "184f40e185e0976dcb60792d0d248408b0c67c1f60089e75bd86ffeafe07ff6f",
     ];
-    let bundle = GuardChange { guard: Guard::Bundle, id: "lab".parse().unwrap(), to: Some("1".parse().unwrap()) };
+    let bundle =
+        GuardChange { guard: Guard::Bundle, id: "lab".parse().unwrap(), to: Some("version 1".parse().unwrap()) };
     let name = "casemate/party-1/sample".parse().unwrap();
     let genesis = Entry::genesis().guarding(vec![bundle]);
     let Appended { line, head, .. } = Head::genesis(name, genesis, time(0)).unwrap();

@@ -11,7 +11,6 @@ mod ledger;
 mod plan;
 mod retire;
 mod rewrap;
-mod state;
 
 pub use ledger::{Ledger, LedgerError};
 pub use plan::{Plan, Renewal};

@@ -67,11 +67,13 @@ async fn answer(node: &Node, hellos: Vec<Introduction>) -> Result<(Testimony, Op
     let own = node.config.party.clone();
     let demanding = hellos.iter().filter(|hello| hello.attest && hello.party != own);
     let nonces: Vec<Vec<u8>> = demanding.map(|hello| hello.nonce.to_vec()).collect();
-    let token = if nonces.is_empty() { None } else { Some(attestation::token(node, &nonces).await?) };
     let head = Checkpoint::of(&node.store.audit_head());
     let hearing = node.store.read(move |store| Hearing::of(store, &own, &head, &hellos)).await?;
     let Hearing { sizes, doubted } = hearing;
     let signed = node.checkpoints.at_least(sizes.last().copied().unwrap_or_default()).await?;
+    // Of the very place that the checkpoint signs, so that neither can stand for another log than the other.
+    let token =
+        if nonces.is_empty() { None } else { Some(attestation::token_at(node, &nonces, signed.checkpoint()).await?) };
     let testimony = node.store.read(move |store| Testimony::make(store, &signed, &sizes, token)).await?;
     let doubted = doubted.map(|why| {
         tracing::error!(event = "own_log_doubted", why, "was this appliance restored from an older copy?");
@@ -111,9 +113,9 @@ fn attested(node: &Node, party: &PartyId, nonce: &[u8], testimony: &Testimony, s
     let token = testimony.token.as_deref().ok_or("it sent no attestation, although policy demands one here")?;
     let appraisal = attestation::appraise(&node.config, party, token, nonce, Timestamp::now());
     match appraisal.map_err(|e| e.to_string())? {
-        PeerAppraisal::Affirming(claims) => seen
-            .attested(&claims.audit, crate::digest(token))
-            .ok_or_else(|| "its attestation speaks of another audit log than its checkpoint".into()),
+        PeerAppraisal::Affirming(claims) => seen.attested(&claims.audit, crate::digest(token)).ok_or_else(|| {
+            "its attestation speaks of another place of its audit log than its checkpoint, or of another log".into()
+        }),
         other => Err(other.to_string()),
     }
 }

@@ -47,10 +47,11 @@ mod tables;
 pub(crate) mod testing;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use casemate_attest::{At, Finding, Head, Standing};
+use casemate_attest::{At, Finding, Head, Standing, Text};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -194,6 +195,7 @@ struct Start {
     verdict: &'static str,
     quarantine: Option<Quarantine>,
     recovered: Option<At>,
+    keks: BTreeMap<Text, Text>,
     latest: Option<At>,
     _held: Option<Held>,
 }
@@ -232,6 +234,7 @@ impl Store {
             verdict,
             quarantine: None,
             recovered: state.recovered,
+            keks: state.keks,
             latest,
             _held: None,
         };
@@ -266,6 +269,11 @@ impl Store {
     /// When this log took the place of another, if it did: what was issued before counts no more.
     pub fn recovered(&self) -> Option<At> {
         self.start.recovered
+    }
+
+    /// What the log said of KEKs when it was opened: epoch → state. What was written since is not in it.
+    pub fn keks(&self) -> &BTreeMap<Text, Text> {
+        &self.start.keks
     }
 
     /// The newest time in the log when it was opened.

@@ -52,7 +52,7 @@ impl PeerRow {
             .transpose()
     }
 
-    /// Keeps what a session has seen: only what is newer, of the same log, by the rule of [`casemate_attest::State::take`].
+    /// Keeps what a session has seen: only what is newer, of the same log, by the rule of [`casemate_attest::State::admit`].
     ///
     /// # Errors
     /// What SQLite says.

@@ -203,16 +203,24 @@ pub(crate) enum OneUse {
 
 /// Marks a token as used; forgets tokens that expired long ago.
 pub(crate) fn use_token(transaction: &Transaction<'_>, claims: &Claims, now: i64) -> Result<OneUse, StoreError> {
+    use_named(transaction.sql(), (&claims.iss, &claims.jti, claims.exp), now)
+}
+
+/// Uses up the token of this issuer, name and expiry.
+fn use_named(sql: &Connection, token: (&str, &str, i64), now: i64) -> Result<OneUse, StoreError> {
     /// Expired tokens are kept for as long as any clock skew could revive them, and more.
     const KEPT_AFTER_EXPIRY: i64 = 24 * 3600;
     let failed = StoreError::sqlite("record a join token");
-    let sql = transaction.sql();
     sql.prepare_cached("DELETE FROM tokens WHERE exp < ?1")
         .and_then(|mut statement| statement.execute([now.saturating_sub(KEPT_AFTER_EXPIRY)]))
         .map_err(&failed)?;
     let inserted = sql
-        .prepare_cached("INSERT OR IGNORE INTO tokens (issuer, jti, exp) VALUES (?1, ?2, ?3)")
-        .and_then(|mut statement| statement.execute((&claims.iss, &claims.jti, claims.exp)))
+        // Whoever issued it: the log knows a token by its jti alone, and one that it sees used twice is a fault.
+        .prepare_cached(
+            "INSERT INTO tokens (issuer, jti, exp) SELECT ?1, ?2, ?3
+             WHERE NOT EXISTS (SELECT 1 FROM tokens WHERE jti = ?2)",
+        )
+        .and_then(|mut statement| statement.execute(token))
         .map_err(&failed)?;
     Ok(if inserted == 1 { OneUse::First } else { OneUse::Replayed })
 }
@@ -272,4 +280,25 @@ pub(super) fn from_json<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, S
 
 pub(super) fn from_json_text<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, StoreError> {
     serde_json::from_value(text.into()).map_err(|e| StoreError::corrupt("a row")(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The audit log knows a token by its name alone: one that two coordinators gave would look used twice.
+    #[test]
+    fn a_token_of_another_coordinator_with_a_used_name_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch("CREATE TABLE tokens (issuer TEXT, jti TEXT, exp INTEGER, PRIMARY KEY (issuer, jti))")
+            .unwrap();
+        assert_eq!(use_named(&connection, ("one", "t-1", 100), 50).unwrap(), OneUse::First);
+        assert_eq!(use_named(&connection, ("one", "t-1", 100), 50).unwrap(), OneUse::Replayed);
+        assert_eq!(use_named(&connection, ("two", "t-1", 100), 50).unwrap(), OneUse::Replayed);
+        assert_eq!(use_named(&connection, ("two", "t-2", 100), 50).unwrap(), OneUse::First);
+        let forgotten = 100 + 24 * 3600 + 1;
+        assert_eq!(use_named(&connection, ("two", "t-1", forgotten + 60), forgotten).unwrap(), OneUse::First);
+    }
 }

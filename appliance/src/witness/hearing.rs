@@ -99,10 +99,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Adds the attestation that came with it; `None` if that speaks of another log, or of another root at the same size.
+    /// Adds the attestation that came with it; `None` unless that speaks of this very place. Both were made in one message,
+    /// so nothing else has a good reason.
     pub(crate) fn attested(mut self, audit: &AuditClaim, token: Digest32) -> Option<Self> {
         let Checkpoint { log, size, root } = self.signed.checkpoint();
-        let fits = audit.origin == *log && (audit.size != *size || audit.root == *root);
+        let fits = audit.origin == *log && audit.size == *size && audit.root == *root;
         self.attested = Some(token);
         fits.then_some(self)
     }

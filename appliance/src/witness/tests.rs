@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use casemate_attest::attestation::AuditClaim;
 use casemate_attest::tree::root_at;
 use casemate_attest::{Checkpoint, Doubt};
 use casemate_wire::Digest32;
@@ -91,6 +92,31 @@ fn a_testimony_proves_what_was_asked_and_no_other_log_can_give_it() {
     let lie = introduction("party-2", at(&fork, "log", 9), Vec::new());
     let judged = judge(&book, &question, &key, &lie, &testify(&fork, &forked, &[5, 9]));
     assert!(matches!(judged.unwrap_err(), Doubt::Forked { from: 5, .. }));
+}
+
+#[test]
+fn an_attestation_is_taken_only_of_the_very_place_that_was_shown() {
+    let (store, head) = log("log", 5);
+    let (book, key) = (Book::default(), audit_key(1).1);
+    let (roster, own) = (roster(), "party-1".parse().unwrap());
+    let hello = introduction("party-2", at(&store, "log", 5), Vec::new());
+    let testimony = Testimony::make(&store, &signed(&head, 1), &[5].into(), None).unwrap();
+    let seen = judge(&book, &Question::of(&book, &roster, &own), &key, &hello, &testimony).unwrap();
+    let claim = |log: &str, size: u64, root: Digest32| AuditClaim { origin: log.parse().unwrap(), size, root };
+    let (token, root) = (Digest32([9; 32]), head.root());
+    let attested = seen.clone().attested(&claim("log", 5, root), token).unwrap();
+    assert_eq!(attested.to_logged().attested, Some(token));
+    let earlier = root_at(4, &TreeNodes(&store)).unwrap();
+    for other in [
+        claim("other", 5, root),
+        claim("log", 5, Digest32([1; 32])),
+        // A place before or after, be it of this log or not: the root could not be compared with the one that was shown.
+        claim("log", 4, earlier),
+        claim("log", 4, Digest32([1; 32])),
+        claim("log", 6, Digest32([1; 32])),
+    ] {
+        assert!(seen.clone().attested(&other, token).is_none(), "{other:?}");
+    }
 }
 
 fn roster() -> casemate_wire::Roster {

@@ -31,22 +31,19 @@ pub(crate) struct Party {
 impl Party {
     pub(crate) fn new(number: u8) -> Self {
         let name = format!("party-{number}");
-        let log = format!("casemate/{name}/{number}").parse().unwrap();
-        let Appended { line, head, .. } = Head::genesis(log, Entry::genesis(), time(0)).unwrap();
+        let log = format!("casemate/{name}/{number}");
+        Self::begun(number, &log, Entry::genesis(), None)
+    }
+
+    /// With another first leaf, and what that rests on.
+    pub(crate) fn begun(number: u8, log: &str, genesis: Entry, rests_on: Option<String>) -> Self {
+        let name = format!("party-{number}");
+        let Appended { line, head, .. } = Head::genesis(log.parse().unwrap(), genesis, time(0)).unwrap();
         let mut nodes = MemoryNodes::default();
         nodes.push(line.hash());
         let audit = p256::ecdsa::SigningKey::from_slice(&[number; 32]).unwrap();
-        let mut party = Self {
-            name,
-            lines: vec![line],
-            head,
-            nodes,
-            details: vec![],
-            notes: vec![],
-            rests_on: None,
-            pruned: 0,
-            audit,
-        };
+        let mut party =
+            Self { name, lines: vec![line], head, nodes, details: vec![], notes: vec![], rests_on, pruned: 0, audit };
         party.add(Entry::boot());
         party
     }
@@ -231,6 +228,17 @@ impl Committee {
         let intents: Vec<_> = who.iter().map(|number| self.parties[*number].intend(act.clone(), session)).collect();
         for (number, intent) in who.iter().zip(intents) {
             let entry = Entry::outcome(intent, Outcome::signed(signature)).witnessing(self.peers_of(*number, who));
+            self.parties[*number].add(entry);
+        }
+    }
+
+    /// A rotation that each of these completes with what is said of it.
+    pub(crate) fn rotate(&mut self, session: &str, ends: &[(usize, u64, Threshold)]) {
+        let who: Vec<usize> = ends.iter().map(|(number, ..)| *number).collect();
+        let act = Act::Rotate { key: self.key() };
+        let intents: Vec<_> = who.iter().map(|number| self.parties[*number].intend(act.clone(), session)).collect();
+        for ((number, epoch, threshold), intent) in ends.iter().zip(intents) {
+            let entry = Entry::rotated(intent, *threshold, *epoch).witnessing(self.peers_of(*number, &who));
             self.parties[*number].add(entry);
         }
     }

@@ -7,7 +7,7 @@ use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_eips::eip2718::Encodable2718;
 use casemate_attest::reconcile::Released;
 use casemate_attest::{Act, Entry, Outcome, Tx};
-use casemate_wire::{Digest32, EcdsaSignature};
+use casemate_wire::{Digest32, EcdsaSignature, Threshold};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -290,4 +290,75 @@ fn a_party_whose_log_is_not_given_is_named() {
     let one: Vec<&str> = ["reconcile", "--json"].into_iter().chain(words[..2].iter().map(String::as_str)).collect();
     let answer = audit(&one).ends(1);
     assert!(amiss(&answer).contains(&"too_few_decisions".to_owned()));
+}
+
+#[test]
+fn a_log_without_any_checkpoint_is_amiss_unless_the_auditor_says_that_there_is_none() {
+    let (mut committee, under) = (Committee::new(), folder());
+    committee.sign("s-1", digest(1), &[0, 1]);
+    let words = committee.exported(under.path());
+    fs::write(under.path().join("party-2/checkpoints.jsonl"), "").unwrap();
+    let words: Vec<&str> = ["reconcile", "--json"].into_iter().chain(words.iter().map(String::as_str)).collect();
+    let answer = audit(&words).ends(1);
+    assert_eq!(amiss(&answer), ["no_checkpoint"]);
+    let answer = audit(&[&words[..], &["--without-checkpoints"]].concat()).ends(0);
+    assert!(answer.out.contains("no_checkpoint"), "{}", answer.out);
+}
+
+fn of(t: u16, n: u16) -> Threshold {
+    Threshold::new(t, n).unwrap()
+}
+
+#[test]
+fn signatures_need_what_their_key_needed_when_they_were_made() {
+    let (mut committee, under) = (Committee::new(), folder());
+    committee.sign("s-1", digest(1), &[0, 1]);
+    let all = |epoch, threshold| [0, 1, 2].map(|number| (number, epoch, threshold));
+    committee.rotate("r-1", &all(1, of(3, 3)));
+    committee.sign("s-2", digest(2), &[0, 1, 2]);
+    let found = reconcile(&mut committee, under.path(), &[]).ends(0).json();
+    let needed: Vec<_> =
+        found["findings"]["signatures"].as_array().unwrap().iter().map(|s| s["needed"].clone()).collect();
+    assert_eq!(needed, [2, 3]);
+    // The certificate of the later epoch says what the later epoch needs.
+    let threshold = format!("{}=3-of-3", committee.key());
+    reconcile(&mut committee, under.path(), &["--threshold", &threshold]).ends(0);
+    committee.sign("s-3", digest(3), &[0, 1]);
+    let answer = reconcile(&mut committee, under.path(), &[]).ends(1);
+    assert_eq!(amiss(&answer), ["too_few_decisions"]);
+}
+
+/// Who deals and leaves takes part as well.
+#[test]
+fn a_party_may_leave_in_a_rotation() {
+    let (mut committee, under) = (Committee::new(), folder());
+    committee.rotate("r-1", &[0, 1, 2].map(|number| (number, 1, of(2, 2))));
+    reconcile(&mut committee, under.path(), &[]).ends(0);
+    committee.rotate("r-2", &[0, 1].map(|number| (number, 2, of(2, 3))));
+    let answer = reconcile(&mut committee, under.path(), &[]).ends(1);
+    assert_eq!(amiss(&answer), ["participants_differ"]);
+}
+
+#[test]
+fn parties_that_tell_a_rotation_differently_are_found() {
+    for (ends, kinds) in [
+        (vec![(0, 1, of(2, 3)), (1, 2, of(2, 3)), (2, 1, of(2, 3))], vec!["story_differs"]),
+        (vec![(0, 1, of(2, 3)), (1, 1, of(3, 3)), (2, 1, of(2, 3))], vec!["story_differs"]),
+        (vec![(0, 1, of(2, 3))], vec!["known_to_one", "participants_differ"]),
+    ] {
+        let (mut committee, under) = (Committee::new(), folder());
+        committee.rotate("r-1", &ends);
+        let answer = reconcile(&mut committee, under.path(), &[]).ends(1);
+        assert_eq!(amiss(&answer), kinds, "{ends:?}");
+    }
+}
+
+#[test]
+fn two_rotations_to_one_epoch_are_found() {
+    let (mut committee, under) = (Committee::new(), folder());
+    for session in ["r-1", "r-2"] {
+        committee.rotate(session, &[0, 1, 2].map(|number| (number, 1, of(2, 3))));
+    }
+    let answer = reconcile(&mut committee, under.path(), &[]).ends(1);
+    assert_eq!(amiss(&answer), ["epoch_twice"]);
 }

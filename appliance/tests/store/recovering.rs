@@ -8,7 +8,7 @@ use casemate_appliance::store::{
     AnewError, Mandate, MandateError, Recovered, Stopped, Store, StoreError, Urgency, audit_snapshot,
 };
 use casemate_attest::recovery::{Statement, StatementError};
-use casemate_attest::{At, Guard, Leaf, Refusal, Snapshot, Verifier};
+use casemate_attest::{At, Entry, Guard, Leaf, Op, Refusal, Snapshot, Verifier};
 use casemate_policy::signers::{GivenSignature, Namespace};
 use casemate_policy::{AllowedSigners, TrustAnchors};
 use jiff::{SignedDuration, Timestamp};
@@ -432,7 +432,11 @@ async fn every_refusal_that_leaves_a_database_can_be_recovered_from() {
         let site = Site::begun();
         let store = site.open();
         store
-            .write(Urgency::Act, |t| intend(t, "s-1", vec![change(Guard::Share, "none", "pending")]).map(|_| ()))
+            .write(Urgency::Act, |t| {
+                intend(t, "s-1", Vec::new())?;
+                let made = Entry::admin(Op::Share).guarding(vec![change(Guard::Share, "none", "pending")]);
+                t.append(made).map(|_| ())
+            })
             .await
             .unwrap();
         store.close();

@@ -61,11 +61,15 @@ pub(super) struct Intent {
 
 #[derive(Debug)]
 pub(super) struct End {
+    pub(super) seq: u64,
+    pub(super) at: At,
     pub(super) result: Verdict,
     pub(super) code: Option<Text>,
     pub(super) key: Option<PublicKey>,
     pub(super) signature: Option<EcdsaSignature>,
     pub(super) threshold: Option<Threshold>,
+    /// Of a rotation.
+    pub(super) epoch: Option<u64>,
     /// The others that took part.
     pub(super) peers: BTreeSet<PartyId>,
 }
@@ -120,11 +124,14 @@ fn intent(leaf: &Leaf) -> Intent {
 
 fn end(leaf: &Leaf, outcome: &Outcome) -> End {
     End {
+        seq: leaf.seq,
+        at: leaf.at,
         result: outcome.result,
         code: outcome.code.clone(),
         key: leaf.key,
         signature: outcome.signature,
         threshold: outcome.threshold,
+        epoch: outcome.epoch,
         peers: leaf.peers.iter().map(|peer| peer.party.clone()).collect(),
     }
 }

@@ -42,6 +42,8 @@ pub enum FindingKind {
     ThresholdUnknown,
     /// Two say different things about a key's threshold.
     ThresholdDiffers,
+    /// Two rotations of one key led to the same epoch: its shares are of two kinds.
+    EpochTwice,
     /// A signature outside the logs that no log tells of.
     SignatureUnknown,
     /// A signature in the logs that the list lacks.

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use casemate_wire::{EcdsaSignature, PublicKey, Threshold};
+use casemate_wire::{EcdsaSignature, Threshold};
 
 use super::finding::{About, FindingKind};
 use super::stories::Session;
+use super::thresholds::Thresholds;
 use super::{Allowed, Findings, Justified, Released};
 
 /// Finds the decisions behind every signature that a log holds.
 pub(super) fn justify<'a>(
     sessions: impl Iterator<Item = &'a Session<'a>>,
-    thresholds: &BTreeMap<PublicKey, Threshold>,
+    thresholds: &Thresholds,
     findings: &mut Findings,
 ) {
     for session in sessions {
@@ -20,14 +21,14 @@ pub(super) fn justify<'a>(
             let Some(signature) = end.signature.filter(|signature| !made.contains(signature)) else { continue };
             made.push(signature);
             let own = session.intents().find(|(other, _)| other.log == account.log);
-            let asked = own.and_then(|(_, intent)| Some((intent.key?, intent.tx.as_ref()?)));
-            let Some((key, tx)) = asked else {
+            let asked = own.and_then(|(_, intent)| Some((intent, intent.key?, intent.tx.as_ref()?)));
+            let Some((intent, key, tx)) = asked else {
                 let what =
                     format!("the intent of the signature stands before the lines of {} that were given", account.party);
                 findings.note(FindingKind::IntentMissing, About::Both(session.id, &account.party), what);
                 continue;
             };
-            let needed = thresholds.get(&key).map(|threshold| threshold.t());
+            let needed = thresholds.when(account, key, intent).map(Threshold::t);
             let justified = Justified {
                 session: session.id.clone(),
                 key,

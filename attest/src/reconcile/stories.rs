@@ -52,6 +52,8 @@ fn facts(session: &Session<'_>, findings: &mut Findings) {
     agree(session, &intents, "the child key", |intent| intent.tx.as_ref().and_then(|tx| tx.child), findings);
     let ends: Vec<_> = session.completed().collect();
     agree(session, &ends, "the key that was used or made", |end| end.key, findings);
+    agree(session, &ends, "the epoch", |end| end.epoch, findings);
+    agree(session, &ends, "how many parties sign", |end| end.epoch.and(end.threshold), findings);
     agree(session, &ends, "the signature", |end| end.signature.as_ref().map(hex), findings);
     let bundles: BTreeSet<_> = intents.iter().filter_map(|(_, intent)| intent.bundle).collect();
     if bundles.len() > 1 {
@@ -124,8 +126,10 @@ fn participants(session: &Session<'_>, given: &Given, findings: &mut Findings) {
         for peer in &end.peers {
             witness_of(session, given, &account.party, peer, findings);
         }
-        if let Some(threshold) = end.threshold.filter(|threshold| usize::from(threshold.n()) != all.len()) {
-            let what = format!("{} made a key of {threshold} with {} parties", account.party, all.len());
+        // In a rotation those take part as well who deal and leave.
+        let fits = |n: usize| if end.epoch.is_some() { n <= all.len() } else { n == all.len() };
+        if let Some(threshold) = end.threshold.filter(|threshold| !fits(usize::from(threshold.n()))) {
+            let what = format!("{} made shares of {threshold} with {} parties", account.party, all.len());
             findings.amiss(FindingKind::ParticipantsDiffer, About::Both(session.id, &account.party), what);
         }
         match &named {
@@ -163,7 +167,11 @@ fn known_to_one(session: &Session<'_>, findings: &mut Findings) {
     let (Some((account, told)), 1) = (session.told.first(), parties.len()) else { return };
     let Some(Intent { op, at, .. }) = &told.intent else { return };
     let about = About::Both(session.id, &account.party);
-    let act = if *op == Op::Keygen { "keygen" } else { "signing" };
+    let act = match op {
+        Op::Keygen => "keygen",
+        Op::Rotate => "rotation",
+        _ => "signing",
+    };
     if told.completed().is_some() {
         let what = format!("a completed {act} of {at} stands in the log of {} alone", account.party);
         findings.amiss(FindingKind::KnownToOne, about, what);

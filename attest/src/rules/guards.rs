@@ -4,14 +4,20 @@ use std::collections::BTreeSet;
 
 use casemate_wire::Digest32;
 
-use super::only;
+use super::{life, only};
 use crate::leaf::{Guard, GuardChange, Leaf, Op, Phase, Verdict};
 
 pub(super) fn check(leaf: &Leaf) -> Result<(), String> {
+    only(leaf.guards.iter().all(|change| change.to.is_some()), "what guards is never taken away")?;
     for change in &leaf.guards {
         match change.guard {
-            Guard::Share | Guard::Token | Guard::Session | Guard::AuxInfo => Ok(()),
-            Guard::Bundle => bundle(leaf),
+            Guard::Share => life::share(leaf, change),
+            Guard::Token => token(leaf, change),
+            Guard::Session => session(leaf, change),
+            Guard::AuxInfo => only(life::key_made(leaf), "auxiliary info changes where a key was made or rotated"),
+            Guard::Kek => life::kek(leaf, change),
+            Guard::Backup => life::backup(leaf, change),
+            Guard::Bundle => bundle(leaf, change),
             Guard::Spend => spend(leaf, change),
             Guard::Approval => approval(leaf, change),
             Guard::Primes => primes(leaf, change),
@@ -19,14 +25,38 @@ pub(super) fn check(leaf: &Leaf) -> Result<(), String> {
             Guard::Snapshot => snapshot(leaf, change),
         }?;
     }
-    only(leaf.guards.iter().all(|change| change.to.is_some()), "what guards is never taken away")?;
+    life::once(leaf)?;
+    life::purpose(leaf)?;
     people(leaf)?;
     all_used(leaf)
 }
 
-fn bundle(leaf: &Leaf) -> Result<(), String> {
+/// A request uses its token up where it is taken, or refused for good; it shows one token.
+fn token(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
+    let asked = matches!(leaf.phase, Phase::Intent | Phase::Refusal) && leaf.session.is_some();
+    only(asked, "a token is used up by the intent or refusal of a session")?;
+    only(leaf.guards.iter().filter(|other| other.guard == Guard::Token).count() == 1, "a request shows one token")?;
+    only(to(change) == Some("used"), "a token becomes used and nothing else")
+}
+
+/// A session is begun by its intent, ended by its outcome as that says, or settled by its refusal: its own, and no other.
+fn session(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
+    let own = leaf.session.as_ref().is_some_and(|session| session.as_str() == change.id.as_str());
+    only(own, "a session changes in its own leaf")?;
+    let result = leaf.outcome.as_ref().map(|outcome| outcome.result);
+    match (leaf.phase, result, to(change)) {
+        (Phase::Intent, None, Some("accepted"))
+        | (Phase::Outcome, Some(Verdict::Completed), Some("completed"))
+        | (Phase::Outcome, Some(Verdict::Failed), Some("failed" | "expired"))
+        | (Phase::Refusal, Some(Verdict::Refused), Some("failed")) => Ok(()),
+        _ => Err("a session is accepted by its intent, and ends as its outcome or refusal says".into()),
+    }
+}
+
+fn bundle(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
     let loads = leaf.phase == Phase::Genesis || (leaf.phase, leaf.op) == (Phase::Admin, Op::Policy);
-    only(loads, "a policy bundle changes in its own admin leaf")
+    only(loads, "a policy bundle changes in its own admin leaf")?;
+    only(to(change).and_then(life::bundle_version).is_some(), "a policy bundle has a version")
 }
 
 fn primes(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
@@ -62,7 +92,8 @@ fn spend(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
 
 /// Approvals of signatures may be shown again until they expire; all others are used up by the act that they allowed.
 fn approval(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
-    only(uses_approvals(leaf), "an approval is used up by the intent of anything but a signature")?;
+    let place = "an approval is used up by the intent of anything but a signature, or by an operator's act";
+    only(uses_approvals(leaf), place)?;
     only(to(change) == Some("used"), "an approval becomes used and nothing else")?;
     let counted = leaf.approvals.iter().any(|approval| approval.statement.to_string() == change.id.as_str());
     only(counted, "an approval is used up only where it was counted")
@@ -78,7 +109,11 @@ fn all_used(leaf: &Leaf) -> Result<(), String> {
 }
 
 fn uses_approvals(leaf: &Leaf) -> bool {
-    leaf.phase == Phase::Intent && leaf.op != Op::Sign
+    match leaf.phase {
+        Phase::Intent => leaf.op != Op::Sign,
+        Phase::Admin => leaf.op.may_be_decided(),
+        _ => false,
+    }
 }
 
 /// Policy counts people, so nobody may stand there twice, not even for two organisations.

@@ -54,12 +54,16 @@ pub enum FaultKind {
     ApprovalUsedTwice,
     /// A release of spend that its intent did not reserve.
     ReleaseWithoutReservation,
+    /// A guard changes in a way that what it said before does not allow.
+    Guard,
     /// A snapshot of the guards that is not the one which the lines lead to, or rest on.
     Snapshot,
     /// The last line is torn.
     Unterminated,
     /// Not the log whose head is known.
     Head,
+    /// A log that replaces another was not begun as the policy's signers said.
+    Mandate,
     /// A detail is not the one that its leaf commits to.
     Detail,
     /// A recorded signature does not verify.

@@ -20,7 +20,7 @@ use crate::checkpoint::Checkpoint;
 use crate::head::Head;
 use crate::leaf::{Guard, Leaf, Op, Phase};
 use crate::line::{Line, MAX_LINE};
-use crate::state::{Snapshot, State};
+use crate::state::{Past, Snapshot, State};
 use crate::text::{At, LogId};
 use story::Story;
 
@@ -85,6 +85,10 @@ pub struct Verifier {
     counts: BTreeMap<&'static str, u64>,
     clock_set_back: u64,
     state: State,
+    /// Whether the guards are at hand that a log takes over which replaces another.
+    carried: Option<Past>,
+    /// Whether all that the guards said before is known.
+    past: Past,
     known: BTreeMap<u64, Checkpoint>,
     compared: u64,
     /// What the lines rest on, which the first of them must name.
@@ -153,13 +157,15 @@ impl Verifier {
         let Snapshot { place, last, at, boot, tree, state, open, v: _ } = snapshot;
         let head = Head::of_snapshot(place.log, last, boot, tree);
         let story = Story::resume(open, &state);
-        Ok(Self { end: Some(End { head, first: at, last: at }), story, state, rests_on, ..Self::default() })
+        let end = Some(End { head, first: at, last: at });
+        Ok(Self { end, story, state, carried: Some(Past::Known), rests_on, ..Self::default() })
     }
 
     /// Takes the guards over that a log rests on which replaces another: its genesis names their snapshot.
     #[must_use]
     pub fn resting_on(mut self, state: State) -> Self {
         self.state = state;
+        self.carried = Some(Past::Known);
         self
     }
 
@@ -249,7 +255,11 @@ impl Verifier {
             }
             self.compared += 1;
         }
-        self.state.take(leaf);
+        // A log that replaces another rests on that one's guards; without them little is known of what they allow.
+        if leaf.recovery.is_some() {
+            self.past = self.carried.unwrap_or(Past::Unseen);
+        }
+        self.state.admit_after(self.past, leaf).map_err(|what| (FaultKind::Guard, what))?;
         let previous = self.end.as_ref();
         self.clock_set_back += u64::from(previous.is_some_and(|end| leaf.at < end.last));
         let first = previous.map_or(leaf.at, |end| end.first);

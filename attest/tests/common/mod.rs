@@ -69,6 +69,10 @@ pub fn signature() -> EcdsaSignature {
     EcdsaSignature { r: [1; 32], s: [2; 32], v: 0 }
 }
 
+pub fn change(guard: Guard, id: &str, to: &str) -> GuardChange {
+    GuardChange { guard, id: id.parse().unwrap(), to: Some(to.parse().unwrap()) }
+}
+
 pub fn guard(id: &str, to: &str) -> GuardChange {
     GuardChange { guard: Guard::Token, id: id.parse().unwrap(), to: Some(to.parse().unwrap()) }
 }
@@ -118,7 +122,7 @@ pub fn sample() -> Log {
     let mut log = Log::begin("casemate/party-1/sample");
     log.add(Entry::boot());
     let origin_of_refused = origin("s-1");
-    log.add(Entry::admin(Op::Policy).guarding(vec![guard("bundle", "3")]));
+    log.add(Entry::admin(Op::Policy).guarding(vec![change(Guard::Bundle, "lab", "version 3")]));
     let keygen = log.intend(Act::Keygen, "s-2");
     log.add(Entry::key_made(keygen, key(), threshold()));
     let refusal = Entry::refusal(Op::Sign, origin_of_refused, "policy_denied".parse().unwrap());

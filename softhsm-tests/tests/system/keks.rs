@@ -3,6 +3,7 @@
 use std::fs;
 
 use casemate_appliance::clients::Role;
+use casemate_attest::{Guard, Op};
 use casemate_softhsm_tests::ethereum::Transfer;
 use casemate_softhsm_tests::policy::publish;
 use casemate_softhsm_tests::template::Kind;
@@ -62,6 +63,17 @@ async fn a_kek_is_made_rewrapped_to_and_the_old_one_destroyed_while_the_key_goes
 
     lab.start(0).await;
     signs(&coordinator, &key, 3).await;
+    let (leaves, _) = lab.audit(0);
+    let told: Vec<String> = leaves
+        .iter()
+        .filter(|leaf| leaf.op == Op::Kek)
+        .flat_map(|leaf| &leaf.guards)
+        .map(|change| {
+            assert_eq!(change.guard, Guard::Kek);
+            format!("{} {}", change.id.as_str(), change.to.as_ref().unwrap().as_str())
+        })
+        .collect();
+    assert_eq!(told, ["2 made", "1 retired", "2 current", "1 destroyed"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,9 +85,9 @@ async fn shares_are_sealed_to_the_recovery_hsm_of_the_signed_bundle_and_opened_b
     let recovery = party.folder.join("recovery.toml");
     fs::write(&recovery, text).unwrap();
     let (recovery, so_pin) = (recovery.to_str().unwrap(), party.folder.join("so-pin"));
-    let make =
+    let init =
         ["hsm", "init-recovery", "--config", recovery, "--create-token", "--so-pin-file", so_pin.to_str().unwrap()];
-    let made = lab.program(0, "casemate", &[&make[..], &["--format", "json"]].concat());
+    let made = lab.program(0, "casemate", &[&init[..], &["--format", "json"]].concat());
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let made: Value = serde_json::from_slice(&made.stdout).unwrap();
 
@@ -127,4 +139,43 @@ fn lose_keks(database: &std::path::Path) {
         let sql = format!("UPDATE {} SET deks = ?1 WHERE {key} = ?2", row.table.as_str());
         store.execute(&sql, (left.to_column().unwrap(), row.id)).unwrap();
     }
+}
+
+/// A configuration of party-1 with another token, whose keys begin with this KEK.
+fn another_token(lab: &TestLab, label: &str, epoch: &str) -> String {
+    let party = &lab.parties[0];
+    let text = fs::read_to_string(&party.config).unwrap().replace("casemate-party-1", label);
+    let path = party.folder.join(format!("{label}.toml"));
+    fs::write(&path, text).unwrap();
+    let (path, so_pin) = (path.to_str().unwrap().to_owned(), party.folder.join("so-pin"));
+    let so_pin = so_pin.to_str().unwrap();
+    let init = ["hsm", "init", "--config", &path, "--create-token", "--so-pin-file", so_pin, "--kek-epoch", epoch];
+    let made = lab.program(0, "casemate", &init);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_move_to_a_token_whose_kek_epoch_is_above_and_the_old_one_signs_until_its_entries_are_dropped() {
+    let mut lab = TestLab::new(Kind::Keyed).await;
+    let own = lab.parties[0].config.to_str().unwrap().to_owned();
+    let (code, _, why) = hsm(&lab, &["rewrap", "--to", &own]);
+    assert!(code == 2 && why.contains("own token"), "{why}");
+    let same_epoch = another_token(&lab, "casemate-same", "1");
+    let (code, _, why) = hsm(&lab, &["rewrap", "--to", &same_epoch]);
+    assert!(code == 2 && why.contains("--kek-epoch 2"), "{why}");
+
+    let new = another_token(&lab, "casemate-new", "2");
+    let (code, both, why) = hsm(&lab, &["rewrap", "--to", &new]);
+    assert!(code == 0 && both["report"]["renewed"].as_u64().unwrap() >= 2, "{why}");
+    lab.start_appliances().await;
+    signs(&lab.lying_coordinator(), &lab.key(), 0).await;
+    lab.stop(0);
+    let (code, moved, why) = hsm(&lab, &["rewrap", "--to", &new, "--drop-old"]);
+    assert_eq!((code, &moved["report"]["unopened"]), (0, &json!(0)), "{why}");
+    let (_, status, _) = hsm(&lab, &["status"]);
+    let sealed = &status["sealed"];
+    assert_eq!(sealed["keks"], json!({"kek/2": sealed["rows"]}), "{status}");
+    let (code, here, _) = hsm(&lab, &["rewrap"]);
+    assert_eq!((code, &here["report"]["unopened"]), (1, &here["report"]["rows"]), "{here}");
 }

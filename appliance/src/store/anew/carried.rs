@@ -147,7 +147,7 @@ fn state(store: &Connection, moment: At) -> Result<State, StoreError> {
         spend: BTreeMap::new(),
         approvals: approvals.into_iter().map(used).collect(),
         peers: peer_places(store)?,
-        recovered: None,
+        ..State::default()
     })
 }
 
