@@ -4,6 +4,7 @@
 //! very loader. Every key is documented in the file that [`TEMPLATE`] gives.
 
 mod attestation;
+mod peers;
 mod policy;
 
 use std::fs;
@@ -11,8 +12,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use casemate_attest::AuditKey;
-use casemate_attest::attestation::AttestKey;
 use casemate_hsm::{HsmConfig, PinSource, TokenSelector, WrapMode};
 use casemate_policy::signers::AllowedSigners;
 use casemate_wire::token::{PinnedKey, TokenAlgorithm};
@@ -23,6 +22,7 @@ use crate::clients::{ClientEntry, Clients};
 
 pub use attestation::Attestation;
 use attestation::AttestationSection;
+pub use peers::Peer;
 pub use policy::Policy;
 use policy::{ApprovalsSection, PolicySection};
 
@@ -82,6 +82,8 @@ pub struct Config {
     pub coordinator_keys: Vec<PinnedKey>,
     /// The other appliances.
     pub peers: Vec<Peer>,
+    /// Identity keys that this party had before, in HSMs that it has left.
+    pub former_identities: Vec<IdentityKey>,
     /// The HSM.
     pub hsm: HsmConfig,
     /// The policy bundle, and who may sign it.
@@ -112,22 +114,6 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Revoked client certificates.
     pub crl: Option<PathBuf>,
-}
-
-/// Another appliance, pinned by the keys in its HSM.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Peer {
-    /// Its name.
-    pub party_id: PartyId,
-    /// Its identity key, hex of the SubjectPublicKeyInfo.
-    pub identity: IdentityKey,
-    /// Its audit key, in the same form: what it signs of its audit log is checked with it, in every session.
-    pub audit: AuditKey,
-    /// Its attest key, in the same form: what its attestations are checked with.
-    pub attest: Option<AttestKey>,
-    /// A file that says what its attestations should say; it holds the attest key too.
-    pub reference: Option<PathBuf>,
 }
 
 /// Checkpoints of the own audit log.
@@ -263,6 +249,8 @@ struct File {
 struct PartySection {
     id: PartyId,
     data_dir: PathBuf,
+    #[serde(default)]
+    former_identities: Vec<IdentityKey>,
 }
 
 #[derive(Deserialize)]
@@ -328,26 +316,6 @@ impl Config {
         let digest = crate::digest(text.as_bytes());
         Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.check(file, digest)
     }
-
-    /// The peer whose attestations would be checked with this key, if there is one.
-    pub fn peer_with_attest_key(&self, key: &AttestKey) -> Option<&PartyId> {
-        let by_file = self.attestation.references.values().find(|reference| reference.attest_key == *key);
-        let by_pin = self.peers.iter().find(|peer| peer.attest.as_ref() == Some(key));
-        by_file.map(|reference| &reference.party).or(by_pin.map(|peer| &peer.party_id))
-    }
-
-    /// A pinned peer.
-    pub fn peer(&self, party: &PartyId) -> Option<&Peer> {
-        self.peers.iter().find(|peer| &peer.party_id == party)
-    }
-
-    /// The pinned identity of a party; `own` is what this host's HSM holds.
-    pub fn identity_of(&self, party: &PartyId, own: &IdentityKey) -> Option<IdentityKey> {
-        if party == &self.party {
-            return Some(own.clone());
-        }
-        self.peer(party).map(|peer| peer.identity.clone())
-    }
 }
 
 /// Reads only the `[hsm]` section: what `casemate hsm init` needs before the rest can exist.
@@ -399,7 +367,7 @@ impl Loader<'_> {
                 return Err(self.bad("coordinator_key", format!("issuer {:?} stands twice", key.issuer())));
             }
         }
-        self.check_peers(&file.party.id, &file.peer)?;
+        peers::check(&file.party.id, &file.peer).map_err(|why| self.bad("peer", why))?;
         self.check_limits(&file.limits, &file.mpc, &file.audit)?;
         Ok(Config {
             path: self.path.to_owned(),
@@ -416,6 +384,7 @@ impl Loader<'_> {
             },
             clients: Clients::new(file.client).map_err(|why| self.bad("client", why))?,
             coordinator_keys,
+            former_identities: file.party.former_identities,
             peers: file.peer,
             hsm: self.hsm(file.hsm)?,
             policy: file.policy.check(self.folder).map_err(|(key, why)| self.bad(key, why))?,
@@ -432,30 +401,6 @@ impl Loader<'_> {
         let pem = read("the coordinator's public key", &path)?;
         PinnedKey::new(entry.issuer, entry.algorithm, pem.as_bytes())
             .map_err(|e| self.bad("coordinator_key.public_key", format!("{}: {e}", path.display())))
-    }
-
-    fn check_peers(&self, own: &PartyId, peers: &[Peer]) -> Result<(), ConfigError> {
-        for (place, peer) in peers.iter().enumerate() {
-            let name = &peer.party_id;
-            if name == own {
-                return Err(self.bad("peer", format!("{name} is this party itself; list only the others")));
-            }
-            if peers.iter().any(|other| peer.audit.is(&other.identity)) {
-                return Err(self.bad("peer", format!("the audit key of {name} is an identity key")));
-            }
-            for earlier in peers.iter().take(place) {
-                if &earlier.party_id == name {
-                    return Err(self.bad("peer", format!("{name} stands twice")));
-                }
-                if earlier.identity == peer.identity {
-                    return Err(self.bad("peer", format!("{} and {name} have the same identity", earlier.party_id)));
-                }
-                if earlier.audit == peer.audit {
-                    return Err(self.bad("peer", format!("{} and {name} have the same audit key", earlier.party_id)));
-                }
-            }
-        }
-        Ok(())
     }
 
     fn check_limits(&self, limits: &Limits, mpc: &Mpc, audit: &Audit) -> Result<(), ConfigError> {

@@ -39,6 +39,7 @@ pub mod policy_slot;
 pub mod primes;
 pub mod sealing;
 pub mod session;
+mod settle;
 pub mod store;
 pub mod till;
 pub mod tls;

@@ -77,6 +77,7 @@ pub struct Metrics {
     sessions: Family<SessionLabels, Counter>,
     keygen_seconds: Histogram,
     sign_seconds: Histogram,
+    rotate_seconds: Histogram,
     success_rate: Gauge<f64, AtomicU64>,
     active: Gauge,
     decisions: Family<DecisionLabels, Counter>,
@@ -103,6 +104,7 @@ impl Metrics {
             sessions: Family::default(),
             keygen_seconds: seconds(),
             sign_seconds: seconds(),
+            rotate_seconds: seconds(),
             success_rate: Gauge::default(),
             active: Gauge::default(),
             decisions: Family::default(),
@@ -123,6 +125,7 @@ impl Metrics {
         registry.register("mpc_sessions", "Sessions that ended, or were refused", metrics.sessions.clone());
         registry.register("mpc_keygen_duration_seconds", "From accepted to recorded", metrics.keygen_seconds.clone());
         registry.register("mpc_sign_duration_seconds", "From accepted to recorded", metrics.sign_seconds.clone());
+        registry.register("mpc_rotate_duration_seconds", "From accepted to recorded", metrics.rotate_seconds.clone());
         registry.register(
             "mpc_session_success_rate",
             "Completed sessions as a share of all that began since the start",
@@ -202,6 +205,7 @@ impl Metrics {
         let histogram = match row.session_type {
             SessionType::Keygen => &self.keygen_seconds,
             SessionType::Sign => &self.sign_seconds,
+            SessionType::Rotate => &self.rotate_seconds,
         };
         histogram.observe(took.as_secs_f64());
         let completed = row.status == SessionStatus::Completed;

@@ -81,8 +81,8 @@ pub async fn open(hsm: &Vault, what: &'static str, sealed: &SealedColumns) -> Re
 ///
 /// # Errors
 /// Says that it is not such a header.
-pub fn header<H: DeserializeOwned>(what: &'static str, sealed: &SealedColumns) -> Result<H, SealError> {
-    read_cbor(&sealed.header).ok_or(SealError::Damaged { what, why: "its header cannot be read" })
+pub fn header<H: DeserializeOwned>(what: &'static str, header: &[u8]) -> Result<H, SealError> {
+    read_cbor(header).ok_or(SealError::Damaged { what, why: "its header cannot be read" })
 }
 
 /// What came of the entries of one object.

@@ -25,7 +25,7 @@ fn what_was_sealed_is_opened_again_and_its_header_stays_readable() {
         let vault = vault(&store).await;
         let sealed = seal(&vault, &("share", 7), SECRET).await.unwrap();
         assert_eq!(*open(&vault, "share", &sealed).await.unwrap(), SECRET);
-        assert_eq!(header::<(String, u8)>("share", &sealed).unwrap(), ("share".to_owned(), 7));
+        assert_eq!(header::<(String, u8)>("share", &sealed.header).unwrap(), ("share".to_owned(), 7));
         vault.shutdown().await.unwrap();
     });
 }

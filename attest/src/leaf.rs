@@ -325,6 +325,8 @@ pub enum Guard {
     Primes,
     /// Another log of a peer that an operator accepted; the id is the party's, the state is `size root log`.
     Peer,
+    /// The latest epoch that this party has taken part in bringing a key to, also in vain; the id is the key's.
+    Epoch,
     /// The state of all guards at this leaf, for a log that does not begin with what it rests on; the id is `guards`, the
     /// state is the SHA-256 of the [`crate::Snapshot`].
     Snapshot,
@@ -345,6 +347,7 @@ impl Guard {
             Self::Approval => "approval",
             Self::Primes => "primes",
             Self::Peer => "peer",
+            Self::Epoch => "epoch",
             Self::Snapshot => "snapshot",
         }
     }

@@ -61,6 +61,9 @@ pub struct State {
     /// Backups by id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub backups: BTreeMap<Text, Text>,
+    /// The latest epoch that was entered with each key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub epochs: BTreeMap<Text, Text>,
 }
 
 /// Whether all that was before the first leaf is known.
@@ -111,6 +114,7 @@ impl State {
             Guard::Share => drop(self.shares.insert(id, to)),
             Guard::Kek => drop(self.keks.insert(id, to)),
             Guard::Backup => drop(self.backups.insert(id, to)),
+            Guard::Epoch => drop(self.epochs.insert(id, to)),
             Guard::Token => drop(self.tokens.insert(id, at)),
             Guard::Session => drop(self.sessions.insert(id, Since { state: to, at })),
             Guard::AuxInfo => drop(self.aux_info.insert(id, to)),

@@ -43,6 +43,7 @@ pub(crate) fn join_tokens(signer: &TokenSigner, session: &Session, now: Timestam
             public_key,
             message_hash,
             derivation_path: None,
+            rotation: None,
         };
         Ok((party.clone(), signer.sign(&claims)?))
     };

@@ -24,6 +24,7 @@ use crate::error::MpcError;
 use crate::gmp_wipe;
 use crate::io::{Limits, Wiring};
 use crate::levels::Level;
+use crate::reshare::{self, ReshareParams, Resharing};
 
 /// How much the protocol threads yield to the daemon's other threads, as a nice value.
 const NICE: i32 = 5;
@@ -100,6 +101,11 @@ impl Engine {
     /// Starts a run of the auxiliary-information protocol; see [`aux::generate`].
     pub fn aux_info<L: Level>(&self, setup: AuxSetup, limits: Limits, wiring: Wiring) -> Session<AuxInfo<L>> {
         self.run(limits.session, move |compute| async move { aux::generate(setup, limits, wiring, &compute).await })
+    }
+
+    /// Starts a redistribution of a key to a new committee; see [`reshare::redistribute`].
+    pub fn reshare<L: Level>(&self, params: ReshareParams<L>, limits: Limits, wiring: Wiring) -> Session<Resharing> {
+        self.run(limits.session, move |_| reshare::redistribute(params, limits, wiring))
     }
 
     /// The pool for long computations.

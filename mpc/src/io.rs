@@ -87,6 +87,11 @@ impl Limits {
         }
     }
 
+    /// Redistribution of a key among `n` parties, leaving dealers included: the longest message holds up to `n` points.
+    pub fn reshare(n: u16) -> Self {
+        Self { round: Duration::from_secs(15), session: Duration::from_secs(60), max_body: 1024 + 64 * usize::from(n) }
+    }
+
     /// Signing by `t` parties. Messages go from one party to one party and do not grow with `t`; the time does.
     pub fn sign(t: u16) -> Self {
         let further = u64::from(t.saturating_sub(2));

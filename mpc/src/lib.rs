@@ -1,4 +1,5 @@
-//! The threshold protocol engine: auxiliary information, key generation and signing for threshold ECDSA on secp256k1.
+//! The threshold protocol engine: auxiliary information, key generation, signing and redistribution of shares for
+//! threshold ECDSA on secp256k1.
 //!
 //! No sockets and no disk: a session brings a [`Wiring`] of channels and an [`ExecutionId`], and gets a result or an
 //! [`MpcError`] that says who is to blame where that is certain.
@@ -15,14 +16,16 @@
 //! | [`ecdsa`] | [`Cggmp21`]: threshold ECDSA; [`DkgShare`], [`KeyShare`], [`Signature`] |
 //! | [`aux`] | the auxiliary-information protocol and the checks on the parties' numbers |
 //! | [`primes`] | safe primes for it |
+//! | [`reshare`] | redistribution of a key's shares: refresh, other committee, other threshold |
 //! | [`gmp_wipe`] | wipes what GMP and Rust free; the only `unsafe` code |
 //! | [`cpu`] | the CPU baseline of the GMP build |
 //! | [`levels`] | the security level (and a reduced one for tests) |
 //!
 //! A daemon calls [`cpu::check_baseline`] and [`gmp_wipe::install`] first and starts one [`Engine`]. A committee runs
 //! [`Engine::aux_info`] once; each key then takes [`Scheme::dkg`] and [`KeyShare::from_parts`], each signature
-//! [`Scheme::sign`]. What ends a session before its result is an [`MpcError`]; results of key generation and auxiliary
-//! info count only once all parties have confirmed the session's transcript, which is the caller's part.
+//! [`Scheme::sign`]. [`Engine::reshare`] gives a key new shares, for the same committee or another. What ends a session
+//! before its result is an [`MpcError`]; results of key generation, auxiliary info and redistribution count only once all
+//! parties have confirmed the session's transcript, which is the caller's part.
 
 pub mod aux;
 pub mod codec;
@@ -35,6 +38,7 @@ pub mod gmp_wipe;
 pub mod io;
 pub mod levels;
 pub mod primes;
+pub mod reshare;
 mod roll_call;
 pub mod round_io;
 pub mod scheme;
@@ -44,5 +48,6 @@ pub use ecdsa::{Cggmp21, DkgShare, KeyShare, Signature};
 pub use engine::{Engine, Session};
 pub use error::{ExecutionId, MpcError};
 pub use io::{Inbound, Kind, Limits, Outbound, Recipient, Wiring};
+pub use reshare::{Dealer, OldKey, ReshareParams, Resharing};
 pub use round_io::RoundIo;
 pub use scheme::{DkgParams, Scheme, SignParams};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::certificate::KeyCertificate;
 use crate::ids::{Digest32, InvalidId, PartyId, PublicKey, SessionId, SessionType, ShareType};
 use crate::problem::Problem;
+use crate::rotation::{Succession, Switched};
 use crate::signature::EcdsaSignature;
 
 /// The base path of every call of the appliance.
@@ -152,6 +153,50 @@ pub struct SigningRequest {
     pub certificate: Option<KeyCertificate>,
 }
 
+/// `POST rotation/participate`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotationRequest {
+    /// The session.
+    #[serde(alias = "sessionId")]
+    pub session_id: SessionId,
+    /// The party that is asked.
+    #[serde(alias = "partyId")]
+    pub party_id: PartyId,
+    /// Its join token, which says all else.
+    #[serde(alias = "joinToken")]
+    pub join_token: String,
+    /// The key's public key.
+    pub key: PublicKey,
+    /// Signed approval statements, at most [`MAX_APPROVALS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded_approvals")]
+    pub approvals: Vec<Approval>,
+}
+
+/// `POST rotation/settle`: what a rotation has proven, for those who missed its end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettleRequest {
+    /// What proves that the key has moved on.
+    pub succession: Succession,
+    /// Who has signed that it has switched, as far as is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub switched: Vec<Switched>,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettleAnswer {
+    /// The party that answers.
+    pub party_id: PartyId,
+    /// Its word that it has switched; absent for a party that has left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switched: Option<Switched>,
+    /// How many superseded shares of the key lie here still.
+    pub old_shares: u32,
+}
+
 /// The 202 answer of the participate calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accepted {
@@ -246,7 +291,7 @@ pub struct ShareView {
     pub threshold: String,
     /// All parties of the key, in order.
     pub participants: Vec<PartyId>,
-    /// `pending`, `active`, `rotated` or `revoked`.
+    /// `pending`, `active`, `rotated`, `restored`, `revoked` or `destroyed`.
     pub status: String,
     /// 1 for a new key.
     pub epoch: u64,

@@ -84,13 +84,13 @@ pub enum CertificateError {
 }
 
 impl KeyCertificate {
-    /// Checks shape, all n signatures, and every identity against `pinned`.
+    /// Checks shape, all n signatures, and every identity against what is `pinned` for that member's party.
     ///
     /// # Errors
     /// Says what is wrong, and with which party.
-    pub fn verify(&self, pinned: impl Fn(&PartyId) -> Option<IdentityKey>) -> Result<(), CertificateError> {
+    pub fn verify(&self, pinned: impl Fn(&Member) -> Option<IdentityKey>) -> Result<(), CertificateError> {
         for member in self.statement.roster.members() {
-            match pinned(&member.party_id) {
+            match pinned(member) {
                 None => return Err(CertificateError::UnknownParty(member.party_id.clone())),
                 Some(identity) if identity != member.identity => {
                     return Err(CertificateError::OtherIdentity(member.party_id.clone()));
@@ -173,8 +173,8 @@ mod tests {
         KeyCertificate { signatures: keys().iter().map(sign).collect(), statement }
     }
 
-    fn pinned(party: &PartyId) -> Option<IdentityKey> {
-        let index: usize = party.as_str().strip_prefix("party-")?.parse().ok()?;
+    fn pinned(member: &Member) -> Option<IdentityKey> {
+        let index: usize = member.party_id.as_str().strip_prefix("party-")?.parse().ok()?;
         keys().get(index).map(identity)
     }
 
@@ -192,12 +192,12 @@ mod tests {
         let third = "party-2".parse().unwrap();
         assert_eq!(forged.verify(pinned), Err(CertificateError::BadSignature(third)));
 
-        let stranger = |party: &PartyId| pinned(party).filter(|_| party.as_str() != "party-1");
+        let stranger = |member: &Member| pinned(member).filter(|_| member.party_id.as_str() != "party-1");
         let second: PartyId = "party-1".parse().unwrap();
         assert_eq!(good.verify(stranger), Err(CertificateError::UnknownParty(second.clone())));
 
-        let swapped = |party: &PartyId| {
-            if party.as_str() == "party-1" { keys().first().map(identity) } else { pinned(party) }
+        let swapped = |member: &Member| {
+            if member.party_id.as_str() == "party-1" { keys().first().map(identity) } else { pinned(member) }
         };
         assert_eq!(good.verify(swapped), Err(CertificateError::OtherIdentity(second)));
     }

@@ -6,6 +6,7 @@ use crate::certificate::KeyCertificate;
 use crate::envelope::{SignedHello, SignedMessage};
 use crate::ids::PublicKey;
 use crate::problem::Problem;
+use crate::rotation::Succession;
 use crate::signature::EcdsaSignature;
 
 /// The largest frame that either side accepts: the largest aux-info message of the largest committee, with room.
@@ -38,6 +39,11 @@ pub enum Outcome {
     Sign {
         /// The signature.
         signature: EcdsaSignature,
+    },
+    /// A key has moved on to another epoch.
+    Rotate {
+        /// What proves it.
+        succession: Box<Succession>,
     },
     /// The session failed here.
     Failed {

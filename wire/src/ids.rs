@@ -235,6 +235,8 @@ pub enum SessionType {
     Keygen,
     /// Signs one message hash with a key.
     Sign,
+    /// Gives a key new shares, with the same or another committee.
+    Rotate,
 }
 
 impl fmt::Display for SessionType {
@@ -242,6 +244,7 @@ impl fmt::Display for SessionType {
         f.write_str(match self {
             Self::Keygen => "keygen",
             Self::Sign => "sign",
+            Self::Rotate => "rotate",
         })
     }
 }

@@ -11,6 +11,7 @@
 //! | [`envelope`] | hello, transcript, signed and sealed session messages |
 //! | [`signature`] | an ECDSA signature with its recovery id, and its verification |
 //! | [`certificate`] | the key certificate: n identity signatures over one public key |
+//! | [`rotation`] | rotations: dealers and their places, what proves that a key has moved on |
 
 pub mod api;
 pub mod certificate;
@@ -20,6 +21,7 @@ pub mod ids;
 pub mod problem;
 mod recovery_key;
 pub mod roster;
+pub mod rotation;
 pub mod signature;
 pub mod token;
 
@@ -29,4 +31,5 @@ pub use ids::{Digest32, IdentityKey, PartyId, PublicKey, SessionId, SessionType,
 pub use problem::{Code, Problem};
 pub use recovery_key::RecoveryKey;
 pub use roster::{Member, Roster, Threshold};
+pub use rotation::{Rotation, Succession};
 pub use signature::EcdsaSignature;

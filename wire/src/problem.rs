@@ -67,6 +67,8 @@ codes! {
     ShareNotFound = "share_not_found", 404, "Share not found";
     /// The share is pending, rotated or revoked.
     ShareNotActive = "share_not_active", 409, "The share is not active";
+    /// The key has come to that epoch, or to a later one, with this party; the problem's `epoch` says which.
+    EpochTaken = "epoch_taken", 409, "The epoch is taken";
     /// Policy refuses.
     PolicyDenied = "policy_denied", 403, "Refused by policy";
     /// A policy bundle that was to be loaded is not valid, or not signed as it must be.

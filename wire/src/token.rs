@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Digest32, PartyId, PublicKey, SessionId, SessionType, ShareType};
 use crate::roster::{Member, Roster, Threshold};
+use crate::rotation::Rotation;
 
 /// The longest lifetime (`exp` − `iat`) that is accepted, in seconds.
 pub const MAX_LIFETIME: i64 = 15 * 60;
@@ -40,15 +41,15 @@ pub struct Claims {
     pub threshold_t: u16,
     /// Parties that hold, or will hold, a share.
     pub threshold_n: u16,
-    /// Who takes part: all n for keygen, exactly t for signing.
+    /// Who takes part: all n for keygen, exactly t for signing; for a rotation the new committee, then dealers that leave.
     pub participants: Vec<Member>,
-    /// Keygen: what the key is for.
+    /// Keygen and rotation: what the key is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_type: Option<ShareType>,
-    /// Keygen: the key's label, by which policy may put it into groups.
+    /// Keygen and rotation: the key's label, by which policy may put it into groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Signing: with which key.
+    /// Signing and rotation: which key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<PublicKey>,
     /// Signing: what.
@@ -57,6 +58,9 @@ pub struct Claims {
     /// Signing: with which child key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derivation_path: Option<String>,
+    /// Rotation: from which shares, to which epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
 }
 
 /// The two algorithms that a coordinator key may use; fixed for each pinned key.
@@ -317,6 +321,19 @@ fn check_claims(claims: Claims, audience: &PartyId) -> Result<VerifiedToken, Tok
                 return Err(wrong("share_type", "signing takes neither share type nor label".into()));
             }
         }
+        SessionType::Rotate => {
+            if claims.public_key.is_none() || claims.share_type.is_none() {
+                return Err(wrong("session_type", "a rotation needs the key and what it is for".into()));
+            }
+            if claims.message_hash.is_some() || claims.derivation_path.is_some() {
+                return Err(wrong("session_type", "a rotation takes neither message hash nor path".into()));
+            }
+            let rotation = claims.rotation.as_ref().ok_or_else(|| wrong("rotation", "a rotation needs one".into()))?;
+            rotation.places(threshold, &roster).map_err(|e| wrong("rotation", e.to_string()))?;
+        }
+    }
+    if claims.rotation.is_some() && claims.session_type != SessionType::Rotate {
+        return Err(wrong("rotation", "only a rotation takes one".into()));
     }
     Ok(VerifiedToken { claims, roster, threshold })
 }

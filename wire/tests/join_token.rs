@@ -3,8 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use casemate_wire::rotation::{Auxiliary, Rotation};
 use casemate_wire::token::{Claims, PinnedKey, TokenAlgorithm, TokenError, TokenSigner, verify};
-use casemate_wire::{IdentityKey, Member, SessionType, ShareType};
+use casemate_wire::{IdentityKey, Member, SessionType, ShareType, Threshold};
 use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
 
 const NOW: i64 = 1_800_000_000;
@@ -53,6 +54,7 @@ fn keygen() -> Claims {
         public_key: None,
         message_hash: None,
         derivation_path: None,
+        rotation: None,
     }
 }
 
@@ -65,6 +67,25 @@ fn sign() -> Claims {
         public_key: Some(point.parse().unwrap()),
         message_hash: Some("ab".repeat(32).parse().unwrap()),
         ..keygen()
+    }
+}
+
+fn rotate() -> Claims {
+    let rotation = Rotation {
+        epoch: 2,
+        from_epoch: 1,
+        from_threshold: Threshold::new(2, 3).unwrap(),
+        from_roster: members(3).try_into().unwrap(),
+        dealers: vec!["party-0".parse().unwrap(), "party-1".parse().unwrap()],
+        auxiliary: Auxiliary::Keep,
+    };
+    Claims {
+        session_type: SessionType::Rotate,
+        participants: members(3),
+        share_type: Some(ShareType::Wallet),
+        message_hash: None,
+        rotation: Some(rotation),
+        ..sign()
     }
 }
 
@@ -84,6 +105,19 @@ fn refused_claim(claims: &Claims) -> &'static str {
 fn good_tokens_are_accepted() {
     assert_eq!(outcome(&keygen()), Ok(()));
     assert_eq!(outcome(&sign()), Ok(()));
+    assert_eq!(outcome(&rotate()), Ok(()));
+}
+
+#[test]
+fn a_rotation_names_its_key_and_its_dealers_and_nothing_else_names_them() {
+    assert_eq!(refused_claim(&Claims { rotation: None, ..rotate() }), "rotation");
+    assert_eq!(refused_claim(&Claims { rotation: rotate().rotation, ..sign() }), "rotation");
+    assert_eq!(refused_claim(&Claims { rotation: rotate().rotation, ..keygen() }), "rotation");
+    assert_eq!(refused_claim(&Claims { public_key: None, ..rotate() }), "session_type");
+    assert_eq!(refused_claim(&Claims { message_hash: sign().message_hash, ..rotate() }), "session_type");
+    let mut few = rotate();
+    few.rotation.as_mut().unwrap().dealers.pop();
+    assert_eq!(refused_claim(&few), "rotation");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod peers;
 mod policy;
 mod reads;
 mod reply;
+mod rotation;
 mod routes;
 mod stream;
 

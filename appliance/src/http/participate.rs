@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use casemate_wire::api::{Accepted, KeygenRequest, SessionView, SigningRequest};
+use casemate_wire::api::{Accepted, KeygenRequest, RotationRequest, SessionView, SigningRequest};
 use casemate_wire::{Code, Problem, SessionId};
 use tokio::sync::oneshot;
 
@@ -52,6 +52,24 @@ pub(super) async fn signing_sync(
     Json(request): Json<SigningRequest>,
 ) -> Reply {
     finished(&node, caller(client, id), Ask::Sign(Box::new(request))).await
+}
+
+pub(super) async fn rotation(
+    State(node): State<Arc<Node>>,
+    client: Extension<Client>,
+    id: Extension<RequestId>,
+    Json(request): Json<RotationRequest>,
+) -> Reply {
+    accepted(&node, caller(client, id), Ask::Rotate(request)).await
+}
+
+pub(super) async fn rotation_sync(
+    State(node): State<Arc<Node>>,
+    client: Extension<Client>,
+    id: Extension<RequestId>,
+    Json(request): Json<RotationRequest>,
+) -> Reply {
+    finished(&node, caller(client, id), Ask::Rotate(request)).await
 }
 
 fn caller(Extension(client): Extension<Client>, Extension(RequestId(request_id)): Extension<RequestId>) -> Caller {

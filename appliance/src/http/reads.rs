@@ -7,6 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use casemate_attest::life::ShareState;
 use casemate_hsm::HsmState;
 use casemate_wire::api::{Page, SessionView, ShareView};
 use casemate_wire::{Code, Problem, SessionId, ShareType};
@@ -19,7 +20,7 @@ use crate::clients::{Client, Role};
 use crate::daemon::Node;
 use crate::pipeline::ShareHeader;
 use crate::sealing;
-use crate::store::{SessionRow, ShareRow, ShareStatus};
+use crate::store::{SessionRow, ShareRow};
 use crate::witness::Refusal;
 
 type Reply = Result<Response, Failed>;
@@ -51,7 +52,7 @@ pub(super) async fn own_session(node: &Node, client: &Client, session: &SessionI
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ShareQuery {
-    status: Option<ShareStatus>,
+    status: Option<ShareState>,
     share_type: Option<ShareType>,
     #[serde(default = "first_page")]
     page: u32,
@@ -100,8 +101,8 @@ async fn find_share(node: &Node, id: String) -> Result<ShareRow, Failed> {
 }
 
 fn share_view(row: &ShareRow) -> Result<ShareView, Failed> {
-    let header: ShareHeader =
-        sealing::header("share", &row.sealed).map_err(|e| Failed(Problem::new(Code::Internal, e.to_string())))?;
+    let header: ShareHeader = sealing::header("share", row.material.header())
+        .map_err(|e| Failed(Problem::new(Code::Internal, e.to_string())))?;
     Ok(ShareView {
         id: row.id.clone(),
         session_id: row.session_id.clone(),
@@ -112,7 +113,7 @@ fn share_view(row: &ShareRow) -> Result<ShareView, Failed> {
         party_id: header.party_id,
         status: row.status.as_str().into(),
         epoch: header.key.epoch,
-        kek: sealing::kek_of(&row.sealed),
+        kek: row.material.held().map(sealing::kek_of).unwrap_or_default(),
         label: header.label,
         created_at: row.created_at.clone(),
         last_used_at: row.last_used_at.clone(),
@@ -171,11 +172,13 @@ pub(super) async fn health(State(node): State<Arc<Node>>) -> Response {
     ok(code, &Health { status, checks, primes_ready: primes.ok(), active_sessions, version: VERSION })
 }
 
-/// Which peers are refused, why, and since when.
+/// Which peers are refused, why, and since when; and which doubt this appliance's own log. No peer's word alone makes the
+/// appliance fail.
 fn refused_peers(node: &Node) -> Option<String> {
     let refused = node.witnesses.refusals().into_iter();
     let lines: Vec<String> = refused
         .map(|(party, Refusal { code, why, since })| format!("{party} is refused since {since} ({code}): {why}"))
+        .chain(node.witnesses.own_doubts())
         .collect();
     (!lines.is_empty()).then(|| lines.join("; "))
 }

@@ -11,7 +11,7 @@ use casemate_wire::api::{BASE_PATH, MAX_BODY};
 use casemate_wire::{Code, Problem};
 
 use super::reply::{Failed, stamp};
-use super::{Connected, attestation, audit, kek, participate, peers, policy, reads, stream};
+use super::{Connected, attestation, audit, kek, participate, peers, policy, reads, rotation, stream};
 use crate::clients::Role;
 use crate::daemon::Node;
 
@@ -32,6 +32,9 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/keygen/participate-sync", only(COORDINATOR, post(participate::keygen_sync), &node))
         .route("/signing/participate", only(COORDINATOR, post(participate::signing), &node))
         .route("/signing/participate-sync", only(COORDINATOR, post(participate::signing_sync), &node))
+        .route("/rotation/participate", only(COORDINATOR, post(participate::rotation), &node))
+        .route("/rotation/participate-sync", only(COORDINATOR, post(participate::rotation_sync), &node))
+        .route("/rotation/settle", only(COORDINATOR, post(rotation::settle), &node))
         .route("/sessions/{id}", only(READERS, get(reads::session), &node))
         .route("/shares", only(READERS, get(reads::shares), &node))
         .route("/shares/{id}", only(READERS, get(reads::share), &node))

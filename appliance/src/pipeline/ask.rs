@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casemate_attest::{Op, Origin, Text};
-use casemate_wire::api::{Approval, KeygenRequest, SessionView, SigningRequest};
+use casemate_wire::api::{Approval, KeygenRequest, RotationRequest, SessionView, SigningRequest};
 use casemate_wire::{Code, Digest32, PartyId, Problem, SessionId, SessionType};
 
 use super::receipt;
@@ -29,6 +29,8 @@ pub enum Ask {
     Keygen(KeygenRequest),
     /// Sign a message hash.
     Sign(Box<SigningRequest>),
+    /// Give a key new shares.
+    Rotate(RotationRequest),
 }
 
 impl Ask {
@@ -37,6 +39,7 @@ impl Ask {
         match self {
             Self::Keygen(request) => &request.session_id,
             Self::Sign(request) => &request.session_id,
+            Self::Rotate(request) => &request.session_id,
         }
     }
 
@@ -45,6 +48,7 @@ impl Ask {
         match self {
             Self::Keygen(_) => SessionType::Keygen,
             Self::Sign(_) => SessionType::Sign,
+            Self::Rotate(_) => SessionType::Rotate,
         }
     }
 
@@ -52,6 +56,7 @@ impl Ask {
         match self {
             Self::Keygen(request) => &request.party_id,
             Self::Sign(request) => &request.party_id,
+            Self::Rotate(request) => &request.party_id,
         }
     }
 
@@ -59,6 +64,7 @@ impl Ask {
         match self {
             Self::Keygen(request) => &request.join_token,
             Self::Sign(request) => &request.join_token,
+            Self::Rotate(request) => &request.join_token,
         }
     }
 
@@ -66,6 +72,7 @@ impl Ask {
         match self {
             Self::Keygen(request) => &request.approvals,
             Self::Sign(request) => &request.approvals,
+            Self::Rotate(request) => &request.approvals,
         }
     }
 
@@ -73,6 +80,7 @@ impl Ask {
         match self {
             Self::Keygen(_) => Op::Keygen,
             Self::Sign(_) => Op::Sign,
+            Self::Rotate(_) => Op::Rotate,
         }
     }
 
@@ -89,6 +97,7 @@ impl Ask {
         let bytes = match self {
             Self::Keygen(request) => serde_json::to_vec(request),
             Self::Sign(request) => serde_json::to_vec(request),
+            Self::Rotate(request) => serde_json::to_vec(request),
         };
         crate::digest(&bytes.unwrap_or_default())
     }

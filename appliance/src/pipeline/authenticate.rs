@@ -87,6 +87,7 @@ fn agrees(authenticated: &Authenticated) -> Result<(), &'static str> {
             same(claims.message_hash == Some(request.message_hash), "message_hash")?;
             same(claims.derivation_path == request.derivation_path, "derivation_path")
         }
+        Ask::Rotate(request) => same(claims.public_key == Some(request.key), "public_key"),
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use casemate_attest::life::ShareState;
 use casemate_attest::{Act as LoggedAct, Decision, Detail, Effect, Entry, Guard, IntentRef, Text};
 use casemate_policy::approval::MAX_LIFE;
 use casemate_policy::spend::Spending;
 use casemate_wire::api::{SessionStatus, SessionView};
 use casemate_wire::token::{Claims, VerifiedToken};
-use casemate_wire::{Code, Digest32, KeyCertificate, Problem};
+use casemate_wire::{Code, Digest32, KeyCertificate, Problem, PublicKey};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -20,8 +21,8 @@ use crate::daemon::{Node, give_up};
 use crate::disclosure;
 use crate::session::Place;
 use crate::store::{
-    OneUse, PolicyRow, SessionResult, SessionRow, ShareRow, ShareStatus, StoreError, Transaction, Urgency,
-    approval_used, reserve_spending, use_approval, use_token,
+    OneUse, PolicyRow, SessionResult, SessionRow, ShareRow, StoreError, Transaction, Urgency, approval_used,
+    enter_epoch, newest_epoch, reserve_spending, use_approval, use_token,
 };
 
 /// A session whose intent is durable. Only [`commit`] makes one; only with it can a share be opened.
@@ -67,6 +68,8 @@ enum Stopped {
     Replayed,
     /// The share has changed since policy judged it.
     NotActive,
+    /// Another rotation to this epoch, or to a later one, was begun meanwhile.
+    EpochTaken,
     /// Another bundle is active than the one that judged.
     PolicyChanged,
     /// An approval that counts once was used meanwhile.
@@ -104,7 +107,7 @@ pub(super) async fn commit(node: &Arc<Node>, authorized: Authorized) -> Result<C
             Err(match stopped {
                 // Without that approval policy would not have allowed it.
                 Stopped::ApprovalUsed => refused.denied_under(grant.allowed.bundle_digest()),
-                Stopped::Replayed | Stopped::NotActive | Stopped::PolicyChanged => refused,
+                Stopped::Replayed | Stopped::NotActive | Stopped::EpochTaken | Stopped::PolicyChanged => refused,
             })
         }
         Err(error) => {
@@ -127,6 +130,9 @@ impl Stopped {
                 (Code::TokenReplayed, "this join token has been used; the coordinator must issue a new one")
             }
             Self::NotActive => (Code::ShareNotActive, "the share was withdrawn while the request was being judged"),
+            Self::EpochTaken => {
+                (Code::EpochTaken, "another rotation to that epoch was begun while the request was being judged")
+            }
             Self::PolicyChanged => {
                 (Code::Overloaded, "another policy became active while the request was being judged; ask again")
             }
@@ -145,7 +151,9 @@ struct Writes {
     entry: Entry,
     claims: Claims,
     /// The share that will sign, and the state in which policy judged it.
-    share: Option<(String, ShareStatus)>,
+    share: Option<(String, ShareState)>,
+    /// The epoch that a rotation leads to.
+    epoch: Option<(PublicKey, u64)>,
     /// By which a pending share becomes active.
     adopt: Option<KeyCertificate>,
     bundle: Digest32,
@@ -156,14 +164,15 @@ struct Writes {
 
 impl Writes {
     fn of(understood: &Understood, grant: &Grant) -> Self {
-        let (share, adopt) = match understood.act() {
-            Act::Keygen { .. } => (None, None),
-            Act::Sign(act) => {
-                let judged = if act.adopt.is_some() { ShareStatus::Pending } else { ShareStatus::Active };
-                (Some((act.share.id.clone(), judged)), act.adopt.clone())
+        let (share, adopt, epoch) = match understood.act() {
+            Act::Keygen { .. } => (None, None, None),
+            Act::Sign(act) => (Some((act.share.id.clone(), act.share.status)), act.adopt.clone(), None),
+            Act::Rotate(act) => {
+                let held = act.held.as_ref().map(|held| (held.share.id.clone(), held.share.status));
+                (held, None, Some((act.key, act.rotation.epoch)))
             }
         };
-        let counts_once = matches!(understood.act(), Act::Keygen { .. });
+        let counts_once = !matches!(understood.act(), Act::Sign(_));
         let used_up = grant.approvals.iter().filter(|_| counts_once).map(|given| given.statement);
         Self {
             row: row(understood),
@@ -171,6 +180,7 @@ impl Writes {
             claims: understood.authenticated().token().claims().clone(),
             share,
             adopt,
+            epoch,
             bundle: grant.allowed.bundle_digest(),
             spending: grant.reservation.as_ref().map(|reservation| reservation.spending().clone()),
             used_up: used_up.collect(),
@@ -188,8 +198,13 @@ impl Writes {
         let mut guards =
             vec![guard(Guard::Token, &self.claims.jti, "used"), guard(Guard::Session, session.as_str(), "accepted")];
         if let (Some((share, _)), Some(certificate)) = (&self.share, &self.adopt) {
-            ShareRow::activate(transaction, share, certificate)?;
-            guards.push(guard(Guard::Share, share, "active"));
+            guards.extend(ShareRow::confirm(transaction, share, certificate, &[])?);
+        }
+        if let Some((key, epoch)) = self.epoch {
+            // Looked at above, in this very transaction.
+            let entered = enter_epoch(transaction, &key, epoch)?;
+            guards
+                .push(entered.ok_or_else(|| StoreError::Audit("an epoch was entered in its own transaction".into()))?);
         }
         if let Some(spending) = self.spending.take() {
             let entered = reserve_spending(transaction, spending)?;
@@ -209,6 +224,11 @@ impl Writes {
             && !ShareRow::find(store, share)?.is_some_and(|row| row.status == *judged)
         {
             return Ok(Some(Stopped::NotActive));
+        }
+        if let Some((key, epoch)) = &self.epoch
+            && newest_epoch(store, key)? >= *epoch
+        {
+            return Ok(Some(Stopped::EpochTaken));
         }
         if PolicyRow::newest(store)?.is_none_or(|newest| newest.digest != self.bundle) {
             return Ok(Some(Stopped::PolicyChanged));
@@ -241,7 +261,8 @@ fn entry(understood: &Understood, grant: &Grant) -> Entry {
     let authenticated = understood.authenticated();
     let act = match (authenticated.token().claims().public_key, tx(understood)) {
         (Some(key), Some(tx)) => LoggedAct::Sign { key, tx },
-        _ => LoggedAct::Keygen,
+        (Some(key), None) => LoggedAct::Rotate { key },
+        (None, _) => LoggedAct::Keygen,
     };
     let decision = Decision {
         effect: Effect::Allow,

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use casemate_attest::{Approval as LoggedApproval, Text, Tx};
 use casemate_hsm::HsmState;
 use casemate_policy::approval::{
-    self, Counted, CountedApproval, Expected, KeygenParameters, Participant, SignParameters, Slot,
+    self, Counted, CountedApproval, Expected, KeygenParameters, Participant, RotateParameters, SignParameters, Slot,
 };
 use casemate_policy::bundle::SignedBundle;
-use casemate_policy::{Action, Allowed, Approvals, Client, Denied, Request, SessionFacts, Signing, Verdict};
-use casemate_wire::{Code, Digest32, Problem};
+use casemate_policy::{Action, Allowed, Approvals, Client, Denied, NewRoster, Request, SessionFacts, Signing, Verdict};
+use casemate_wire::{Code, Digest32, Member, Problem, Roster};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -206,6 +206,14 @@ fn approvable(understood: &Understood) -> approval::Act {
                 derivation_path: token.claims().derivation_path.clone(),
             },
         },
+        Act::Rotate(act) => approval::Act::Rotate {
+            key: act.key,
+            parameters: RotateParameters {
+                participants: participants(&act.committee),
+                threshold_t: token.threshold().t(),
+                epoch: act.rotation.epoch,
+            },
+        },
         Act::Keygen { slot } => approval::Act::Keygen {
             slot: Slot {
                 share_type: slot.kind,
@@ -213,16 +221,14 @@ fn approvable(understood: &Understood) -> approval::Act {
                 threshold_n: slot.threshold_n,
                 label: slot.label.clone(),
             },
-            parameters: KeygenParameters {
-                participants: token
-                    .roster()
-                    .members()
-                    .iter()
-                    .map(|member| Participant { party_id: member.party_id.clone(), identity: member.identity.clone() })
-                    .collect(),
-            },
+            parameters: KeygenParameters { participants: participants(token.roster()) },
         },
     }
+}
+
+fn participants(roster: &Roster) -> Vec<Participant> {
+    let one = |member: &Member| Participant { party_id: member.party_id.clone(), identity: member.identity.clone() };
+    roster.members().iter().map(one).collect()
 }
 
 /// A counted approval as the audit log has it.
@@ -240,6 +246,15 @@ fn request(understood: &Understood, now: Timestamp) -> Request<'_> {
     let (action, intent, derivation_path) = match understood.act() {
         Act::Keygen { .. } => (Action::Keygen, None, None),
         Act::Sign(act) => (Action::Sign, act.intent.as_ref(), token.claims().derivation_path.clone()),
+        Act::Rotate(_) => (Action::Rotate, None, None),
+    };
+    let new_roster = match understood.act() {
+        Act::Rotate(act) => Some(NewRoster {
+            parties: act.committee.members().iter().map(|member| member.party_id.to_string()).collect(),
+            threshold_t: token.threshold().t(),
+            threshold_n: token.threshold().n(),
+        }),
+        Act::Keygen { .. } | Act::Sign(_) => None,
     };
     let names = token.roster().members().iter().map(|member| member.party_id.to_string());
     Request {
@@ -254,7 +269,7 @@ fn request(understood: &Understood, now: Timestamp) -> Request<'_> {
             participants: names.collect(),
             threshold_t: token.threshold().t(),
             devices: BTreeSet::new(),
-            new_roster: None,
+            new_roster,
         },
         derivation_path,
         peers_attested: false,

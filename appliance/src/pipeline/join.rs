@@ -76,11 +76,13 @@ pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joine
         epoch: match &act {
             Act::Keygen { .. } => 0,
             Act::Sign(act) => act.header.key.epoch,
+            Act::Rotate(act) => act.rotation.epoch,
         },
         threshold: token.threshold(),
         roster: token.roster().clone(),
         message_hash: claims.message_hash,
         derivation_path: claims.derivation_path.clone(),
+        rotation: claims.rotation.clone(),
     };
     let question = Question::of(&node.witnesses, token.roster(), &node.config.party);
     let local = local(node, claims.session_type, &question, obligation);

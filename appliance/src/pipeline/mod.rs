@@ -21,6 +21,7 @@ mod record;
 mod refused;
 mod run;
 mod share;
+mod succeed;
 mod understand;
 mod unseal;
 mod witness;

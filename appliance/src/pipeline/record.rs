@@ -7,14 +7,16 @@ use std::time::Duration;
 use casemate_attest::{Entry, Guard, GuardChange, Outcome as Logged, PeerCheckpoint};
 use casemate_wire::api::SessionStatus;
 use casemate_wire::frame::{Frame, Outcome};
-use casemate_wire::{Code, Problem};
+use casemate_wire::{Code, Problem, Succession};
 
 use super::join::{Case, Reach};
 use super::refused::guard;
-use super::run::{End, Finished, KeyMade};
+use super::run::{End, Finished, KeyMade, Rotated};
 use crate::daemon::{Node, intent_of};
 use crate::session::Stream;
-use crate::store::{PeerRow, SessionRow, ShareRow, StoreError, Transaction, Urgency, release_spending, was_released};
+use crate::store::{
+    CommitteeRow, PeerRow, SessionRow, ShareRow, StoreError, Transaction, Urgency, release_spending, was_released,
+};
 use crate::witness::Seen;
 
 /// A session whose outcome is durable, or that ends without one because it could not be recorded. Only [`record`] makes
@@ -87,6 +89,11 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
                     ShareRow::touch(transaction, &signed.share_id, at)?;
                     Entry::outcome(intent, Logged::signed(signed.signature))
                 }
+                End::Rotated(rotated) => {
+                    guards.extend(switch(transaction, rotated)?);
+                    let statement = &rotated.succession.certificate.statement;
+                    Entry::rotated(intent, rotated.threshold, statement.epoch)
+                }
                 End::Failed(failure) | End::Expired(failure) => Entry::outcome(intent, failure.to_outcome()),
             };
             row.update(transaction)?;
@@ -128,6 +135,7 @@ fn to_outcome(end: &End) -> Outcome {
             Outcome::Keygen { public_key: made.certificate.statement.public_key, certificate: made.certificate.clone() }
         }
         End::Signed(signed) => Outcome::Sign { signature: signed.signature },
+        End::Rotated(rotated) => Outcome::Rotate { succession: Box::new(rotated.succession.clone()) },
         End::Failed(failure) | End::Expired(failure) => Outcome::Failed { problem: failure.to_problem() },
     }
 }
@@ -144,6 +152,10 @@ fn settled(row: &SessionRow, end: &End) -> SessionRow {
             row.status = SessionStatus::Completed;
             row.result.signature = Some(signed.signature);
         }
+        End::Rotated(rotated) => {
+            row.status = SessionStatus::Completed;
+            row.result.certificate = Some(rotated.succession.certificate.clone());
+        }
         End::Failed(failure) => {
             row.status = SessionStatus::Failed;
             row.error = Some(failure.to_problem());
@@ -157,13 +169,25 @@ fn settled(row: &SessionRow, end: &End) -> SessionRow {
 }
 
 fn activate(transaction: &Transaction<'_>, made: &KeyMade) -> Result<Vec<GuardChange>, StoreError> {
-    ShareRow::activate(transaction, &made.share_id, &made.certificate)?;
-    let mut guards = vec![guard(Guard::Share, &made.share_id, "active")];
-    if let Some(committee) = &made.committee {
-        committee.put(transaction)?;
-        guards.push(guard(Guard::AuxInfo, &committee.roster.to_string(), &committee.aux_digest.to_string()));
-    }
+    let mut guards = ShareRow::confirm(transaction, &made.share_id, &made.certificate, &[])?;
+    guards.extend(made.committee.as_ref().map(|committee| auxiliary(transaction, committee)).transpose()?);
     Ok(guards)
+}
+
+/// The new share takes the old one's place; a party that leaves signs no more.
+fn switch(transaction: &Transaction<'_>, rotated: &Rotated) -> Result<Vec<GuardChange>, StoreError> {
+    let Succession { certificate, endorsements } = &rotated.succession;
+    let mut guards = match &rotated.share_id {
+        Some(share) => ShareRow::confirm(transaction, share, certificate, endorsements)?,
+        None => ShareRow::supersede(transaction, &certificate.statement.public_key)?,
+    };
+    guards.extend(rotated.committee.as_ref().map(|committee| auxiliary(transaction, committee)).transpose()?);
+    Ok(guards)
+}
+
+fn auxiliary(transaction: &Transaction<'_>, committee: &CommitteeRow) -> Result<GuardChange, StoreError> {
+    committee.put(transaction)?;
+    Ok(guard(Guard::AuxInfo, &committee.roster.to_string(), &committee.aux_digest.to_string()))
 }
 
 fn report(row: &SessionRow) {

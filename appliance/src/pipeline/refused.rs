@@ -39,6 +39,7 @@ impl Refused {
     pub(super) fn new(caller: Caller, ask: Ask, problem: Problem, place: Place) -> Self {
         let key = match &ask {
             Ask::Sign(request) => Some(request.key),
+            Ask::Rotate(request) => Some(request.key),
             Ask::Keygen(_) => None,
         };
         Self(Box::new(Inner {

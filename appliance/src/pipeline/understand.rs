@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use casemate_attest::life::ShareState;
 use casemate_policy::intent::{self, Signer};
 use casemate_policy::{IntentError, Resource, SlotFacts};
 use casemate_wire::api::SigningRequest;
@@ -13,9 +14,10 @@ use super::ask::{Ask, unavailable};
 use super::authenticate::Authenticated;
 use super::refused::Refused;
 use super::share::ShareHeader;
+use super::succeed::{RotateAct, rotation};
 use crate::daemon::Node;
 use crate::sealing;
-use crate::store::{CommitteeRow, ShareRow, ShareStatus, count_primes};
+use crate::store::{CommitteeRow, ShareRow, count_primes};
 
 /// A request whose meaning is known: the key, the derivation path, and the decoded intent.
 pub(super) struct Understood {
@@ -27,6 +29,7 @@ pub(super) struct Understood {
 pub(super) enum Act {
     Keygen { slot: SlotFacts },
     Sign(Box<SignAct>),
+    Rotate(Box<RotateAct>),
 }
 
 /// A signature that is asked for.
@@ -61,6 +64,7 @@ impl Understood {
         match &self.act {
             Act::Keygen { slot } => Resource::KeySlot(slot.clone()),
             Act::Sign(act) => Resource::Key(act.header.facts(Timestamp::now())),
+            Act::Rotate(act) => Resource::Key(act.facts(Timestamp::now())),
         }
     }
 }
@@ -70,6 +74,7 @@ pub(super) async fn understand(node: &Arc<Node>, authenticated: Authenticated) -
     let act = match authenticated.ask().clone() {
         Ask::Keygen(request) => keygen(node, authenticated.token(), request.label).await,
         Ask::Sign(request) => signing(node, authenticated.token(), *request).await,
+        Ask::Rotate(_) => rotation(node, authenticated.token()).await.map(|act| Act::Rotate(Box::new(act))),
     };
     match act {
         Ok(act) => Ok(Understood { authenticated, act }),
@@ -95,13 +100,17 @@ async fn keygen(node: &Node, token: &VerifiedToken, label: Option<String>) -> Re
 
 async fn signing(node: &Node, token: &VerifiedToken, request: SigningRequest) -> Result<Act, Problem> {
     let key = request.key;
-    let share = node.store.read(move |store| ShareRow::of_key(store, &key)).await.map_err(|e| unavailable(&e))?;
-    let share =
-        share.ok_or_else(|| Problem::new(Code::ShareNotFound, format!("there is no share of key {key} here")))?;
-    let header: ShareHeader =
-        sealing::header("share", &share.sealed).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    let adopt = usable(node, &share, &header, request.certificate)?;
-    fits(token, &header)?;
+    let shares = node.store.read(move |store| ShareRow::all_of_key(store, &key)).await.map_err(|e| unavailable(&e))?;
+    let (share, adopt) = usable(node, key, shares, request.certificate)?;
+    let header: ShareHeader = sealing::header("share", share.material.header())
+        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    if !header.is_stated_by(&share.statement) {
+        return Err(Problem::new(
+            Code::Internal,
+            "the stored share does not belong to its statement; restore the store",
+        ));
+    }
+    fits(node, token, &header)?;
     let path = request.derivation_path.as_deref().map(parse_path).transpose()?;
     let unintelligible = |error: IntentError| Problem::new(error.code(), error.to_string());
     let signer =
@@ -117,43 +126,56 @@ async fn signing(node: &Node, token: &VerifiedToken, request: SigningRequest) ->
     Ok(Act::Sign(Box::new(SignAct { share, header, adopt, path, child, digest, intent })))
 }
 
-/// An active share may sign; a pending one too, with the certificate that all parties signed.
+/// An active share may sign, and one that was restored where policy lets it; a pending one too, with the certificate that all
+/// parties signed. A pending share of a later epoch, with its certificate, comes before the active one.
 fn usable(
     node: &Node,
-    share: &ShareRow,
-    header: &ShareHeader,
+    key: PublicKey,
+    shares: Vec<ShareRow>,
     certificate: Option<KeyCertificate>,
-) -> Result<Option<KeyCertificate>, Problem> {
-    let not_active = |why: String| {
-        let detail = format!("the share of key {} is {}: {why}", share.public_key, share.status.as_str());
-        Problem::new(Code::ShareNotActive, detail)
+) -> Result<(ShareRow, Option<KeyCertificate>), Problem> {
+    let live = |share: &ShareRow| matches!(share.status, ShareState::Active | ShareState::Restored);
+    let signs_at = shares.iter().find(|share| live(share)).map_or(0, |share| share.statement.epoch);
+    let newest = shares.first().map(|share| share.status);
+    let not_active = |status: &str, why: &str| {
+        let detail = format!("the share of key {key} is {status}: {why}");
+        Err(Problem::new(Code::ShareNotActive, detail))
     };
-    match (share.status, certificate) {
-        (ShareStatus::Active, _) => Ok(None),
-        (ShareStatus::Pending, Some(certificate)) => {
-            certificate
-                .verify(|party| node.config.identity_of(party, &node.identity))
-                .map_err(|error| not_active(error.to_string()))?;
-            if certificate.statement != share.statement || !header.is_stated_by(&certificate.statement) {
-                return Err(not_active("the certificate sent with the request is about another key".into()));
-            }
-            Ok(Some(certificate))
+    let offered = certificate.filter(|offered| offered.statement.epoch > signs_at);
+    let pending = |offered: &KeyCertificate| {
+        let adopts = |share: &&ShareRow| share.status == ShareState::Pending && share.statement == offered.statement;
+        shares.iter().find(adopts).cloned()
+    };
+    if let Some((offered, share)) = offered.as_ref().and_then(|offered| Some((offered, pending(offered)?))) {
+        return match offered.verify(|member| node.config.known_member(member, &node.identity)) {
+            Ok(()) => Ok((share, Some(offered.clone()))),
+            Err(error) => not_active("pending", &error.to_string()),
+        };
+    }
+    if let Some(share) = shares.iter().find(|share| live(share)) {
+        return Ok((share.clone(), None));
+    }
+    match newest {
+        None => Err(Problem::new(Code::ShareNotFound, format!("there is no share of key {key} here"))),
+        Some(ShareState::Pending) if offered.is_some() => {
+            not_active("pending", "the certificate sent with the request is about another key")
         }
-        (ShareStatus::Pending, None) => {
-            Err(not_active("not every party's confirmation was seen; send the key certificate with the request".into()))
+        Some(ShareState::Pending) => {
+            not_active("pending", "not every party's confirmation was seen; send the key certificate with the request")
         }
-        (ShareStatus::Rotated | ShareStatus::Revoked, _) => Err(not_active("it can sign no more".into())),
+        Some(status) => not_active(status.as_str(), "it can sign no more"),
     }
 }
 
 /// The signers must be members of the key's committee, under their own indices and identities.
-fn fits(token: &VerifiedToken, header: &ShareHeader) -> Result<(), Problem> {
+fn fits(node: &Node, token: &VerifiedToken, header: &ShareHeader) -> Result<(), Problem> {
     let mismatch = |detail| Err(Problem::new(Code::QuorumMismatch, detail));
     if token.threshold() != header.key.threshold {
         return mismatch(format!("the key is {}, the join token says {}", header.key.threshold, token.threshold()));
     }
     for signer in token.roster().members() {
-        if header.key.roster.member(signer.party_index) != Some(signer) {
+        let member = header.key.roster.member(signer.party_index);
+        if !member.is_some_and(|member| node.config.is_same_party(signer, member, &node.identity)) {
             let (name, index) = (&signer.party_id, signer.party_index);
             return mismatch(format!("{name} is not party {index} of this key's committee"));
         }

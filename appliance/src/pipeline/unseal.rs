@@ -9,11 +9,13 @@ use casemate_wire::{Code, KeyStatement};
 use super::join::{Case, Reach};
 use super::run::{End, Finished};
 use super::share::ShareHeader;
+use super::succeed::RotateAct;
 use super::understand::{Act, SignAct};
 use super::witness::Witnessed;
 use crate::daemon::Node;
 use crate::sealing;
 use crate::session::{Failure, Link};
+use crate::store::ShareRow;
 
 /// A share in the clear; it exists in memory only, for one session.
 pub(super) type KeyShare = <Cggmp21 as Scheme>::KeyShare;
@@ -28,7 +30,16 @@ pub(super) struct Opened {
 /// What is to be run.
 pub(super) enum Work {
     Keygen,
-    Sign { share: Arc<KeyShare>, share_id: String, path: Option<Vec<u32>> },
+    Sign {
+        share: Arc<KeyShare>,
+        share_id: String,
+        path: Option<Vec<u32>>,
+    },
+    /// The old share, where this party holds one: a dealer deals from it, and everybody else compares it with what is dealt from.
+    Rotate {
+        act: RotateAct,
+        share: Option<Arc<KeyShare>>,
+    },
 }
 
 /// Opens the share for a signature; keygen has none yet.
@@ -36,7 +47,8 @@ pub(super) async fn unseal(node: &Arc<Node>, witnessed: Witnessed) -> Result<Ope
     let Witnessed { mut case, act, link } = witnessed;
     let work = match act {
         Act::Keygen { .. } => Ok(Work::Keygen),
-        Act::Sign(act) => open_share(node, *act, link.channel().view()).await,
+        Act::Sign(act) => sign(node, *act, link.channel().view()).await,
+        Act::Rotate(act) => rotate(node, *act).await,
     };
     match work {
         Ok(work) => {
@@ -47,35 +59,46 @@ pub(super) async fn unseal(node: &Arc<Node>, witnessed: Witnessed) -> Result<Ope
     }
 }
 
-async fn open_share(node: &Node, act: SignAct, view: &SessionView) -> Result<Work, Failure> {
-    let plain = sealing::open(&node.hsm, "share", &act.share.sealed).await?;
+async fn sign(node: &Node, act: SignAct, view: &SessionView) -> Result<Work, Failure> {
+    let key = &act.header.key;
+    if view.key != Some(key.public_key) || view.epoch != key.epoch {
+        return Err(not_its_own());
+    }
+    let share = open_share(node, &act.share, &act.header).await?;
+    Ok(Work::Sign { share, share_id: act.share.id, path: act.path })
+}
+
+async fn rotate(node: &Node, act: RotateAct) -> Result<Work, Failure> {
+    let share = match &act.held {
+        Some(held) => Some(open_share(node, &held.share, &held.header).await?),
+        None => None,
+    };
+    Ok(Work::Rotate { act, share })
+}
+
+async fn open_share(node: &Node, row: &ShareRow, header: &ShareHeader) -> Result<Arc<KeyShare>, Failure> {
+    let sealed = row.material.held().ok_or_else(not_its_own)?;
+    let plain = sealing::open(&node.hsm, "share", sealed).await?;
     let loaded = node.engine.compute().run(move || KeyShare::from_bytes(&plain)).await;
     let share = loaded.and_then(|share| share).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
-    check_binding(&share, &act.header, &act.share.statement, view)?;
-    Ok(Work::Sign { share: Arc::new(share), share_id: act.share.id, path: act.path })
+    check_binding(&share, header, &row.statement)?;
+    Ok(Arc::new(share))
 }
 
 /// The opened share must be the one that policy judged and the peers agreed on: the header is proven by now.
-fn check_binding(
-    share: &KeyShare,
-    header: &ShareHeader,
-    statement: &KeyStatement,
-    view: &SessionView,
-) -> Result<(), Failure> {
+fn check_binding(share: &KeyShare, header: &ShareHeader, statement: &KeyStatement) -> Result<(), Failure> {
     let key = &header.key;
     let own = key.roster.members().get(usize::from(share.index()));
     let holds = &share.public_key() == key.public_key.as_bytes()
         // Policy took the key's children for its own by this chain code.
         && share.chain_code() == statement.chain_code
-        && view.key == Some(key.public_key)
-        && view.epoch == key.epoch
         && share.t() == key.threshold.t()
         && share.n() == key.threshold.n()
         && own.is_some_and(|member| member.party_id == header.party_id)
         && key.scheme == <Cggmp21 as Scheme>::ID;
-    if holds {
-        Ok(())
-    } else {
-        Err(Failure::new(Code::Internal, "the stored share does not belong to its header; restore it from a backup"))
-    }
+    if holds { Ok(()) } else { Err(not_its_own()) }
+}
+
+fn not_its_own() -> Failure {
+    Failure::new(Code::Internal, "the stored share does not belong to its header; restore it from a backup")
 }

@@ -41,10 +41,14 @@ pub(crate) enum Phase {
     Aux = 3,
     /// Distributed key generation.
     Dkg = 4,
+    /// New shares of a key are dealt.
+    Deal = 5,
     /// The last confirmation.
-    Confirm = 5,
+    Confirm = 6,
+    /// The dealers that leave sign the new epoch's certificate.
+    Endorse = 7,
     /// Signing.
-    Sign = 6,
+    Sign = 8,
 }
 
 impl Phase {
@@ -54,7 +58,9 @@ impl Phase {
             Self::Opening => "opening",
             Self::Aux => "aux",
             Self::Dkg => "dkg",
+            Self::Deal => "deal",
             Self::Confirm => "confirm",
+            Self::Endorse => "endorse",
             Self::Sign => "sign",
         }
     }

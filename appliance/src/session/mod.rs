@@ -29,7 +29,7 @@ const STREAM_QUEUE: usize = 16;
 /// The largest plain body of one message in a session of this type, in bytes. Frames are bounded by it too.
 pub(crate) fn max_body(session_type: SessionType) -> usize {
     match session_type {
-        SessionType::Keygen => 1024 * 1024,
+        SessionType::Keygen | SessionType::Rotate => 1024 * 1024,
         SessionType::Sign => 64 * 1024,
     }
 }

@@ -5,7 +5,8 @@
 //! | `schema.rs` | tables and opening |
 //! | `writer.rs` | the writer thread: group commit, the audit head |
 //! | `sessions.rs` | session rows and used tokens |
-//! | `sealed.rs` | shares, committees' aux info and primes, all sealed |
+//! | `shares.rs` | shares, through their whole life |
+//! | `sealed.rs` | committees' aux info and primes, all sealed |
 //! | `rewrap.rs` | the wrapped keys of all sealed rows, walked and replaced |
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
@@ -41,6 +42,7 @@ mod rewrap;
 mod schema;
 mod sealed;
 mod sessions;
+mod shares;
 mod spend;
 mod tables;
 #[cfg(test)]
@@ -51,7 +53,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use casemate_attest::{At, Finding, Head, Standing, Text};
+use casemate_attest::{Anchored, At, Finding, Head, Standing, Text};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -68,10 +70,12 @@ pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
 pub use prune::{Exported, Segment};
 pub use rewrap::{EntriesRow, SealedTable};
-pub use sealed::{CommitteeRow, SealedColumns, ShareRow, ShareStatus};
+pub use sealed::{CommitteeRow, SealedColumns};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
 pub use sessions::{SessionResult, SessionRow};
+pub use shares::{Material, ShareRow};
+pub(crate) use shares::{enter_epoch, newest_epoch};
 pub(crate) use spend::{load_spending, release_spending, reserve_spending, was_released};
 pub use tables::drop_forgotten;
 pub use writer::{JOB_LEAVES, Transaction};
@@ -219,7 +223,7 @@ impl Store {
         let unkept = |error: AnchorError| StoreError::Anchor(error.to_string());
         let anchored = anchor.place().map_err(unkept)?;
         let connection = schema::open(folder)?;
-        let Examined { standing, head, state, latest } = examine(connection.as_ref(), anchored)?;
+        let Examined { standing, head, state, latest } = examine(connection.as_ref(), anchored.clone())?;
         let verdict = match &standing {
             Standing::New => return Err(StoreError::NotBegun(folder.to_owned())),
             Standing::Equal => "equal",
@@ -246,9 +250,18 @@ impl Store {
                 Ok(Self { writer: None, readers: readers(None), start })
             }
             (_, Some(connection), Some(head)) => {
+                schema::put_triggers(&connection)?;
+                // A crash may have kept something in it that was destroyed.
+                connection
+                    .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+                    .map_err(StoreError::sqlite("empty its log"))?;
                 let disk = Arc::new(Disk::of(folder, &schema::database(folder))?);
+                let expected = match &anchored {
+                    Anchored::At(place) => Some(place),
+                    Anchored::Nothing | Anchored::Unusable(_) => None,
+                };
                 // The very same place again ends what a crash may have left undone.
-                anchor.put(&place_of(&head)).map_err(unkept)?;
+                anchor.put(expected, &place_of(&head)).map_err(unkept)?;
                 let writer = Some(Arc::new(Writer::start(connection, lock, disk.clone(), head, anchor)?));
                 Ok(Self { writer, readers: readers(Some(disk)), start: Arc::new(start) })
             }

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
 
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE leaves (
@@ -122,6 +122,90 @@ CREATE TABLE snapshot (
 ) STRICT;
 ";
 
+/// What version 4 adds: a share's whole life, rotations, backups. Tables whose checks grow are made anew.
+///
+/// The triggers refuse every change of state that [`casemate_attest::life::Transition`] does not have, and keep the rest of a
+/// share as it was made; a test holds the two lists together.
+const SINCE_4: &str = "
+CREATE TABLE sessions_4 (
+    session_id   TEXT PRIMARY KEY,
+    session_type TEXT NOT NULL CHECK (session_type IN ('keygen', 'sign', 'rotate')),
+    body_digest  BLOB NOT NULL,
+    status       TEXT NOT NULL CHECK (status IN ('accepted', 'completed', 'failed', 'expired')),
+    refused      INTEGER NOT NULL CHECK (refused IN (0, 1)),
+    actor        TEXT NOT NULL,
+    request      TEXT NOT NULL,
+    error        TEXT,
+    result       TEXT,
+    started_at   TEXT NOT NULL,
+    completed_at TEXT,
+    intent       INTEGER REFERENCES leaves (seq)
+) STRICT, WITHOUT ROWID;
+INSERT INTO sessions_4 SELECT session_id, session_type, body_digest, status, refused, actor, request, error, result,
+    started_at, completed_at, intent FROM sessions;
+DROP TABLE sessions;
+ALTER TABLE sessions_4 RENAME TO sessions;
+CREATE TABLE shares_4 (
+    id           TEXT PRIMARY KEY,
+    public_key   TEXT NOT NULL,
+    epoch        INTEGER NOT NULL,
+    session_id   TEXT NOT NULL,
+    share_type   TEXT NOT NULL CHECK (share_type IN ('wallet', 'admin', 'recovery')),
+    status       TEXT NOT NULL
+        CHECK (status IN ('pending', 'active', 'rotated', 'restored', 'revoked', 'destroyed')),
+    header       BLOB NOT NULL,
+    deks         BLOB,
+    nonce        BLOB,
+    body         BLOB,
+    statement    TEXT NOT NULL,
+    certificate  TEXT,
+    endorsements TEXT,
+    created_at   TEXT NOT NULL,
+    last_used_at TEXT,
+    CHECK ((status IN ('revoked', 'destroyed')) = (body IS NULL)),
+    CHECK ((body IS NULL) = (deks IS NULL) AND (body IS NULL) = (nonce IS NULL))
+) STRICT, WITHOUT ROWID;
+INSERT INTO shares_4 SELECT id, public_key, json_extract(statement, '$.epoch'), session_id, share_type, status, header,
+    CASE status WHEN 'revoked' THEN NULL ELSE deks END, CASE status WHEN 'revoked' THEN NULL ELSE nonce END,
+    CASE status WHEN 'revoked' THEN NULL ELSE body END, statement, certificate, NULL, created_at, last_used_at FROM shares;
+DROP TABLE shares;
+ALTER TABLE shares_4 RENAME TO shares;
+CREATE INDEX shares_by_key ON shares (public_key);
+CREATE UNIQUE INDEX one_live_share_a_key ON shares (public_key) WHERE status IN ('active', 'restored');
+CREATE INDEX tokens_by_jti ON tokens (jti);
+CREATE TABLE epochs (
+    public_key TEXT PRIMARY KEY,
+    epoch      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE backups (
+    id          TEXT PRIMARY KEY,
+    stage       TEXT NOT NULL CHECK (stage IN ('made', 'verified', 'restored')),
+    digest      TEXT NOT NULL,
+    shares      TEXT NOT NULL,
+    made_at     TEXT,
+    verified_at TEXT
+) STRICT, WITHOUT ROWID;
+";
+
+/// What keeps rows to their rules whoever writes them; put back at each opening. The first says which states may follow which.
+const TRIGGERS: &str = "
+CREATE TRIGGER shares_change BEFORE UPDATE OF status ON shares
+WHEN OLD.status <> NEW.status AND (OLD.status || ' ' || NEW.status) NOT IN (
+    'pending active', 'pending destroyed', 'active rotated', 'restored rotated', 'rotated destroyed',
+    'pending revoked', 'active revoked', 'rotated revoked', 'restored revoked')
+BEGIN SELECT RAISE(ABORT, 'a share does not change that way'); END;
+CREATE TRIGGER shares_begin BEFORE INSERT ON shares WHEN NEW.status NOT IN ('pending', 'restored')
+BEGIN SELECT RAISE(ABORT, 'a share begins as pending or restored'); END;
+CREATE TRIGGER shares_stay BEFORE DELETE ON shares
+BEGIN SELECT RAISE(ABORT, 'what is known of a share stays'); END;
+CREATE TRIGGER shares_keep BEFORE UPDATE ON shares
+WHEN NEW.id <> OLD.id OR NEW.public_key <> OLD.public_key OR NEW.epoch <> OLD.epoch OR NEW.header <> OLD.header
+    OR NEW.statement <> OLD.statement OR NEW.share_type <> OLD.share_type
+BEGIN SELECT RAISE(ABORT, 'a share is another share only in another row'); END;
+CREATE TRIGGER epochs_rise BEFORE UPDATE ON epochs WHEN NEW.epoch <= OLD.epoch
+BEGIN SELECT RAISE(ABORT, 'the epochs of a key rise'); END;
+";
+
 pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join("casemate.db")
 }
@@ -203,9 +287,10 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let failed = StoreError::sqlite("set its tables up");
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
     let missing = match version {
-        0 => format!("{TABLES} {SINCE_2} {SINCE_3}"),
-        1 => format!("{SINCE_2} {SINCE_3}"),
-        2 => SINCE_3.to_owned(),
+        0 => format!("{TABLES} {SINCE_2} {SINCE_3} {SINCE_4}"),
+        1 => format!("{SINCE_2} {SINCE_3} {SINCE_4}"),
+        2 => format!("{SINCE_3} {SINCE_4}"),
+        3 => format!("{SINCE_4}"),
         VERSION => return Ok(()),
         other => {
             return Err(StoreError::Corrupt {
@@ -215,13 +300,49 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
         }
     };
     let change = format!("BEGIN IMMEDIATE; {missing} PRAGMA user_version = {VERSION}; COMMIT;");
-    connection.execute_batch(&change).map_err(&failed)
+    connection.execute_batch(&change).map_err(&failed)?;
+    put_triggers(connection)
+}
+
+/// Puts the triggers there as they must be, if they are not: somebody may have lifted them to change rows by hand.
+pub(super) fn put_triggers(connection: &Connection) -> Result<(), StoreError> {
+    let failed = StoreError::sqlite("set its rules up");
+    let mut statement = connection
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name")
+        .map_err(&failed)?;
+    let found: Vec<(String, String)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .map_err(&failed)?
+        .collect::<Result<_, _>>()
+        .map_err(&failed)?;
+    let mut wanted: Vec<&str> =
+        TRIGGERS.split_inclusive("END;").map(str::trim).filter(|text| !text.is_empty()).collect();
+    wanted.sort_unstable();
+    if found.iter().map(|(_, sql)| format!("{sql};")).eq(wanted.iter().map(|text| (*text).to_owned())) {
+        return Ok(());
+    }
+    let lift: String =
+        found.iter().map(|(name, _)| format!("DROP TRIGGER \"{}\";", name.replace('"', "\"\""))).collect();
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {lift} {TRIGGERS} COMMIT;")).map_err(&failed)
+}
+
+/// Lifts the rule about which state may follow which, for `work`, inside the caller's transaction.
+pub(super) fn without_share_states(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let failed = StoreError::sqlite("put its shares back to what the log says");
+    connection.execute_batch("DROP TRIGGER IF EXISTS shares_change").map_err(&failed)?;
+    work()?;
+    let first = TRIGGERS.split_inclusive("END;").next().unwrap_or_default();
+    connection.execute_batch(first).map_err(&failed)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use casemate_attest::life::{ShareState, Transition};
 
     fn tables(connection: &Connection) -> Vec<String> {
         let mut statement =
@@ -240,6 +361,77 @@ mod tests {
         assert_eq!(tables(&old), tables(&new));
         assert_eq!(old.query_row("SELECT jti FROM tokens", [], |row| row.get::<_, String>(0)).unwrap(), "kept");
         migrate(&old).unwrap();
+    }
+
+    #[test]
+    fn the_database_knows_the_same_transitions_as_the_code() {
+        let store = empty().unwrap();
+        let put = |status: &str| {
+            let gone = matches!(status, "revoked" | "destroyed");
+            let secret = if gone { "NULL" } else { "x'00'" };
+            store.execute_batch(&format!(
+                "DROP TRIGGER shares_begin; DROP TRIGGER shares_stay; DELETE FROM shares;
+                 INSERT INTO shares (id, public_key, epoch, session_id, share_type, status, header, deks, nonce, body, statement,
+                 created_at) VALUES ('s', 'k', 1, 'x', 'wallet', '{status}', x'00', {secret}, {secret}, {secret}, '{{}}', '');
+                 CREATE TRIGGER shares_stay BEFORE DELETE ON shares BEGIN SELECT 1; END;
+                 CREATE TRIGGER shares_begin BEFORE INSERT ON shares BEGIN SELECT 1; END;"
+            ))
+        };
+        for from in ShareState::ALL {
+            for to in ShareState::ALL.into_iter().filter(|to| *to != from) {
+                put(from.as_str()).unwrap();
+                let destroy = if to.is_final() { ", deks = NULL, nonce = NULL, body = NULL" } else { "" };
+                let changed = store.execute(&format!("UPDATE shares SET status = ?1{destroy}"), [to.as_str()]);
+                let legal = Transition::between(Some(from), to).is_some();
+                assert_eq!(changed.is_ok(), legal, "{from} to {to}: {changed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_begins_pending_or_restored_stays_what_it_is_and_is_never_deleted() {
+        let store = empty().unwrap();
+        let insert = |id: &str, status: &str| {
+            store.execute(
+                "INSERT INTO shares (id, public_key, epoch, session_id, share_type, status, header, deks, nonce, body, statement,
+                 created_at) VALUES (?1, 'k', 1, 'x', 'wallet', ?2, x'00', x'00', x'00', x'00', '{}', '')",
+                (id, status),
+            )
+        };
+        for state in ShareState::ALL {
+            let begins = Transition::between(None, state).is_some();
+            assert_eq!(insert(state.as_str(), state.as_str()).is_ok(), begins, "{state}");
+        }
+        for change in ["epoch = 2", "header = x'01'", "statement = '[]'", "public_key = 'other'", "id = 'other'"] {
+            assert!(
+                store.execute(&format!("UPDATE shares SET {change} WHERE id = 'pending'"), []).is_err(),
+                "{change}"
+            );
+        }
+        assert!(store.execute("UPDATE shares SET body = NULL, deks = NULL, nonce = NULL", []).is_err());
+        assert!(store.execute("DELETE FROM shares", []).is_err());
+        assert!(insert("second", "restored").is_err(), "two shares of one key that sign");
+    }
+
+    #[test]
+    fn rules_that_were_lifted_by_hand_are_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = database(folder.path());
+        let rules = |store: &Connection| -> Vec<String> {
+            let mut rules = tables(store);
+            rules.retain(|sql| sql.starts_with("CREATE TRIGGER"));
+            rules
+        };
+        let store = create(&path).unwrap();
+        let before = rules(&store);
+        assert_eq!(before.len(), 5);
+        store
+            .execute_batch(
+                "DROP TRIGGER shares_stay; CREATE TRIGGER other BEFORE DELETE ON tokens BEGIN SELECT 1; END;",
+            )
+            .unwrap();
+        put_triggers(&store).unwrap();
+        assert_eq!(rules(&store), before);
     }
 
     #[test]

@@ -6,12 +6,16 @@
 use std::collections::BTreeMap;
 
 use casemate_attest::{At, State, Text};
+use casemate_policy::approval::MAX_LIFE;
 use rusqlite::{Connection, Row};
 
 use super::StoreError;
 
 /// The most differences that are told.
 const TOLD: usize = 1000;
+
+/// Seconds by which the time in a row and that of its leaf may differ: the clock's skew, and the time that a commit takes.
+const TIMES_APART: i64 = 3600;
 
 /// Rows of one kind by their id, with what each says.
 type Rows = BTreeMap<String, String>;
@@ -32,6 +36,7 @@ pub(super) fn differences(store: &Connection, state: &State, latest: At) -> Resu
     let (logged, due) = (by_kind(state), by_kind(&due));
     let stored = stored(store)?;
     let mut told = misplaced(store)?;
+    told.extend(shortened(store, state)?);
     for (((name, logged), (_, due)), stored) in logged.into_iter().zip(due).zip(stored) {
         Guarded { name, logged, due, stored }.compare(&mut told);
     }
@@ -78,7 +83,7 @@ impl Guarded {
 }
 
 /// What the log says, in the order of [`stored`].
-fn by_kind(state: &State) -> [(&'static str, Rows); 9] {
+fn by_kind(state: &State) -> [(&'static str, Rows); 11] {
     let used = |ids: &BTreeMap<Text, At>| ids.keys().map(|id| (id.to_string(), "used".to_owned())).collect();
     let says = |rows: &BTreeMap<Text, Text>| rows.iter().map(|(id, to)| (id.to_string(), to.to_string())).collect();
     let since = |rows: &BTreeMap<Text, casemate_attest::state::Since>| {
@@ -95,11 +100,13 @@ fn by_kind(state: &State) -> [(&'static str, Rows); 9] {
         ("policy bundle of", state.bundle.values().map(|to| (to.to_string(), "the newest".to_owned())).collect()),
         ("spend of session", since(&state.spend)),
         ("approval", used(&state.approvals)),
+        ("backup", says(&state.backups)),
+        ("epoch of key", says(&state.epochs)),
         ("checkpoint of peer", state.peers.iter().map(|(party, at)| (party.to_string(), place(at))).collect()),
     ]
 }
 
-fn stored(store: &Connection) -> Result<[Rows; 9], StoreError> {
+fn stored(store: &Connection) -> Result<[Rows; 11], StoreError> {
     let rows = |sql: &str| rows(store, sql, |row| Ok((fitted(row, 0)?, row.get(1)?)));
     Ok([
         rows("SELECT id, status FROM shares")?,
@@ -110,6 +117,8 @@ fn stored(store: &Connection) -> Result<[Rows; 9], StoreError> {
         rows("SELECT 'version ' || version || ' ' || digest, 'the newest' FROM policy")?,
         spend(store)?,
         rows("SELECT statement, 'used' FROM approvals")?,
+        rows("SELECT id, stage || ' ' || digest FROM backups")?,
+        rows("SELECT public_key, CAST(epoch AS TEXT) FROM epochs")?,
         rows("SELECT party, size || ' ' || root || ' ' || log FROM peers")?,
     ])
 }
@@ -132,11 +141,32 @@ fn misplaced(store: &Connection) -> Result<Vec<String>, StoreError> {
     Ok(found.into_iter().map(tell).collect())
 }
 
-fn rows(
+/// Rows that would be forgotten sooner than what they are of stops counting: no act sets such a time.
+fn shortened(store: &Connection, state: &State) -> Result<Vec<String>, StoreError> {
+    let kinds = [
+        // A token that is accepted has not expired by more than the skew that is allowed for.
+        ("join token", "SELECT jti, exp FROM tokens", &state.tokens, 0),
+        ("approval", "SELECT statement, keep_until FROM approvals", &state.approvals, MAX_LIFE.as_secs()),
+    ];
+    let mut told = Vec::new();
+    for (name, sql, used, kept) in kinds {
+        for (id, until) in rows(store, sql, |row| Ok((fitted(row, 0)?, row.get::<_, i64>(1)?)))? {
+            let at = used.get(&Text::fitted(&id)).map(|at| at.timestamp().as_second());
+            if at.is_some_and(|at| until < at.saturating_add(kept).saturating_sub(TIMES_APART)) {
+                told.push(format!(
+                    "{name} {id} counts until {until} in the store, which is too early by the time of its leaf"
+                ));
+            }
+        }
+    }
+    Ok(told)
+}
+
+fn rows<T>(
     store: &Connection,
     sql: &str,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<(String, String)>,
-) -> Result<Rows, StoreError> {
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<(String, T)>,
+) -> Result<BTreeMap<String, T>, StoreError> {
     let failed = StoreError::sqlite("compare its tables with the audit log");
     let mut statement = store.prepare(sql).map_err(&failed)?;
     let found = statement.query_map([], read).map_err(&failed)?;

@@ -9,6 +9,7 @@
 //!
 //! While an anchor is missing no further group is begun, so that the log is never more than one group ahead of it.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,7 @@ use rusqlite::config::DbConfig;
 use tokio::sync::{oneshot, watch};
 
 use super::StoreError;
-use super::anchor::Anchor;
+use super::anchor::{Anchor, AnchorError};
 use super::create::place_of;
 use super::disk::{Disk, Urgency, Watch};
 use super::evidence::write_leaf;
@@ -48,12 +49,19 @@ pub struct Transaction<'a> {
     log: &'a mut Head,
     /// How many leaves this job may still append.
     left: u64,
+    /// Whether this job destroyed something that no file may hold on to.
+    destroyed: Cell<bool>,
 }
 
 impl Transaction<'_> {
     /// The connection, inside this job's savepoint.
     pub fn sql(&self) -> &Connection {
         self.connection
+    }
+
+    /// Says that something was destroyed: once it is durable the write-ahead log is emptied, where a copy may lie.
+    pub(super) fn destroyed(&self) {
+        self.destroyed.set(true);
     }
 
     /// Appends a leaf; it becomes durable with everything else that this job writes.
@@ -101,7 +109,7 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let (shown, anchored) = watch::channel(head.clone());
         let (sender, receiver) = sync_channel(QUEUE);
-        let worker = Worker { connection, head, anchor, shown, disk: disk.clone() };
+        let worker = Worker { connection, head, anchor, conflict: None, shown, disk: disk.clone(), unscoured: false };
         worker.be_patient();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -227,8 +235,12 @@ struct Worker {
     /// Where the durable log stands; at most one group beyond what is anchored and shown.
     head: Head,
     anchor: Box<dyn Anchor>,
+    /// Somebody else has put a place where this log goes on: it never does again, whatever stands there later.
+    conflict: Option<StoreError>,
     shown: watch::Sender<Head>,
     disk: Arc<Disk>,
+    /// Whether the write-ahead log may hold what was destroyed.
+    unscoured: bool,
 }
 
 impl Worker {
@@ -313,9 +325,21 @@ impl Worker {
         if self.is_anchored() {
             return Ok(());
         }
+        if let Some(conflict) = &self.conflict {
+            return Err(conflict.clone());
+        }
         // What went into a file that is not at its path any more is as good as lost.
         self.disk.admit(Urgency::Record)?;
-        self.anchor.put(&place_of(&self.head)).map_err(|error| StoreError::Anchor(error.to_string()))?;
+        // The place that this process put last: what it shows.
+        let last = place_of(&self.shown.borrow());
+        if let Err(error) = self.anchor.put(Some(&last), &place_of(&self.head)) {
+            let refused = StoreError::Anchor(error.to_string());
+            if let AnchorError::Conflict(why) = &error {
+                tracing::error!(event = "anchor_conflict", why, "nothing is done any more, until a restart has looked");
+                self.conflict = Some(refused.clone());
+            }
+            return Err(refused);
+        }
         self.shown.send_replace(self.head.clone());
         Ok(())
     }
@@ -356,8 +380,26 @@ impl Worker {
         self.note(committed.as_ref().err().or(anchored.as_ref().and_then(|put| put.as_ref().err())));
         let unanchored = |why: StoreError| StoreError::Unanchored(why.to_string());
         let settled = committed.and_then(|()| anchored.unwrap_or(Ok(())).map_err(unanchored));
+        // Before anybody hears that it is destroyed.
+        if settled.is_ok() && self.unscoured {
+            self.scour();
+        }
         for (finish, _) in finishes {
             finish(settled.clone());
+        }
+    }
+
+    /// Copies the write-ahead log into the database, whose freed pages `secure_delete` overwrites, and cuts it to nothing. A
+    /// reader may keep it from that for a moment; then it is tried after the next commit.
+    fn scour(&mut self) {
+        // A log that is not at its path is left as it is: it may be all that there is.
+        if !self.disk.files_in_place() {
+            return;
+        }
+        let cut = || self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        match self.disk.cut_log(cut) {
+            Ok(busy) => self.unscoured = busy != 0,
+            Err(error) => tracing::warn!(event = "store_log_not_emptied", %error, "it is tried again"),
         }
     }
 
@@ -367,8 +409,11 @@ impl Worker {
         let begun =
             begun.and_then(|()| self.still_open()).and_then(|()| self.sql("begin a savepoint", "SAVEPOINT job"));
         let at_start = self.head.clone();
-        let mut transaction = Transaction { connection: &self.connection, log: &mut self.head, left: JOB_LEAVES };
+        let destroyed = Cell::new(false);
+        let mut transaction =
+            Transaction { connection: &self.connection, log: &mut self.head, left: JOB_LEAVES, destroyed };
         let finish = job(begun.clone().map(|()| &mut transaction));
+        self.unscoured |= transaction.destroyed.get();
         let ended = begun.and_then(|()| self.still_open()).and_then(|()| {
             if failed.load(Ordering::Relaxed) {
                 self.head = at_start;

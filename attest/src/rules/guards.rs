@@ -17,6 +17,7 @@ pub(super) fn check(leaf: &Leaf) -> Result<(), String> {
             Guard::AuxInfo => only(life::key_made(leaf), "auxiliary info changes where a key was made or rotated"),
             Guard::Kek => life::kek(leaf, change),
             Guard::Backup => life::backup(leaf, change),
+            Guard::Epoch => life::epoch(leaf, change),
             Guard::Bundle => bundle(leaf, change),
             Guard::Spend => spend(leaf, change),
             Guard::Approval => approval(leaf, change),

@@ -18,7 +18,8 @@ pub(super) fn share(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
         ShareState::Active => only(activates(leaf), "a share becomes active by what all parties confirmed"),
         ShareState::Rotated => {
             // Whoever leaves the committee gets no other share.
-            let replaced = rotation_made(leaf) || another_becomes_active(leaf, change);
+            let settled = admin(leaf, Op::Share);
+            let replaced = settled || rotation_made(leaf) || another_becomes_active(leaf, change);
             only(replaced, "a share is rotated where another takes its place")
         }
         ShareState::Destroyed => {
@@ -40,6 +41,21 @@ pub(super) fn backup(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
     let (stage, _) = backup_stage(change).ok_or("a backup is `made`, `verified` or `restored`, with its digest")?;
     let op = if stage == Stage::Restored { Op::Restore } else { Op::Backup };
     only(admin(leaf, op), "a backup changes in its own admin leaf")
+}
+
+/// Noted before anything is dealt: a key comes to an epoch once.
+pub(super) fn epoch(leaf: &Leaf, change: &GuardChange) -> Result<(), String> {
+    only((leaf.phase, leaf.op) == (Phase::Intent, Op::Rotate), "an epoch is entered by the intent of a rotation")?;
+    let own = leaf.key.is_some_and(|key| key.to_string() == change.id.as_str());
+    only(own, "a rotation enters an epoch of its own key")?;
+    only(entered(change).is_some(), "an epoch is a number")
+}
+
+/// The number in its one form.
+pub(crate) fn entered(change: &GuardChange) -> Option<u64> {
+    let text = change.to.as_ref()?.as_str();
+    let epoch: u64 = text.parse().ok()?;
+    (epoch.to_string() == text).then_some(epoch)
 }
 
 /// What each of these leaves is for must stand in it.

@@ -3,7 +3,7 @@
 use super::{Past, State, TOKENS_KEPT};
 use crate::leaf::{Guard, GuardChange, Leaf};
 use crate::life::{KekState, ShareState, Transition};
-use crate::rules::life::{Stage, backup_stage, bundle_version, kek_epoch, kek_state, stage};
+use crate::rules::life::{Stage, backup_stage, bundle_version, entered, kek_epoch, kek_state, stage};
 use crate::text::{At, Text};
 
 impl State {
@@ -32,6 +32,7 @@ impl State {
             Guard::Share => self.share(past, id, to),
             Guard::Kek => self.kek(change),
             Guard::Backup => self.backup(change),
+            Guard::Epoch => self.epoch(change),
             Guard::Token => self.token(id, at),
             Guard::Session => self.session(id, to),
             Guard::Bundle => self.bundle(to),
@@ -80,6 +81,19 @@ impl State {
             return Err("two KEKs are current at once".into());
         }
         Ok(())
+    }
+
+    fn epoch(&self, change: &GuardChange) -> Result<(), String> {
+        let before = self.epochs.get(&change.id).and_then(|epoch| epoch.as_str().parse::<u64>().ok());
+        if entered(change) > before {
+            return Ok(());
+        }
+        Err(format!(
+            "epoch {} of the key {} is entered after {}",
+            entered(change).unwrap_or(0),
+            change.id,
+            before.unwrap_or(0)
+        ))
     }
 
     /// A backup is one file: what is verified or restored is what was made.

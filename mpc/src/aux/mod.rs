@@ -18,8 +18,8 @@ mod attacks;
 mod blum;
 mod factors;
 #[cfg(test)]
-mod fixtures;
-mod hashing;
+pub(crate) mod fixtures;
+pub(crate) mod hashing;
 mod info;
 mod messages;
 pub mod numbers;

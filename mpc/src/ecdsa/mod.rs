@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`share`] | [`DkgShare`] and [`KeyShare`]: secret, stored and loaded with all checks |
 //! | [`signature`] | [`Signature`] with its recovery id, verified before it is reported |
+//! | `public` | the public side of a key, checked; points in bytes |
 //! | `dkg`, `sign` | the two protocols, run on the engine |
 //! | `bridge` | session channels ⇄ the crate's streams; silence, repeats, sizes |
 //! | `dkg_rules`, `sign_rules` | what a peer's message must keep before it is computed with |
@@ -13,6 +14,7 @@ mod blame;
 mod bridge;
 mod dkg;
 mod dkg_rules;
+pub(crate) mod public;
 pub mod share;
 mod sign;
 mod sign_rules;

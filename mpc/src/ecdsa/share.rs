@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use cggmp21::generic_ec::{NonZero, Point, Scalar};
+use cggmp21::generic_ec::{NonZero, SecretScalar};
 use cggmp21::hd_wallet::{NonHardenedIndex, Slip10};
-use cggmp21::key_share::{DirtyIncompleteKeyShare, IncompleteKeyShare, Validate};
+use cggmp21::key_share::{DirtyIncompleteKeyShare, DirtyKeyInfo, IncompleteKeyShare, Validate};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::Curve;
+use super::public::compressed;
+use super::{Curve, public};
 use crate::aux::AuxInfo;
 use crate::codec::{self, Caps};
 use crate::error::MpcError;
@@ -38,6 +39,7 @@ pub struct KeyShare<L: Level = SecurityLevel128> {
     share: cggmp21::KeyShare<Curve, L>,
     /// The auxiliary info in its stored form.
     aux: Zeroizing<Vec<u8>>,
+    aux_digest: [u8; 32],
 }
 
 /// A [`DkgShare`] as it is stored.
@@ -126,25 +128,24 @@ impl DkgShare {
         Ok(share)
     }
 
+    /// Takes one party's result of a redistribution.
+    ///
+    /// # Errors
+    /// What does not hold of the public side or between it and the secret share.
+    pub(crate) fn from_redistribution(
+        index: u16,
+        key_info: DirtyKeyInfo<Curve>,
+        x: NonZero<SecretScalar<Curve>>,
+    ) -> Result<Self, String> {
+        let core = DirtyIncompleteKeyShare { i: index, key_info, x }.validate().map_err(|error| error.to_string())?;
+        let share = Self { core };
+        share.check()?;
+        Ok(share)
+    }
+
     /// What the crate's own validation leaves open.
     fn check(&self) -> Result<(), &'static str> {
-        let setup = self.core.vss_setup.as_ref().ok_or("it is not a threshold share")?;
-        let points = (1..=self.n()).map(|point| NonZero::from_scalar(Scalar::<Curve>::from(point)));
-        if !setup.I.iter().map(|point| Some(*point)).eq(points) {
-            return Err("the shares' evaluation points are not 1..=n");
-        }
-        if self.core.chain_code.is_none() {
-            return Err("it has no chain code");
-        }
-        // The public shares fit every threshold from the true one on, so they must not fit the next smaller one.
-        let mut smaller = self.core.key_info.clone();
-        if let Some(setup) = &mut smaller.vss_setup {
-            setup.min_signers = setup.min_signers.saturating_sub(1);
-        }
-        if smaller.is_valid().is_ok() {
-            return Err("its threshold is larger than the key's");
-        }
-        Ok(())
+        public::check(&self.core.key_info)
     }
 }
 
@@ -165,7 +166,33 @@ impl<L: Level> KeyShare<L> {
         }
         let share = cggmp21::KeyShare::from_parts((dkg.core, aux.validated()?))
             .map_err(|_| MpcError::invalid("share and auxiliary info do not fit together"))?;
-        Ok(Self { share, aux: aux.to_bytes()? })
+        Ok(Self { share, aux: aux.to_bytes()?, aux_digest: aux.transcript_digest() })
+    }
+
+    /// The same share with other auxiliary info of the same committee, such as fresh numbers after a host was healed.
+    /// All parties must change at once: signing needs the same numbers at all of them ([`aux_digest`](Self::aux_digest)).
+    ///
+    /// # Errors
+    /// As [`from_parts`](Self::from_parts).
+    pub fn with_aux(&self, aux: &AuxInfo<L>) -> Result<Self, MpcError> {
+        let core = self.share.core.clone().validate();
+        let core = core.map_err(|_| MpcError::Internal { step: "rejoining a key share" })?;
+        Self::from_parts(DkgShare { core }, aux)
+    }
+
+    /// The auxiliary info in this share, with all checks on its numbers again. A refresh among the same parties can go on
+    /// with it.
+    ///
+    /// # Errors
+    /// [`MpcError::Corrupt`] with what does not hold.
+    pub fn aux_info(&self) -> Result<AuxInfo<L>, MpcError> {
+        AuxInfo::from_bytes(&self.aux)
+    }
+
+    /// The [`transcript_digest`](AuxInfo::transcript_digest) of the auxiliary info in this share. Shares that differ in it
+    /// do not sign together.
+    pub fn aux_digest(&self) -> [u8; 32] {
+        self.aux_digest
     }
 
     /// The joint public key, compressed (SEC 1, 33 bytes).
@@ -241,6 +268,16 @@ impl<L: Level> KeyShare<L> {
     pub(super) fn inner(&self) -> &cggmp21::KeyShare<Curve, L> {
         &self.share
     }
+
+    /// The secret share itself, for a dealer of a redistribution.
+    pub(crate) fn secret(&self) -> &NonZero<SecretScalar<Curve>> {
+        &self.share.core.x
+    }
+
+    /// The key's public side.
+    pub(crate) fn key_info(&self) -> &DirtyKeyInfo<Curve> {
+        &self.share.core.key_info
+    }
 }
 
 impl fmt::Debug for DkgShare {
@@ -271,12 +308,6 @@ pub(super) fn child_path(path: &[u32]) -> Result<Vec<NonHardenedIndex>, MpcError
 
 fn redacted(f: &mut fmt::Formatter<'_>, name: &str, key: &[u8], index: u16, t: u16, n: u16) -> fmt::Result {
     write!(f, "{name}({t}-of-{n}, index {index}, key {}, secret redacted)", hex::encode(key))
-}
-
-fn compressed(point: &Point<Curve>) -> [u8; 33] {
-    let mut bytes = [0; 33];
-    bytes.copy_from_slice(point.to_bytes(true).as_bytes());
-    bytes
 }
 
 fn stored(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, MpcError> {

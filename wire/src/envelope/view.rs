@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::LocalFault;
 use crate::ids::{Digest32, PartyId, PublicKey, SessionId, SessionType, ShareType};
 use crate::roster::{Member, Roster, Threshold};
+use crate::rotation::Rotation;
 
 const MAX_PATH: usize = 256;
 pub(super) const MAX_LOG_NAME: usize = 128;
@@ -21,20 +22,21 @@ pub struct SessionView {
     pub session_id: SessionId,
     /// What it is for.
     pub session_type: SessionType,
-    /// What the new key is for; keygen only.
+    /// What the key is for; keygen and rotation only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_type: Option<ShareType>,
-    /// The new key's label, if it gets one; keygen only.
+    /// The key's label, if it has one; keygen and rotation only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The key that signs; absent at keygen.
+    /// The key that signs or is rotated; absent at keygen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PublicKey>,
-    /// The key's epoch, from its shares; 0 at keygen.
+    /// The key's epoch, from its shares; 0 at keygen; the one that begins at a rotation.
     pub epoch: u64,
     /// The key's threshold: `t` of `n`.
     pub threshold: Threshold,
-    /// Who takes part, in order, and by which identity keys: all `n` at keygen, exactly `t` of them when signing.
+    /// Who takes part, in order, and by which identity keys: all `n` at keygen, exactly `t` of them when signing, at a
+    /// rotation the new committee and then the dealers that leave.
     pub roster: Roster,
     /// The hash to be signed; absent at keygen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +44,9 @@ pub struct SessionView {
     /// The path of the child key that signs, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derivation_path: Option<String>,
+    /// From which shares a rotation starts; rotation only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
 }
 
 impl SessionView {
@@ -58,6 +63,7 @@ impl SessionView {
             roster,
             message_hash,
             derivation_path,
+            rotation,
         } = self;
         [
             ("session_id", *session_id == other.session_id),
@@ -70,6 +76,7 @@ impl SessionView {
             ("roster", *roster == other.roster),
             ("message_hash", *message_hash == other.message_hash),
             ("derivation_path", *derivation_path == other.derivation_path),
+            ("rotation", *rotation == other.rotation),
         ]
         .into_iter()
         .find_map(|(name, same)| (!same).then_some(name))
@@ -94,6 +101,17 @@ impl SessionView {
             }
             SessionType::Sign if size != self.threshold.t() => {
                 return incomplete("signing takes exactly t parties");
+            }
+            SessionType::Rotate if self.key.is_none() || self.share_type.is_none() => {
+                return incomplete("a rotation needs the key and what it is for");
+            }
+            SessionType::Rotate => {
+                let fits = |rotation: &Rotation| {
+                    rotation.epoch == self.epoch && rotation.places(self.threshold, &self.roster).is_ok()
+                };
+                if !self.rotation.as_ref().is_some_and(fits) {
+                    return incomplete("the rotation does not fit the parties that take part");
+                }
             }
             _ => {}
         }
@@ -125,8 +143,9 @@ impl Checkpoint {
     }
 }
 
-/// How many checkpoints of one peer a hello may name: the last, and one that was seen in a session side by side with it.
-pub const MAX_WITNESSED: usize = 2;
+/// How many checkpoints of one peer a hello may name: the last, and those that were seen in sessions side by side with it, as
+/// many as run at once with the default limits.
+pub const MAX_WITNESSED: usize = 65;
 
 /// What a party has seen of a peer's audit log. The peer must prove, before the first protocol message, that its log still
 /// begins with that.

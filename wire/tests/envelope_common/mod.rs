@@ -61,6 +61,7 @@ pub fn keygen_view() -> SessionView {
         roster: roster(&[0, 1, 2]),
         message_hash: None,
         derivation_path: None,
+        rotation: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use casemate_policy::approval::{Act, Nonce, SignParameters, Statement};
 use casemate_policy::signers::Namespace;
 use casemate_wire::api::Approval;
-use casemate_wire::{Code, Digest32, EcdsaSignature, KeyCertificate, PartyId, Problem, PublicKey};
+use casemate_wire::{Code, Digest32, EcdsaSignature, KeyCertificate, Member, Problem, PublicKey};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -97,7 +97,7 @@ impl<'a> Desk<'a> {
     pub(super) async fn check_key(&self, key: &NewKey, t: usize) -> Result<String, DemoError> {
         let doing = "checking the key";
         let statement = &key.certificate.statement;
-        let pinned = |name: &PartyId| self.lab.party(name).map(|party| party.identity.clone());
+        let pinned = |member: &Member| self.lab.party(&member.party_id).map(|party| party.identity.clone());
         key.certificate.verify(pinned).map_err(|e| wrong(doing, &e.to_string()))?;
         if statement.public_key != key.public_key {
             return Err(wrong(doing, "the certificate is for another key than the coordinator says"));

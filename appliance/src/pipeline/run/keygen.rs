@@ -5,24 +5,19 @@
 
 use std::sync::Arc;
 
-use casemate_attest::{Entry, Guard, Op};
 use casemate_hsm::KeyPurpose;
-use casemate_mpc::aux::{AuxInfo, AuxSetup};
 use casemate_mpc::{Cggmp21, DkgParams, DkgShare, Limits, Scheme};
 use casemate_wire::certificate::IdentitySignature;
-use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, PartyId, PublicKey, SessionId};
+use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, PublicKey, SessionId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::super::refused::guard;
 use super::super::share::{ShareHeader, SharedKey};
 use super::super::unseal::KeyShare;
-use super::KeyMade;
+use super::auxiliary::{self, Auxiliary};
+use super::{KeyMade, internal, pending};
 use crate::daemon::Node;
-use crate::primes;
-use crate::sealing;
 use crate::session::{Failure, Link, Phase, read_body, to_body};
-use crate::store::{CommitteeRow, ShareRow, ShareStatus, Urgency};
 
 /// What each party has already, so that all of them take the same way.
 #[derive(Serialize, Deserialize)]
@@ -41,18 +36,8 @@ struct Confirmation {
     signature: IdentitySignature,
 }
 
-/// What stands readable, and authenticated, beside sealed auxiliary info.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CommitteeHeader {
-    version: u16,
-    roster: Digest32,
-    aux_digest: Digest32,
-    party_id: PartyId,
-}
-
 pub(super) async fn run(node: &Arc<Node>, link: &mut Link, session: SessionId) -> Result<Box<KeyMade>, Failure> {
-    let (aux, aux_digest, committee) = auxiliary_info(node, link).await?;
+    let Auxiliary { info: aux, digest: aux_digest, made: committee } = auxiliary_info(node, link).await?;
     let view = link.channel().view().clone();
     let params = DkgParams {
         execution_id: link.execution_id(Phase::Dkg),
@@ -95,22 +80,20 @@ pub(super) async fn run(node: &Arc<Node>, link: &mut Link, session: SessionId) -
         label: view.label,
         created: jiff::Timestamp::now().as_second(),
         restored: false,
+        joined: None,
     };
     let share_id = header.share_id.clone();
-    store_pending(node, &header, &share, &statement, session).await?;
+    pending::store(node, &header, &share, &statement, session).await?;
     drop(share);
     let certificate = confirm(node, link, statement).await?;
     let threshold = link.channel().view().threshold;
     Ok(Box::new(KeyMade { share_id, certificate, committee, threshold }))
 }
 
-/// The committee's auxiliary info: loaded where all parties hold the same, made anew otherwise.
-async fn auxiliary_info(
-    node: &Arc<Node>,
-    link: &mut Link,
-) -> Result<(AuxInfo, Digest32, Option<CommitteeRow>), Failure> {
-    let roster = link.roster().digest();
-    let known = node.store.read(move |store| CommitteeRow::find(store, &roster)).await?;
+/// Loads the committee's auxiliary info where all parties hold the same, and makes it otherwise.
+async fn auxiliary_info(node: &Arc<Node>, link: &mut Link) -> Result<Auxiliary, Failure> {
+    let committee = link.roster().clone();
+    let known = auxiliary::known(node, &committee).await?;
     let own = known.as_ref().map(|row| row.aux_digest);
     let openings = link.exchange(Phase::Opening, to_body(&Opening { aux: own })?).await?;
     let mut same = own.is_some();
@@ -119,81 +102,9 @@ async fn auxiliary_info(
         same &= opening.aux == own;
     }
     match known {
-        Some(row) if same => {
-            let aux = load_auxiliary_info(node, &row).await?;
-            Ok((aux, row.aux_digest, None))
-        }
-        _ => {
-            let (aux, row) = make_auxiliary_info(node, link, roster).await?;
-            Ok((aux, row.aux_digest, Some(row)))
-        }
+        Some(row) if same => auxiliary::load(node, &row).await,
+        _ => auxiliary::make(node, link, &committee).await,
     }
-}
-
-/// Opens stored info; header, row and contents must all speak of the same committee and the same run.
-async fn load_auxiliary_info(node: &Node, row: &CommitteeRow) -> Result<AuxInfo, Failure> {
-    let header: CommitteeHeader =
-        sealing::header("auxiliary info", &row.sealed).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
-    let plain = sealing::open(&node.hsm, "auxiliary info", &row.sealed).await?;
-    let loaded = node.engine.compute().run(move || AuxInfo::from_bytes(&plain)).await;
-    let aux: AuxInfo = loaded.and_then(|aux| aux).map_err(|e| internal(&e))?;
-    let whole = header.roster == row.roster
-        && header.party_id == node.config.party
-        && header.aux_digest == row.aux_digest
-        && aux.transcript_digest() == row.aux_digest.0;
-    if whole {
-        Ok(aux)
-    } else {
-        Err(Failure::new(Code::Internal, "the stored auxiliary info is another committee's; restore the store"))
-    }
-}
-
-async fn make_auxiliary_info(
-    node: &Arc<Node>,
-    link: &mut Link,
-    roster: Digest32,
-) -> Result<(AuxInfo, CommitteeRow), Failure> {
-    let primes = primes::take(node).await?;
-    let parties = link.roster().size();
-    let setup = AuxSetup { execution_id: link.execution_id(Phase::Aux), index: link.position(), parties, primes };
-    let aux: AuxInfo = link
-        .drive(Phase::Aux, Limits::aux(parties), |wiring, limits| node.engine.aux_info(setup, limits, wiring))
-        .await?;
-    let aux_digest = Digest32(aux.transcript_digest());
-    let header = CommitteeHeader { version: 1, roster, aux_digest, party_id: node.config.party.clone() };
-    let plain = aux.to_bytes().map_err(|e| internal(&e))?;
-    let sealed = sealing::seal(&node.hsm, &header, &plain).await?;
-    Ok((aux, CommitteeRow { roster, aux_digest, sealed }))
-}
-
-async fn store_pending(
-    node: &Node,
-    header: &ShareHeader,
-    share: &KeyShare,
-    statement: &KeyStatement,
-    session_id: SessionId,
-) -> Result<(), Failure> {
-    let plain = share.to_bytes().map_err(|e| internal(&e))?;
-    let row = ShareRow {
-        id: header.share_id.clone(),
-        public_key: header.key.public_key,
-        session_id,
-        share_type: header.share_type,
-        status: ShareStatus::Pending,
-        sealed: sealing::seal(&node.hsm, header, &plain).await?,
-        statement: statement.clone(),
-        certificate: None,
-        created_at: crate::now_text(),
-        last_used_at: None,
-    };
-    node.store
-        .write(Urgency::Record, move |transaction| {
-            row.insert(transaction)?;
-            let change = guard(Guard::Share, &row.id, ShareStatus::Pending.as_str());
-            transaction.append(Entry::admin(Op::Share).guarding(vec![change])).map(|_| ())
-        })
-        .await?;
-    Ok(())
 }
 
 /// Over everything that the parties must have seen alike.
@@ -226,10 +137,6 @@ async fn confirm(node: &Node, link: &mut Link, statement: KeyStatement) -> Resul
         signatures.push(theirs.signature);
     }
     let certificate = KeyCertificate { statement, signatures };
-    certificate.verify(|party| node.config.identity_of(party, &node.identity))?;
+    certificate.verify(|member| node.config.known_member(member, &node.identity))?;
     Ok(certificate)
-}
-
-fn internal(error: &dyn std::error::Error) -> Failure {
-    Failure::new(Code::Internal, error.to_string())
 }

@@ -1,11 +1,14 @@
 //! Run: the protocol itself.
 
+mod auxiliary;
 mod keygen;
+mod pending;
+mod rotate;
 mod sign;
 
 use std::sync::Arc;
 
-use casemate_wire::{Code, EcdsaSignature, KeyCertificate, Threshold};
+use casemate_wire::{Code, EcdsaSignature, KeyCertificate, Succession, Threshold};
 use tokio::time::timeout;
 
 use super::join::Case;
@@ -26,6 +29,7 @@ pub(super) struct Finished {
 pub(super) enum End {
     KeyMade(Box<KeyMade>),
     Signed(Signed),
+    Rotated(Box<Rotated>),
     Failed(Failure),
     Expired(Failure),
 }
@@ -39,6 +43,18 @@ pub(super) struct KeyMade {
     /// The committee's auxiliary info, if it was made in this session.
     pub(super) committee: Option<CommitteeRow>,
     /// How many parties sign with the key, of how many.
+    pub(super) threshold: Threshold,
+}
+
+/// A key that has moved on to another epoch.
+#[derive(Clone)]
+pub(super) struct Rotated {
+    /// The new share that lies pending in the store; a party that leaves has none.
+    pub(super) share_id: Option<String>,
+    pub(super) succession: Succession,
+    /// The new committee's auxiliary info, if it was made in this session.
+    pub(super) committee: Option<CommitteeRow>,
+    /// The new t of n.
     pub(super) threshold: Threshold,
 }
 
@@ -60,6 +76,7 @@ pub(super) async fn run(node: &Arc<Node>, opened: Opened) -> Finished {
             Work::Sign { share, share_id, path } => {
                 sign::run(node, &mut link, share, share_id, path).await.map(End::Signed)
             }
+            Work::Rotate { act, share } => rotate::run(node, &mut link, act, share, session).await.map(End::Rotated),
         }
     };
     let end = match timeout(limit, protocol).await {
@@ -74,4 +91,8 @@ pub(super) async fn run(node: &Arc<Node>, opened: Opened) -> Finished {
 pub(super) fn too_long(node: &Node) -> Failure {
     let limit = node.config.limits.session_ttl;
     Failure::new(Code::Timeout, format!("the session took longer than limits.session_ttl ({limit} s)"))
+}
+
+fn internal(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Code::Internal, error.to_string())
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use casemate_attest::life::ShareState;
 use casemate_attest::state::Since;
 use casemate_attest::{At, Place, State, Text};
 use casemate_policy::approval::MAX_LIFE;
@@ -15,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row};
 
 use crate::store::StoreError;
+use crate::store::schema::without_share_states;
 use crate::store::sessions::to_json;
 
 /// How long ago a token must have expired to be forgotten. The store keeps it for a day from then on, which is longer than
@@ -40,25 +42,12 @@ pub(super) fn settle(store: &Connection, log: Option<&State>, moment: At) -> Res
     for table in ["primes", "spend", "checkpoints"] {
         run(store, &format!("DELETE FROM {table}"), ())?;
     }
-    state(store, moment)
+    state(store, log, moment)
 }
 
 /// Puts rows that differ from the log back to what it says.
 fn believe(store: &Connection, log: &State, moment: At) -> Result<(), StoreError> {
-    let differing = |stored: Vec<(String, String)>, logged: &BTreeMap<Text, Text>| -> Vec<(String, Option<Text>)> {
-        let known = |id: &str| logged.get(&Text::fitted(id)).cloned();
-        let all = stored.into_iter().map(|(id, says)| (known(&id), id, says));
-        let wrong = all.filter(|(known, _, says)| known.as_ref().is_none_or(|known| known.as_str() != says));
-        wrong.map(|(known, id, _)| (id, known)).collect()
-    };
-    let shares = differing(pairs(store, "SELECT id, status FROM shares")?, &log.shares);
-    // All of them first: no two shares of one key may be active even for a moment.
-    for (id, _) in &shares {
-        run(store, "UPDATE shares SET status = 'revoked' WHERE id = ?1", (id,))?;
-    }
-    for (id, status) in shares.iter().filter_map(|(id, status)| Some((id, status.as_ref()?))) {
-        run(store, "UPDATE shares SET status = ?2 WHERE id = ?1", (id, status.as_str()))?;
-    }
+    shares(store, log)?;
     for (roster, digest) in differing(pairs(store, "SELECT roster, aux_digest FROM committees")?, &log.aux_info) {
         match digest {
             Some(digest) => {
@@ -69,16 +58,75 @@ fn believe(store: &Connection, log: &State, moment: At) -> Result<(), StoreError
         }
     }
     sessions(store, log, moment)?;
+    rotations_and_backups(store, log)?;
     for (statement, at) in &log.approvals {
         let until = at.timestamp().as_second().saturating_add(MAX_LIFE.as_secs());
         run(
             store,
-            "INSERT OR IGNORE INTO approvals (statement, keep_until) VALUES (?1, ?2)",
+            "INSERT INTO approvals (statement, keep_until) VALUES (?1, ?2)
+             ON CONFLICT (statement) DO UPDATE SET keep_until = max(keep_until, excluded.keep_until)",
             (statement.as_str(), until),
         )?;
     }
     bundle(store, log)?;
     peers(store, log, moment)
+}
+
+/// Rows that say something else than the log, with what the log says of them.
+fn differing(stored: Vec<(String, String)>, logged: &BTreeMap<Text, Text>) -> Vec<(String, Option<Text>)> {
+    let known = |id: &str| logged.get(&Text::fitted(id)).cloned();
+    let all = stored.into_iter().map(|(id, says)| (known(&id), id, says));
+    let wrong = all.filter(|(known, _, says)| known.as_ref().is_none_or(|known| known.as_str() != says));
+    wrong.map(|(known, id, _)| (id, known)).collect()
+}
+
+/// A share that no leaf made is revoked. What the log calls final loses its body, and what has lost its body cannot be brought back.
+fn shares(store: &Connection, log: &State) -> Result<(), StoreError> {
+    let shares = differing(pairs(store, "SELECT id, status FROM shares")?, &log.shares);
+    if shares.is_empty() {
+        return Ok(());
+    }
+    // Where somebody changed them by hand, no transition leads back.
+    without_share_states(store, || put_back(store, &shares))
+}
+
+fn put_back(store: &Connection, shares: &[(String, Option<Text>)]) -> Result<(), StoreError> {
+    // All of them first: no two shares of one key may sign even for a moment.
+    for (id, _) in shares {
+        run(store, "UPDATE shares SET status = 'rotated' WHERE id = ?1 AND body IS NOT NULL", (id,))?;
+    }
+    for (id, state) in shares {
+        let state = state.as_ref().and_then(|state| state.as_str().parse().ok()).unwrap_or(ShareState::Revoked);
+        if state.is_final() {
+            let destroy = "UPDATE shares SET status = ?2, deks = NULL, nonce = NULL, body = NULL WHERE id = ?1";
+            run(store, destroy, (id, state.as_str()))?;
+        } else {
+            run(store, "UPDATE shares SET status = ?2 WHERE id = ?1 AND body IS NOT NULL", (id, state.as_str()))?;
+            run(store, "UPDATE shares SET status = 'revoked' WHERE id = ?1 AND body IS NULL", (id,))?;
+        }
+    }
+    Ok(())
+}
+
+/// Epochs that were entered and backups that were made, as the log has them.
+fn rotations_and_backups(store: &Connection, log: &State) -> Result<(), StoreError> {
+    run(store, "DELETE FROM epochs", ())?;
+    for (key, epoch) in &log.epochs {
+        run(
+            store,
+            "INSERT INTO epochs (public_key, epoch) VALUES (?1, CAST(?2 AS INTEGER))",
+            (key.as_str(), epoch.as_str()),
+        )?;
+    }
+    let known: Vec<&str> = log.backups.keys().map(Text::as_str).collect();
+    run(store, "DELETE FROM backups WHERE id NOT IN (SELECT value FROM json_each(?1))", (to_json(&known),))?;
+    for (id, says) in &log.backups {
+        let Some((stage, digest)) = says.as_str().split_once(' ') else { continue };
+        let put = "INSERT INTO backups (id, stage, digest, shares) VALUES (?1, ?2, ?3, '[]')
+             ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, digest = excluded.digest";
+        run(store, put, (id.as_str(), stage, digest))?;
+    }
+    Ok(())
 }
 
 /// A session that was changed by hand has failed, unless the log says how it ended.
@@ -120,7 +168,7 @@ fn peers(store: &Connection, log: &State, moment: At) -> Result<(), StoreError> 
 }
 
 /// What the tables say. Times that no row has are `moment`, which keeps a row for longest.
-fn state(store: &Connection, moment: At) -> Result<State, StoreError> {
+fn state(store: &Connection, log: Option<&State>, moment: At) -> Result<State, StoreError> {
     let fitted = |rows: Vec<(String, String)>| -> BTreeMap<Text, Text> {
         rows.into_iter().map(|(id, says)| (Text::fitted(&id), Text::fitted(&says))).collect()
     };
@@ -147,7 +195,11 @@ fn state(store: &Connection, moment: At) -> Result<State, StoreError> {
         spend: BTreeMap::new(),
         approvals: approvals.into_iter().map(used).collect(),
         peers: peer_places(store)?,
-        ..State::default()
+        recovered: None,
+        // KEKs lie in the HSM; only the log knows what was done with them.
+        keks: log.map(|log| log.keks.clone()).unwrap_or_default(),
+        backups: fitted(pairs(store, "SELECT id, stage || ' ' || digest FROM backups")?),
+        epochs: fitted(pairs(store, "SELECT public_key, CAST(epoch AS TEXT) FROM epochs")?),
     })
 }
 

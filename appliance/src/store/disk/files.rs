@@ -1,8 +1,8 @@
 //! Whether the database's files are still those that were opened.
 //!
 //! SQLite goes on writing into a file that was deleted or moved away: what it calls durable is then gone with the process.
-//! So the files at the paths are compared with those that were opened. They never shrink either, as nothing here
-//! truncates or vacuums them: one that is shorter than before was cut by somebody else.
+//! So the files at the paths are compared with those that were opened. They never shrink either, but where the writer empties
+//! the write-ahead log of what was destroyed: one that is shorter than before was cut by somebody else.
 //!
 //! Only `stat` is used. Closing a second descriptor of a file would drop SQLite's locks on it (POSIX advisory locks).
 
@@ -11,6 +11,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::trouble::{Reason, Trouble};
@@ -19,13 +20,15 @@ use super::trouble::{Reason, Trouble};
 pub(super) struct OpenedFiles {
     database: OpenedFile,
     beside: [OpenedFile; 2],
+    /// Held while sizes are looked at, and while the log is cut.
+    sizes: Mutex<()>,
 }
 
 impl OpenedFiles {
     /// Notes what lies at the paths of the `database` that has just been opened, in WAL mode.
     pub(super) fn note(database: &Path) -> Result<Self, Trouble> {
         let beside = [OpenedFile::note(wal(database))?, OpenedFile::note(beside(database, "-shm"))?];
-        Ok(Self { beside, database: OpenedFile::note(database.to_owned())? })
+        Ok(Self { beside, database: OpenedFile::note(database.to_owned())?, sizes: Mutex::default() })
     }
 
     /// The database's path.
@@ -35,8 +38,19 @@ impl OpenedFiles {
 
     /// Compares all of them with what is at their paths now.
     pub(super) fn check(&self) -> Result<(), Trouble> {
-        self.check_database()?;
+        let _sizes = self.sizes.lock();
+        self.database.check()?;
         self.beside.iter().try_for_each(OpenedFile::check)
+    }
+
+    /// Has the write-ahead log cut by `work`, so that nobody takes it for damage.
+    pub(super) fn cut_log<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _sizes = self.sizes.lock();
+        let done = work();
+        let [log, _] = &self.beside;
+        let size = fs::metadata(&log.path).map_or(0, |found| found.len());
+        log.size.store(size, Ordering::Relaxed);
+        done
     }
 
     /// Compares the database itself, whatever became of its log.

@@ -207,6 +207,11 @@ impl Disk {
         self.files.check_database().is_ok()
     }
 
+    /// Has the write-ahead log cut by `work`.
+    pub(super) fn cut_log<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.files.cut_log(work)
+    }
+
     /// Whether all files are still at their paths.
     pub(super) fn files_in_place(&self) -> bool {
         self.files.check().is_ok()

@@ -44,6 +44,7 @@ fn hello(session: &str, index: u16) -> Frame {
         roster: members.try_into().unwrap(),
         message_hash: Some(message_hash),
         derivation_path: None,
+        rotation: None,
     };
     let own = Introduction {
         party: party(index),

@@ -310,6 +310,7 @@ impl Part {
             roster: claims.participants.clone().try_into().unwrap(),
             message_hash: claims.message_hash,
             derivation_path: None,
+            rotation: None,
         };
         let own = Introduction {
             party: party(self.inside.index),

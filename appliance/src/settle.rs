@@ -1,0 +1,194 @@
+//! Settling a rotation: whoever missed its end switches by what proves it, and old shares are destroyed once all have switched.
+//!
+//! Nothing here rests on who asks. A [`Succession`] is signed by every new party, each of which held its share durably by then;
+//! the word of a party that it has [`Switched`] is signed by that party. Nothing is ever destroyed by the passing of time.
+//!
+//! ```text
+//! succession ─ proven ─► adopt a pending share | step back as a party that left ─► switched by all ─► destroy
+//! ```
+
+use casemate_attest::life::{ShareState, Transition};
+use casemate_attest::{Entry, GuardChange, Op, Origin, Text};
+use casemate_hsm::KeyPurpose;
+use casemate_wire::api::{SettleAnswer, SettleRequest};
+use casemate_wire::certificate::IdentitySignature;
+use casemate_wire::rotation::{Switched, all_switched, switched_text};
+use casemate_wire::{Code, KeyCertificate, Problem, Succession};
+use rusqlite::Connection;
+
+use crate::daemon::Node;
+use crate::pipeline::{ShareHeader, unavailable};
+use crate::sealing;
+use crate::store::{ShareRow, StoreError, Transaction, Urgency};
+
+/// A succession whose every new party is pinned here and has signed.
+struct Proven(Succession);
+
+/// What is to be done with the shares of a key.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    /// A pending share that becomes active.
+    adopt: Option<String>,
+    /// The share that signed, at a party that has left.
+    step_back: bool,
+    /// Superseded shares that nobody needs any more.
+    destroy: Vec<(String, Transition)>,
+}
+
+/// Takes what a rotation has proven: adopts, steps back, destroys, and gives the own word that it has switched.
+///
+/// # Errors
+/// `forbidden` parts of the proof as `quorum_mismatch`, `share_not_found` where the key is not known here, or that nothing can be recorded.
+pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) -> Result<SettleAnswer, Problem> {
+    let SettleRequest { succession, switched } = request;
+    let proven = prove(node, succession)?;
+    let all = all_switched(&proven.0.certificate, &switched).is_ok();
+    let key = proven.0.certificate.statement.public_key;
+    let known = node.store.read(move |store| ShareRow::all_of_key(store, &key)).await.map_err(|e| unavailable(&e))?;
+    if known.is_empty() {
+        let detail = format!("there is no share of key {key} here, so there is nothing to settle");
+        return Err(Problem::new(Code::ShareNotFound, detail));
+    }
+    check_standing(node, &proven, &known)?;
+    let certificate = proven.0.certificate.clone();
+    let (left, done) = node
+        .store
+        .write(Urgency::Record, move |transaction| carry_out(transaction, &proven, all, origin))
+        .await
+        .map_err(|e| unavailable(&e))?;
+    for change in done {
+        let (share, state) = (change.id, change.to.as_ref().map(Text::as_str).unwrap_or_default());
+        tracing::info!(event = "share_settled", %share, state, epoch = certificate.statement.epoch);
+    }
+    Ok(SettleAnswer {
+        party_id: node.config.party.clone(),
+        switched: word(node, &certificate).await?,
+        old_shares: left,
+    })
+}
+
+fn prove(node: &Node, succession: Succession) -> Result<Proven, Problem> {
+    let certificate = &succession.certificate;
+    certificate
+        .verify(|member| node.config.known_member(member, &node.identity))
+        .map_err(|error| Problem::new(Code::QuorumMismatch, format!("the succession proves nothing here: {error}")))?;
+    Ok(Proven(succession))
+}
+
+/// A party that holds no share of the new epoch believes that the key has moved on only if t parties of its own committee say so:
+/// the new parties alone might be strangers to it.
+fn check_standing(node: &Node, proven: &Proven, shares: &[ShareRow]) -> Result<(), Problem> {
+    let statement = &proven.0.certificate.statement;
+    if shares.iter().any(|share| share.statement == *statement) {
+        return Ok(());
+    }
+    let not_ours = |detail: String| Err(Problem::new(Code::QuorumMismatch, detail));
+    let signing = shares.iter().find(|share| {
+        matches!(share.status, ShareState::Active | ShareState::Restored | ShareState::Rotated)
+            && share.statement.epoch < statement.epoch
+    });
+    let Some(share) = signing else {
+        return not_ours(format!("no share here is of epoch {} of this key, or of one before it", statement.epoch));
+    };
+    let header: ShareHeader = sealing::header("share", share.material.header())
+        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    if statement.roster.position(&node.config.party).is_some() {
+        return not_ours(format!(
+            "this party is of the committee of epoch {} and holds no share of it; rotate the key once more",
+            statement.epoch
+        ));
+    }
+    let known = |member: &casemate_wire::Member| {
+        let known = node.config.known_member(member, &node.identity)?;
+        (known == member.identity).then_some(known)
+    };
+    proven
+        .0
+        .is_endorsed_by(&header.key.roster, header.key.threshold, known)
+        .or_else(|error| not_ours(format!("the succession proves nothing here: {error}")))
+}
+
+/// What follows from a proven succession for the shares that are here.
+fn plan(store: &Connection, proven: &Proven, all_switched: bool) -> Result<Plan, StoreError> {
+    let statement = &proven.0.certificate.statement;
+    let shares = ShareRow::all_of_key(store, &statement.public_key)?;
+    let live = shares.iter().find(|share| matches!(share.status, ShareState::Active | ShareState::Restored));
+    let signs_at = live.map_or(0, |share| share.statement.epoch);
+    let mut plan = Plan::default();
+    let own = shares.iter().find(|share| share.statement == *statement);
+    match own {
+        Some(share) if share.status == ShareState::Pending && signs_at < statement.epoch => {
+            plan.adopt = Some(share.id.clone());
+        }
+        Some(_) => {}
+        None => plan.step_back = live.is_some() && signs_at < statement.epoch,
+    }
+    // A party that went on to a later epoch meanwhile destroys by that one's words.
+    if !all_switched || signs_at > statement.epoch {
+        return Ok(plan);
+    }
+    for share in shares.iter().filter(|share| share.statement.epoch < statement.epoch) {
+        let due = match share.status {
+            ShareState::Pending => Some(Transition::Abandon),
+            ShareState::Rotated => Some(Transition::Destroy),
+            // These are superseded in this very change.
+            ShareState::Active | ShareState::Restored => Some(Transition::Destroy),
+            ShareState::Revoked | ShareState::Destroyed => None,
+        };
+        plan.destroy.extend(due.map(|transition| (share.id.clone(), transition)));
+    }
+    Ok(plan)
+}
+
+/// Writes what follows, each step in a leaf of its own, so that no share changes twice in one. Gives how many old shares are left.
+fn carry_out(
+    transaction: &mut Transaction<'_>,
+    proven: &Proven,
+    all_switched: bool,
+    origin: Origin,
+) -> Result<(u32, Vec<GuardChange>), StoreError> {
+    let Succession { certificate, endorsements } = &proven.0;
+    let key = certificate.statement.public_key;
+    let Plan { adopt, step_back, destroy } = plan(transaction.sql(), proven, all_switched)?;
+    let mut done = Vec::new();
+    let mut switches = match adopt {
+        Some(share) => ShareRow::confirm(transaction, &share, certificate, endorsements)?,
+        None => Vec::new(),
+    };
+    if step_back {
+        switches.extend(ShareRow::supersede(transaction, &key)?);
+    }
+    if !switches.is_empty() {
+        let entry = Entry::admin(Op::Share).asked_by(origin.clone()).guarding(switches.clone());
+        transaction.append(entry)?;
+        done.append(&mut switches);
+    }
+    let mut destroyed = Vec::with_capacity(destroy.len());
+    for (share, transition) in destroy {
+        destroyed.push(ShareRow::shift(transaction, &share, transition)?);
+    }
+    if !destroyed.is_empty() {
+        transaction.append(Entry::admin(Op::Share).asked_by(origin).guarding(destroyed.clone()))?;
+        done.append(&mut destroyed);
+    }
+    let shares = ShareRow::all_of_key(transaction.sql(), &key)?;
+    let old = |share: &&ShareRow| share.statement.epoch < certificate.statement.epoch && !share.status.is_final();
+    Ok((u32::try_from(shares.iter().filter(old).count()).unwrap_or(u32::MAX), done))
+}
+
+/// The own word that this party signs with the new epoch; a party that has left has none to give.
+async fn word(node: &Node, certificate: &KeyCertificate) -> Result<Option<Switched>, Problem> {
+    let key = certificate.statement.public_key;
+    let shares = node.store.read_anchored(move |store| ShareRow::all_of_key(store, &key)).await;
+    let shares = shares.map_err(|e| unavailable(&e))?;
+    let switched = shares.iter().any(|share| {
+        share.statement == certificate.statement && !matches!(share.status, ShareState::Pending | ShareState::Revoked)
+    });
+    if !switched {
+        return Ok(None);
+    }
+    let text = switched_text(certificate, &node.config.party);
+    let signature = node.hsm.sign(KeyPurpose::Identity, &text).await;
+    let signature = signature.map_err(|error| Problem::new(Code::HsmUnavailable, error.to_string()))?;
+    Ok(Some(Switched { party_id: node.config.party.clone(), signature: IdentitySignature(signature) }))
+}
