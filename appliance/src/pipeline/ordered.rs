@@ -7,6 +7,7 @@
 //! No session and no token are part of it. What the order changes, its leaf and the approvals that it uses up become durable in one
 //! transaction, which also looks whether policy's yes still stands.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use casemate_attest::{
@@ -141,7 +142,9 @@ impl Ordered {
         mut changes: Vec<GuardChange>,
     ) -> Result<(), StoreError> {
         let now = Timestamp::now().as_second();
-        for LoggedApproval { statement, .. } in &self.approvals {
+        // People may have signed the very same statement.
+        let statements: BTreeSet<&Digest32> = self.approvals.iter().map(|approval| &approval.statement).collect();
+        for statement in statements {
             let keep = now.saturating_add(MAX_LIFE.as_secs());
             if use_approval(transaction, statement, keep, now)? == OneUse::Replayed {
                 return Err(StoreError::Audit("an approval was used up in its own transaction".into()));
