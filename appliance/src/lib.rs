@@ -40,6 +40,7 @@ pub mod primes;
 pub mod sealing;
 pub mod session;
 mod settle;
+pub mod shares;
 pub mod store;
 pub mod till;
 pub mod tls;

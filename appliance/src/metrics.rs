@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::shares::Figures;
 use crate::store::{Reason, SessionRow};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -50,6 +51,11 @@ struct ResultLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StatusLabels {
+    status: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct VerdictLabels {
     verdict: String,
 }
@@ -68,6 +74,42 @@ impl Default for HsmMetrics {
 impl HsmMetrics {
     pub(crate) fn took(&self, op: &str, time: Duration) {
         self.0.get_or_create(&OpLabels { op: op.into() }).observe(time.as_secs_f64());
+    }
+}
+
+/// How the shares stand. No label names a key: there may be thousands.
+#[derive(Default)]
+struct ShareMetrics {
+    states: Family<StatusLabels, Gauge>,
+    backup_age: Gauge,
+    backup_missing: Gauge,
+    rotation_age: Gauge,
+    old: Gauge,
+}
+
+impl ShareMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("mpc_shares", "Shares in each state", self.states.clone());
+        registry.register(
+            "mpc_backup_age_seconds",
+            "Since the last verified backup of the live share that was backed up longest ago; since it was stored if it never was",
+            self.backup_age.clone(),
+        );
+        registry.register(
+            "mpc_backup_missing",
+            "Live shares whose present epoch is in no verified backup",
+            self.backup_missing.clone(),
+        );
+        registry.register(
+            "mpc_rotation_age_seconds",
+            "Since the oldest epoch began that still signs",
+            self.rotation_age.clone(),
+        );
+        registry.register(
+            "mpc_old_shares",
+            "Shares whose place another has taken and that are not destroyed yet",
+            self.old.clone(),
+        );
     }
 }
 
@@ -92,6 +134,7 @@ pub struct Metrics {
     primes: Gauge,
     policy_loads: Family<ResultLabels, Counter>,
     policy_version: Gauge,
+    shares: ShareMetrics,
     ended: std::sync::Mutex<(f64, f64)>,
 }
 
@@ -119,6 +162,7 @@ impl Metrics {
             primes: Gauge::default(),
             policy_loads: Family::default(),
             policy_version: Gauge::default(),
+            shares: ShareMetrics::default(),
             ended: std::sync::Mutex::new((0.0, 0.0)),
         };
         let registry = &mut metrics.registry;
@@ -176,6 +220,7 @@ impl Metrics {
         );
         registry.register("mpc_policy_version", "Version of the active policy bundle", metrics.policy_version.clone());
         registry.register("mpc_primes_ready", "Pairs of safe primes that lie ready", metrics.primes.clone());
+        metrics.shares.register(registry);
         Arc::new(metrics)
     }
 
@@ -247,6 +292,18 @@ impl Metrics {
 
     pub(crate) fn primes_ready(&self, count: u32) {
         self.primes.set(i64::from(count));
+    }
+
+    /// How the shares stand, as they were counted just now.
+    pub(crate) fn shares(&self, figures: &Figures) {
+        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for (state, count) in &figures.states {
+            self.shares.states.get_or_create(&StatusLabels { status: state.to_string() }).set(gauge(*count));
+        }
+        self.shares.backup_age.set(figures.backup_age);
+        self.shares.backup_missing.set(gauge(figures.backup_missing));
+        self.shares.rotation_age.set(figures.rotation_age);
+        self.shares.old.set(gauge(figures.old));
     }
 
     /// How the audit log stood at the start: 1 for that verdict.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`intent`] | decoders, one file for each kind of intent; the proof token [`Understood`] |
 //! | [`bundle`] | loading and sealing bundles: manifest, bounds, policies, `entities.json`, test cases |
+//! | [`address`] | addresses of a key, for people |
 //! | [`signers`] | people and their SSH keys; SSHSIG signatures; the quorum for bundles |
 //! | [`approval`] | approval statements, and which of a request's approvals count |
 //! | [`request`] | what policies see besides the effects |
@@ -25,6 +26,7 @@
 //! Everything that goes wrong is a refusal: no bundle, an evaluation error in any policy, a request that does not fit the
 //! schema, a panic in the evaluator. Only [`decide`] can make an [`Allowed`].
 
+pub mod address;
 pub mod approval;
 pub mod bundle;
 pub mod intent;

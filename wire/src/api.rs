@@ -300,11 +300,42 @@ pub struct ShareView {
     /// The label, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// RFC 3339.
+    /// RFC 3339: when the share was stored here.
     pub created_at: String,
+    /// RFC 3339: when the key was made.
+    pub key_created_at: String,
+    /// RFC 3339: when the rotation to this epoch made the share; absent for a key that was never rotated, and where the share
+    /// came out of a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_at: Option<String>,
     /// RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<String>,
+    /// RFC 3339: when the newest backup was made that holds this share and was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup_at: Option<String>,
+}
+
+/// `POST shares/{id}/revoke`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeRequest {
+    /// Why, for the audit log; approvals name the same text.
+    pub reason: String,
+    /// Signed approval statements, at most [`MAX_APPROVALS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded_approvals")]
+    pub approvals: Vec<Approval>,
+}
+
+/// The answer to a revocation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RevokeAnswer {
+    /// The share that was named, as it is now.
+    pub share: ShareView,
+    /// All shares of its key that this call withdrew; none if it was revoked before.
+    pub revoked: Vec<String>,
+    /// Sessions with the key that were stopped.
+    pub sessions_stopped: u32,
 }
 
 /// One page of a list.

@@ -7,6 +7,7 @@ mod hsm;
 mod init;
 pub mod lab;
 pub(crate) mod policy;
+mod share;
 mod ssh_keygen;
 
 use std::process::ExitCode;
@@ -39,6 +40,9 @@ enum Command {
     /// The audit log, offline: verify, export.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// The shares of an appliance: list and show them, withdraw one, verify a key.
+    #[command(subcommand)]
+    Share(share::ShareCommand),
     /// A lab on this machine: several appliances and a coordinator, for trying things out.
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -82,6 +86,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Approve(arguments) => approve::run(&arguments),
         Command::Attest(command) => attest::run(command),
         Command::Audit(command) => audit::run(command),
+        Command::Share(command) => share::run(&command),
         Command::Lab(command) => lab::run(command),
     };
     result.unwrap_or_else(|error| {

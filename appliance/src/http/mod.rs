@@ -9,7 +9,8 @@
 //! | `attestation.rs` | what this appliance says of itself |
 //! | `audit.rs` | the audit log, its details, checkpoints and proofs |
 //! | `peers.rs` | what is known of the peers' logs; accepting another one |
-//! | `reads.rs` | sessions, shares, health, metrics |
+//! | `reads.rs` | sessions, health, metrics |
+//! | `shares.rs` | shares, their certificates, their revocation |
 //! | `reply.rs` | JSON in and out, problems, request ids |
 
 mod attestation;
@@ -22,6 +23,7 @@ mod reads;
 mod reply;
 mod rotation;
 mod routes;
+mod shares;
 mod stream;
 
 use std::sync::Arc;

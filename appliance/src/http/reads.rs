@@ -1,26 +1,23 @@
-//! What can be read: sessions, shares, health, metrics.
+//! What can be read: sessions, health, metrics.
 
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use casemate_attest::life::ShareState;
 use casemate_hsm::HsmState;
-use casemate_wire::api::{Page, SessionView, ShareView};
-use casemate_wire::{Code, Problem, SessionId, ShareType};
-use serde::{Deserialize, Serialize};
+use casemate_wire::api::SessionView;
+use casemate_wire::{Code, Problem, SessionId};
+use serde::Serialize;
 
 use super::participate::view_of;
 use super::reply::{Failed, ok};
 use crate::VERSION;
 use crate::clients::{Client, Role};
 use crate::daemon::Node;
-use crate::pipeline::ShareHeader;
-use crate::sealing;
-use crate::store::{SessionRow, ShareRow};
+use crate::shares::Figures;
+use crate::store::SessionRow;
 use crate::witness::Refusal;
 
 type Reply = Result<Response, Failed>;
@@ -47,77 +44,6 @@ pub(super) async fn own_session(node: &Node, client: &Client, session: &SessionI
         Some(row) if sees_all || row.actor == client.name() => view_of(node, session).await,
         _ => Err(Failed(Problem::new(Code::SessionNotFound, format!("there is no session {session} here")))),
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ShareQuery {
-    status: Option<ShareState>,
-    share_type: Option<ShareType>,
-    #[serde(default = "first_page")]
-    page: u32,
-    #[serde(default = "page_size")]
-    limit: u32,
-}
-
-fn first_page() -> u32 {
-    1
-}
-fn page_size() -> u32 {
-    50
-}
-
-pub(super) async fn shares(State(node): State<Arc<Node>>, query: Result<Query<ShareQuery>, QueryRejection>) -> Reply {
-    let bad = |detail: String| Failed(Problem::new(Code::BadRequest, detail));
-    let Query(query) = query.map_err(|e| bad(e.body_text()))?;
-    if query.page == 0 || query.limit == 0 || query.limit > 200 {
-        return Err(bad("page counts from 1, limit is 1 to 200".into()));
-    }
-    let (page, limit) = (query.page, query.limit);
-    let (rows, total) = node
-        .store
-        .read_anchored(move |store| ShareRow::page(store, query.status, query.share_type, page, limit))
-        .await?;
-    let items = rows.iter().map(share_view).collect::<Result<Vec<_>, _>>()?;
-    Ok(ok(StatusCode::OK, &Page { items, page, limit, total }))
-}
-
-pub(super) async fn share(State(node): State<Arc<Node>>, Path(id): Path<String>) -> Reply {
-    Ok(ok(StatusCode::OK, &share_view(&find_share(&node, id).await?)?))
-}
-
-pub(super) async fn certificate(State(node): State<Arc<Node>>, Path(id): Path<String>) -> Reply {
-    let row = find_share(&node, id).await?;
-    let missing = || {
-        let detail = format!("share {} is {}: its certificate is not complete", row.id, row.status.as_str());
-        Failed(Problem::new(Code::ShareNotActive, detail))
-    };
-    Ok(ok(StatusCode::OK, row.certificate.as_ref().ok_or_else(missing)?))
-}
-
-async fn find_share(node: &Node, id: String) -> Result<ShareRow, Failed> {
-    let row = node.store.read_anchored(move |store| ShareRow::find(store, &id)).await?;
-    row.ok_or_else(|| Failed(Problem::new(Code::ShareNotFound, "there is no share of that id here")))
-}
-
-fn share_view(row: &ShareRow) -> Result<ShareView, Failed> {
-    let header: ShareHeader = sealing::header("share", row.material.header())
-        .map_err(|e| Failed(Problem::new(Code::Internal, e.to_string())))?;
-    Ok(ShareView {
-        id: row.id.clone(),
-        session_id: row.session_id.clone(),
-        share_type: header.share_type,
-        public_key: row.public_key,
-        threshold: header.key.threshold.to_string(),
-        participants: header.key.roster.members().iter().map(|member| member.party_id.clone()).collect(),
-        party_id: header.party_id,
-        status: row.status.as_str().into(),
-        epoch: header.key.epoch,
-        kek: row.material.held().map(sealing::kek_of).unwrap_or_default(),
-        label: header.label,
-        created_at: row.created_at.clone(),
-        last_used_at: row.last_used_at.clone(),
-    })
 }
 
 #[derive(Serialize)]
@@ -199,6 +125,10 @@ fn hsm_problem(state: &HsmState) -> Option<String> {
 
 pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {
     node.metrics.writes_refused(&node.store.writes_refused());
+    match node.store.read(|store| Figures::of(store, jiff::Timestamp::now())).await {
+        Ok(figures) => node.metrics.shares(&figures),
+        Err(error) => tracing::warn!(event = "shares_not_counted", %error, "metrics show what was last counted"),
+    }
     let text = node.metrics.text(node.sessions.len(), node.store.audit_head().size());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

@@ -11,7 +11,7 @@ use casemate_wire::api::{BASE_PATH, MAX_BODY};
 use casemate_wire::{Code, Problem};
 
 use super::reply::{Failed, stamp};
-use super::{Connected, attestation, audit, kek, participate, peers, policy, reads, rotation, stream};
+use super::{Connected, attestation, audit, kek, participate, peers, policy, reads, rotation, shares, stream};
 use crate::clients::Role;
 use crate::daemon::Node;
 
@@ -36,9 +36,10 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/rotation/participate-sync", only(COORDINATOR, post(participate::rotation_sync), &node))
         .route("/rotation/settle", only(COORDINATOR, post(rotation::settle), &node))
         .route("/sessions/{id}", only(READERS, get(reads::session), &node))
-        .route("/shares", only(READERS, get(reads::shares), &node))
-        .route("/shares/{id}", only(READERS, get(reads::share), &node))
-        .route("/shares/{id}/certificate", only(READERS, get(reads::certificate), &node))
+        .route("/shares", only(READERS, get(shares::shares), &node))
+        .route("/shares/{id}", only(READERS, get(shares::share), &node))
+        .route("/shares/{id}/certificate", only(READERS, get(shares::certificate), &node))
+        .route("/shares/{id}/revoke", only(OPERATOR, post(shares::revoke), &node))
         .route("/policy", only(POLICY_READERS, get(policy::active), &node))
         .route("/policy/reload", only(OPERATOR, post(policy::reload), &node))
         .route("/kek/rewrap", only(OPERATOR, post(kek::rewrap), &node))

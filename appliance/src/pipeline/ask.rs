@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use casemate_attest::{Op, Origin, Text};
 use casemate_wire::api::{Approval, KeygenRequest, RotationRequest, SessionView, SigningRequest};
-use casemate_wire::{Code, Digest32, PartyId, Problem, SessionId, SessionType};
+use casemate_wire::{Code, Digest32, PartyId, Problem, PublicKey, SessionId, SessionType};
 
 use super::receipt;
 use crate::clients::Client;
@@ -49,6 +49,15 @@ impl Ask {
             Self::Keygen(_) => SessionType::Keygen,
             Self::Sign(_) => SessionType::Sign,
             Self::Rotate(_) => SessionType::Rotate,
+        }
+    }
+
+    /// The key that it is asked to use; a new one has no name yet.
+    pub(super) fn key(&self) -> Option<PublicKey> {
+        match self {
+            Self::Keygen(_) => None,
+            Self::Sign(request) => Some(request.key),
+            Self::Rotate(request) => Some(request.key),
         }
     }
 
@@ -116,7 +125,7 @@ pub(super) async fn admit(node: &Arc<Node>, ask: Ask) -> Result<Admission, Probl
     const PAUSE: Duration = Duration::from_millis(10);
     const TRIES: u32 = 1000;
     for _ in 0..TRIES {
-        let place = node.sessions.enter(ask.session_id());
+        let place = node.sessions.enter(ask.session_id(), ask.key());
         let session = ask.session_id().clone();
         let row = node.store.read_anchored(move |store| SessionRow::find(store, &session)).await;
         match (row.map_err(|e| unavailable(&e))?, place) {

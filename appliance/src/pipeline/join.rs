@@ -60,8 +60,17 @@ pub(super) struct Joined {
 pub(super) async fn join(node: &Arc<Node>, committed: Committed) -> Result<Joined, Finished> {
     let Parts { token, act, row, obligation, mut place } = committed.into_parts();
     let begun = Instant::now();
-    let attached = timeout(node.config.limits.attach(), &mut place.stream).await;
+    let Place { stream, withdrawal, .. } = &mut place;
+    let attached = tokio::select! {
+        biased;
+        () = withdrawal.comes() => Err(Failure::withdrawn()),
+        attached = timeout(node.config.limits.attach(), stream) => Ok(attached),
+    };
     let case = Case { row, seen: Vec::new(), begun, reach: Reach::Unopened, place };
+    let attached = match attached {
+        Ok(attached) => attached,
+        Err(withdrawn) => return Err(case.end(None, End::Failed(withdrawn))),
+    };
     let Ok(Ok(stream)) = attached else {
         let detail = format!("no message stream was attached within {} s", node.config.limits.attach);
         return Err(case.end(None, End::Expired(Failure::new(Code::SessionExpired, detail))));

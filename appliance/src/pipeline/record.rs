@@ -4,16 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use casemate_attest::life::ShareState;
 use casemate_attest::{Entry, Guard, GuardChange, Outcome as Logged, PeerCheckpoint};
 use casemate_wire::api::SessionStatus;
 use casemate_wire::frame::{Frame, Outcome};
 use casemate_wire::{Code, Problem, Succession};
+use rusqlite::Connection;
 
 use super::join::{Case, Reach};
 use super::refused::guard;
 use super::run::{End, Finished, KeyMade, Rotated};
 use crate::daemon::{Node, intent_of};
-use crate::session::Stream;
+use crate::session::{Failure, Stream};
 use crate::store::{
     CommitteeRow, PeerRow, SessionRow, ShareRow, StoreError, Transaction, Urgency, release_spending, was_released,
 };
@@ -41,15 +43,23 @@ const RETRIES: [Duration; 7] = [
 
 /// Makes the outcome durable. A result that cannot be recorded is not released.
 pub(super) async fn record(node: &Arc<Node>, finished: Finished) -> Recorded {
-    let Finished { case, stream, end } = finished;
-    let row = settled(&case.row, &end);
-    let mut written = write(node, &case, &row, &end).await;
-    for pause in RETRIES {
-        let Err(error) = &written else { break };
-        tracing::error!(event = "outcome_not_recorded", session = %row.session_id, %error, "trying again");
-        tokio::time::sleep(pause).await;
-        written = write(node, &case, &row, &end).await;
-    }
+    let Finished { case, stream, mut end } = finished;
+    let mut row = settled(&case.row, &end);
+    let mut pauses = RETRIES.into_iter();
+    let written = loop {
+        match write(node, &case, &row, &end).await {
+            Ok(Written::Durable { size }) => break Ok(size),
+            Ok(Written::Withdrawn) => {
+                end = End::Failed(Failure::withdrawn());
+                row = settled(&case.row, &end);
+            }
+            Err(error) => {
+                let Some(pause) = pauses.next() else { break Err(error) };
+                tracing::error!(event = "outcome_not_recorded", session = %row.session_id, %error, "trying again");
+                tokio::time::sleep(pause).await;
+            }
+        }
+    };
     let outcome = match written {
         Ok(size) => {
             node.checkpoints.cover(size).await;
@@ -65,8 +75,15 @@ pub(super) async fn record(node: &Arc<Node>, finished: Finished) -> Recorded {
     Recorded { stream, outcome, case }
 }
 
-/// Says how many leaves the log has then.
-async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<u64, StoreError> {
+/// What came of writing an outcome.
+enum Written {
+    /// It is durable; the log has so many leaves then.
+    Durable { size: u64 },
+    /// Nothing was written: the share was withdrawn meanwhile, so that no good end may be recorded any more.
+    Withdrawn,
+}
+
+async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<Written, StoreError> {
     let (row, end, seen) = (row.clone(), end.clone(), case.seen.clone());
     let session = row.session_id.clone();
     let reach = case.reach;
@@ -75,7 +92,10 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
         .write(Urgency::Record, move |transaction| {
             // An earlier attempt may have become durable without its anchor, and its caller was told so.
             if row.has_ended_so(transaction.sql())? {
-                return was_released(transaction.sql(), &row.session_id);
+                return was_released(transaction.sql(), &row.session_id).map(Some);
+            }
+            if is_withdrawn(transaction.sql(), &end)? {
+                return Ok(None);
             }
             let intent = intent_of(transaction.sql(), &row)?;
             let mut guards = vec![guard(Guard::Session, row.session_id.as_str(), row.status.as_str())];
@@ -104,14 +124,27 @@ async fn write(node: &Node, case: &Case, row: &SessionRow, end: &End) -> Result<
             }
             let peers = keep(transaction, &seen)?;
             transaction.append(entry.guarding(guards).witnessing(peers))?;
-            Ok(released)
+            Ok(Some(released))
         })
         .await?;
+    let Some(released) = released else { return Ok(Written::Withdrawn) };
     if released {
         node.till.release(&session);
     }
     // What a checkpoint must cover; it may be a little more.
-    Ok(node.store.audit_head().size())
+    Ok(Written::Durable { size: node.store.audit_head().size() })
+}
+
+/// Whether the share that a session used or made was withdrawn before its good end became durable.
+fn is_withdrawn(store: &Connection, end: &End) -> Result<bool, StoreError> {
+    let share = match end {
+        End::KeyMade(made) => Some(&made.share_id),
+        End::Signed(signed) => Some(&signed.share_id),
+        End::Rotated(rotated) => rotated.share_id.as_ref(),
+        End::Failed(_) | End::Expired(_) => None,
+    };
+    let Some(share) = share else { return Ok(false) };
+    Ok(ShareRow::find(store, share)?.is_some_and(|row| row.status == ShareState::Revoked))
 }
 
 /// Keeps the peers' checkpoints, and says which of them the leaf holds. Where an operator has accepted another log of a peer

@@ -37,11 +37,7 @@ struct Inner {
 
 impl Refused {
     pub(super) fn new(caller: Caller, ask: Ask, problem: Problem, place: Place) -> Self {
-        let key = match &ask {
-            Ask::Sign(request) => Some(request.key),
-            Ask::Rotate(request) => Some(request.key),
-            Ask::Keygen(_) => None,
-        };
+        let key = ask.key();
         Self(Box::new(Inner {
             caller,
             ask,

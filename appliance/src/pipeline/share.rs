@@ -66,6 +66,7 @@ impl ShareHeader {
             && statement.label == self.label
     }
 
+    /// What policy sees of the key.
     pub(super) fn facts(&self, now: Timestamp) -> KeyFacts {
         let age = now.as_second().saturating_sub(self.created).max(0) / (24 * 3600);
         KeyFacts {

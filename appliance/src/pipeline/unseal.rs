@@ -45,6 +45,9 @@ pub(super) enum Work {
 /// Opens the share for a signature; keygen has none yet.
 pub(super) async fn unseal(node: &Arc<Node>, witnessed: Witnessed) -> Result<Opened, Finished> {
     let Witnessed { mut case, act, link } = witnessed;
+    if let Err(withdrawn) = link.check() {
+        return Err(case.end(Some(link.into_stream()), End::Failed(withdrawn)));
+    }
     let work = match act {
         Act::Keygen { .. } => Ok(Work::Keygen),
         Act::Sign(act) => sign(node, *act, link.channel().view()).await,

@@ -31,6 +31,11 @@ impl Failure {
         Self { code, detail: detail.into(), party: None, round: None }
     }
 
+    /// An operator has withdrawn the share that the session uses, or makes.
+    pub fn withdrawn() -> Self {
+        Self::new(Code::ShareNotActive, "an operator withdrew the share while the session ran")
+    }
+
     /// A validly signed message of this peer is faulty.
     pub fn by(roster: &Roster, position: u16, what: &str) -> Self {
         let party = roster.member(position).map(|member| member.party_id.clone());

@@ -122,8 +122,8 @@ impl Link {
         // A peer that has all hellos may send its first messages before we have them all.
         let mut early: Vec<SignedMessage> = Vec::new();
         while !handshake.missing().is_empty() {
-            let frame = timeout_at(deadline, stream.incoming.recv()).await;
-            match frame.map_err(|_| silent(&handshake.missing(), "hello"))? {
+            let frame = timeout_at(deadline, stream.next()).await;
+            match frame.map_err(|_| silent(&handshake.missing(), "hello"))?? {
                 Some(Ok(Frame::Hello(hello))) => handshake.accept(&hello, jiff::Timestamp::now())?,
                 Some(Ok(Frame::Message(message))) if early.len() < most_early => early.push(message),
                 other => return Err(unexpected(other)),
@@ -142,6 +142,14 @@ impl Link {
     /// The execution id of a phase.
     pub(crate) fn execution_id(&self, phase: Phase) -> ExecutionId {
         ExecutionId::new(self.channel.execution_id(phase.name()))
+    }
+
+    /// Whether the session may go on.
+    ///
+    /// # Errors
+    /// Its share was withdrawn.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.stream.withdrawal.check()
     }
 
     /// The own position.
@@ -262,7 +270,7 @@ impl Link {
     }
 
     async fn receive(&mut self) -> Result<Opened, Failure> {
-        match self.stream.incoming.recv().await {
+        match self.stream.next().await? {
             Some(Ok(Frame::Message(message))) => {
                 let opened = self.channel.open(&message)?;
                 if opened.broadcast {

@@ -6,22 +6,25 @@
 //! | `link.rs` | one session's stream: hello, signed messages, phases of a protocol |
 //! | `body.rs` | the form of what is exchanged, one message each |
 //! | `failure.rs` | why a session failed, as a stable code and in words |
+//! | `withdrawal.rs` | what stops a session whose share is withdrawn |
 
 mod body;
 mod failure;
 mod link;
+mod withdrawal;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use casemate_wire::frame::Frame;
-use casemate_wire::{Code, Problem, SessionId, SessionType};
+use casemate_wire::{Code, Problem, PublicKey, SessionId, SessionType};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use body::{read_body, to_body};
 pub use failure::Failure;
 pub(crate) use link::{Link, Phase, finish};
+pub use withdrawal::Withdrawal;
 
 /// Frames that wait in each direction of a stream.
 const STREAM_QUEUE: usize = 16;
@@ -40,6 +43,22 @@ pub struct Stream {
     pub incoming: mpsc::Receiver<Result<Frame, String>>,
     /// Frames to the coordinator.
     pub outgoing: mpsc::Sender<Frame>,
+    /// Whether the session has to stop.
+    pub withdrawal: Withdrawal,
+}
+
+impl Stream {
+    /// The next frame from the coordinator.
+    ///
+    /// # Errors
+    /// The share was withdrawn: the session stops here, whatever else is waiting.
+    pub(crate) async fn next(&mut self) -> Result<Option<Result<Frame, String>>, Failure> {
+        tokio::select! {
+            biased;
+            () = self.withdrawal.comes() => Err(Failure::withdrawn()),
+            frame = self.incoming.recv() => Ok(frame),
+        }
+    }
 }
 
 /// The network's end of a message stream.
@@ -61,6 +80,9 @@ struct Live {
     attach: Mutex<Option<oneshot::Sender<Stream>>>,
     round: Arc<AtomicU16>,
     ended: watch::Receiver<()>,
+    /// The key whose share it uses or makes, once that is known.
+    key: Mutex<Option<PublicKey>>,
+    withdraw: watch::Sender<bool>,
 }
 
 /// A place in the registry, held by the session's life; dropping it frees the place and wakes whoever waits.
@@ -71,6 +93,8 @@ pub struct Place {
     pub stream: oneshot::Receiver<Stream>,
     /// The protocol's round, for people.
     pub round: Arc<AtomicU16>,
+    /// Whether the session has to stop.
+    pub withdrawal: Withdrawal,
     _end: watch::Sender<()>,
 }
 
@@ -89,11 +113,11 @@ impl Registry {
         Self { inner: Arc::default(), limit }
     }
 
-    /// Takes the one place of a session.
+    /// Takes the one place of a session; `key` is the key that it is asked to use, if there is one yet.
     ///
     /// # Errors
     /// Somebody has it, or all places are taken.
-    pub fn enter(&self, session: &SessionId) -> Result<Place, NoPlace> {
+    pub fn enter(&self, session: &SessionId, key: Option<PublicKey>) -> Result<Place, NoPlace> {
         let mut inner = self.lock();
         if inner.contains_key(session) {
             return Err(NoPlace::Taken);
@@ -105,10 +129,29 @@ impl Registry {
         let (attach, stream) = oneshot::channel();
         let (end, ended) = watch::channel(());
         let round = Arc::new(AtomicU16::new(0));
-        let live = Live { attach: Mutex::new(Some(attach)), round: round.clone(), ended };
+        let (withdraw, withdrawal) = Withdrawal::channel();
+        let live =
+            Live { attach: Mutex::new(Some(attach)), round: round.clone(), ended, key: Mutex::new(key), withdraw };
         inner.insert(session.clone(), Arc::new(live));
         drop(inner);
-        Ok(Place { registry: self.clone(), session: session.clone(), stream, round, _end: end })
+        Ok(Place { registry: self.clone(), session: session.clone(), stream, round, withdrawal, _end: end })
+    }
+
+    /// Says which key a session makes, before its share is stored: from then on it can be withdrawn.
+    pub fn makes(&self, session: &SessionId, key: PublicKey) {
+        if let Some(live) = self.lock().get(session) {
+            *live.key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+        }
+    }
+
+    /// Stops every session that uses or makes a share of this key; says how many there were. They end as failed, by themselves.
+    pub fn withdraw(&self, key: &PublicKey) -> usize {
+        let concerned = |live: &&Arc<Live>| *live.key.lock().unwrap_or_else(PoisonError::into_inner) == Some(*key);
+        let live: Vec<Arc<Live>> = self.lock().values().filter(concerned).cloned().collect();
+        for one in &live {
+            one.withdraw.send_replace(true);
+        }
+        live.len()
     }
 
     /// Attaches the message stream; `None` if the session does not run.
@@ -121,7 +164,8 @@ impl Registry {
         let sender = live.attach.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (to_party, incoming) = mpsc::channel(STREAM_QUEUE);
         let (outgoing, from_party) = mpsc::channel(STREAM_QUEUE);
-        let attached = sender.is_some_and(|sender| sender.send(Stream { incoming, outgoing }).is_ok());
+        let withdrawal = Withdrawal::of(&live.withdraw);
+        let attached = sender.is_some_and(|sender| sender.send(Stream { incoming, outgoing, withdrawal }).is_ok());
         Some(if attached { Ok(StreamEnd { incoming: to_party, outgoing: from_party }) } else { Err(taken()) })
     }
 
@@ -174,18 +218,19 @@ mod tests {
     #[test]
     fn places_are_bounded_and_freed() {
         let registry = Registry::new(1);
-        let place = registry.enter(&id("a")).unwrap();
-        assert!(matches!(registry.enter(&id("a")), Err(NoPlace::Taken)));
-        assert!(matches!(registry.enter(&id("b")), Err(NoPlace::Full(problem)) if problem.code == Code::Overloaded));
+        let place = registry.enter(&id("a"), None).unwrap();
+        assert!(matches!(registry.enter(&id("a"), None), Err(NoPlace::Taken)));
+        let full = registry.enter(&id("b"), None);
+        assert!(matches!(full, Err(NoPlace::Full(problem)) if problem.code == Code::Overloaded));
         drop(place);
-        assert!(registry.enter(&id("b")).is_ok());
+        assert!(registry.enter(&id("b"), None).is_ok());
     }
 
     #[test]
     fn a_stream_is_attached_once_and_only_to_a_session_that_runs() {
         let registry = Registry::new(4);
         assert!(registry.attach(&id("a")).is_none());
-        let _place = registry.enter(&id("a")).unwrap();
+        let _place = registry.enter(&id("a"), None).unwrap();
         assert!(registry.attach(&id("a")).unwrap().is_ok());
         let Some(Err(problem)) = registry.attach(&id("a")) else { panic!("attached twice") };
         assert_eq!(problem.code, Code::SessionConflict);
@@ -195,7 +240,7 @@ mod tests {
     async fn whoever_waits_wakes_at_the_end() {
         let registry = Registry::new(4);
         registry.ended(&id("a")).await;
-        let place = registry.enter(&id("a")).unwrap();
+        let place = registry.enter(&id("a"), None).unwrap();
         let waiting = tokio::spawn({
             let registry = registry.clone();
             async move { registry.ended(&id("a")).await }
@@ -204,5 +249,47 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(place);
         waiting.await.unwrap();
+    }
+
+    fn key(text: &str) -> PublicKey {
+        text.parse().unwrap()
+    }
+
+    const ONE: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    const TWO: &str = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5";
+
+    #[tokio::test]
+    async fn a_withdrawal_stops_all_sessions_of_its_key_and_no_other() {
+        let registry = Registry::new(4);
+        let mut signs = registry.enter(&id("signs"), Some(key(ONE))).unwrap();
+        let mut makes = registry.enter(&id("makes"), None).unwrap();
+        let other = registry.enter(&id("other"), Some(key(TWO))).unwrap();
+        registry.makes(&id("makes"), key(ONE));
+        assert_eq!(registry.withdraw(&key(ONE)), 2);
+        signs.withdrawal.comes().await;
+        makes.withdrawal.comes().await;
+        assert_eq!(other.withdrawal.check(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_withdrawn_session_reads_no_further_frame_even_if_one_waits() {
+        let registry = Registry::new(4);
+        let place = registry.enter(&id("a"), Some(key(ONE))).unwrap();
+        let end = registry.attach(&id("a")).unwrap().unwrap();
+        let mut stream = place.stream.await.unwrap();
+        end.incoming.send(Err("waits".into())).await.unwrap();
+        end.incoming.send(Err("waits as well".into())).await.unwrap();
+        assert_eq!(stream.next().await, Ok(Some(Err("waits".into()))));
+        registry.withdraw(&key(ONE));
+        assert_eq!(stream.next().await, Err(Failure::withdrawn()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_has_left_the_registry_is_never_withdrawn() {
+        let registry = Registry::new(4);
+        let mut place = registry.enter(&id("a"), Some(key(ONE))).unwrap();
+        registry.lock().clear();
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(3600), place.withdrawal.comes()).await;
+        assert!(waited.is_err(), "nobody has withdrawn it");
     }
 }

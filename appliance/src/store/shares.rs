@@ -40,6 +40,17 @@ pub struct ShareRow {
     pub last_used_at: Option<String>,
 }
 
+/// A share's state and age.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareStanding {
+    /// Its id.
+    pub id: String,
+    /// Where it stands.
+    pub status: ShareState,
+    /// RFC 3339.
+    pub created_at: String,
+}
+
 /// What is left of a share beside what is known of it.
 #[derive(Debug, Clone)]
 pub enum Material {
@@ -143,6 +154,22 @@ impl ShareRow {
         let rows = statement.query_map((status, &share_type, limit, offset), RawShare::read).map_err(&failed)?;
         let shares = rows.map(|row| row.map_err(&failed)?.parse()).collect::<Result<_, _>>()?;
         Ok((shares, u64::try_from(total).unwrap_or(0)))
+    }
+
+    /// Where every share stands, for figures.
+    ///
+    /// # Errors
+    /// Says that the store cannot be read.
+    pub fn standings(connection: &Connection) -> Result<Vec<ShareStanding>, StoreError> {
+        let failed = StoreError::sqlite("count the shares");
+        let mut statement = connection.prepare_cached("SELECT id, status, created_at FROM shares").map_err(&failed)?;
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?));
+        let rows = statement.query_map([], read).map_err(&failed)?;
+        rows.map(|row| {
+            let (id, status, created_at) = row.map_err(&failed)?;
+            Ok(ShareStanding { id, status: from_json_text(&status)?, created_at })
+        })
+        .collect()
     }
 
     /// Writes a new share, as pending or as restored, whichever its status says.

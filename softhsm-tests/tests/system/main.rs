@@ -26,6 +26,7 @@ mod recovery;
 mod relayed_sessions;
 mod repeated_calls;
 mod restored;
+mod revoking;
 mod rotation;
 mod rotation_crashes;
 mod spending;

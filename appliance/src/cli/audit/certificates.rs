@@ -40,13 +40,18 @@ impl Certificates {
     }
 }
 
+/// Reads a certificate, and checks its form and signatures by the identities that it names itself.
 fn one(path: &Path) -> Result<KeyCertificate, Box<dyn Error>> {
-    let answer: serde_json::Value = serde_json::from_str(&read_text("the certificate", path, MAX_FILE)?)?;
-    let inside = answer.get("certificate").or_else(|| answer.pointer("/result/certificate")).unwrap_or(&answer);
-    let certificate: KeyCertificate =
-        serde_json::from_value(inside.clone()).map_err(|e| format!("it is no key certificate: {e}"))?;
+    let certificate = read_certificate(path)?;
     certificate.verify_signatures()?;
     Ok(certificate)
+}
+
+/// Reads a certificate, alone or inside the answer of a call, and verifies nothing.
+pub(in super::super) fn read_certificate(path: &Path) -> Result<KeyCertificate, Box<dyn Error>> {
+    let answer: serde_json::Value = serde_json::from_str(&read_text("the certificate", path, MAX_FILE)?)?;
+    let inside = answer.get("certificate").or_else(|| answer.pointer("/result/certificate")).unwrap_or(&answer);
+    serde_json::from_value(inside.clone()).map_err(|e| format!("it is no key certificate: {e}").into())
 }
 
 impl ChildKeys for &Certificates {

@@ -35,6 +35,9 @@ mod verify;
 
 use clap::{Args, Subcommand};
 
+pub(super) use certificates::read_certificate;
+pub(super) use source::read_text;
+
 use super::{CommandResult, Format};
 
 #[derive(Subcommand)]
@@ -93,6 +96,6 @@ pub(super) fn run(command: AuditCommand) -> CommandResult {
 }
 
 /// Text that may hold what an attacker wrote, so that it cannot act on a terminal.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }

@@ -267,7 +267,7 @@ impl<'a> Details<'a> {
 }
 
 /// Reads a text file that cannot be longer than `limit` bytes.
-pub(super) fn read_text(what: &str, path: &Path, limit: u64) -> Result<String, Failure> {
+pub(in super::super) fn read_text(what: &str, path: &Path, limit: u64) -> Result<String, Failure> {
     let failed = |e: &dyn std::fmt::Display| format!("cannot read {what} {}: {e}", path.display());
     let file = File::open(path).map_err(|e| failed(&e))?;
     let mut text = String::new();

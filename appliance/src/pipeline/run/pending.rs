@@ -20,6 +20,8 @@ pub(super) async fn store(
     statement: &KeyStatement,
     session_id: SessionId,
 ) -> Result<(), Failure> {
+    // Before it can be found, so that whoever withdraws it finds this session too.
+    node.sessions.makes(&session_id, header.key.public_key);
     let plain = share.to_bytes().map_err(|e| internal(&e))?;
     let row = ShareRow {
         id: header.share_id.clone(),
