@@ -39,6 +39,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/shares", only(READERS, get(reads::shares), &node))
         .route("/shares/{id}", only(READERS, get(reads::share), &node))
         .route("/shares/{id}/certificate", only(READERS, get(reads::certificate), &node))
+        .route("/keys/{public_key}/succession", only(READERS, get(rotation::succession), &node))
         .route("/policy", only(POLICY_READERS, get(policy::active), &node))
         .route("/policy/reload", only(OPERATOR, post(policy::reload), &node))
         .route("/attestation", only(READERS, get(attestation::attestation), &node))

@@ -109,8 +109,7 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let (shown, anchored) = watch::channel(head.clone());
         let (sender, receiver) = sync_channel(QUEUE);
-        let worker =
-            Worker { connection, head, anchor, conflict: None, shown, disk: disk.clone(), unscoured: false };
+        let worker = Worker { connection, head, anchor, conflict: None, shown, disk: disk.clone(), unscoured: false };
         worker.be_patient();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())

@@ -39,6 +39,11 @@ impl Dialer {
         self.connections.get(party)
     }
 
+    /// The connections to all appliances.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        self.connections.values()
+    }
+
     /// Appliances that are not connected now, and since when.
     pub(crate) fn down(&self) -> Vec<(&PartyId, Timestamp)> {
         let down = self.connections.iter().filter_map(|(party, connection)| Some((party, connection.down_since()?)));

@@ -51,6 +51,7 @@ impl Default for Setup {
 pub struct Lab {
     pub folder: TempDir,
     pub appliances: Vec<Appliance>,
+    pub keys: Arc<Keys>,
 }
 
 /// A coordinator that serves inside the test's process.
@@ -109,7 +110,7 @@ impl Lab {
             setup.limits
         );
         write("coordinator.toml", &config);
-        Self { folder, appliances }
+        Self { folder, appliances, keys }
     }
 
     pub fn config(&self) -> PathBuf {
