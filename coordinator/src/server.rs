@@ -97,9 +97,9 @@ impl Server {
         let address = listener.local_addr().map_err(listen)?;
         let end = CancellationToken::new();
         let metrics = Metrics::new();
-        let dialer = Dialer::start(&config, &metrics, &end);
+        let bell = Arc::new(Bell::default());
+        let dialer = Dialer::start(&config, &metrics, &bell, &end);
         let table = Table::new(config.limits.sessions);
-        let bell = Bell::default();
         let stage = Stage { config: Arc::new(config), store: Arc::new(store), metrics, bell };
         let coordinator = Coordinator { stage: Arc::new(stage), dialer, table };
         Ok(Self { listener, address, coordinator: Arc::new(coordinator), end, _claim: folder })

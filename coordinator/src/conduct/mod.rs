@@ -34,7 +34,7 @@ pub(crate) struct Stage {
     pub(crate) store: Arc<Store>,
     pub(crate) metrics: Arc<Metrics>,
     /// Calls the task that settles rotations.
-    pub(crate) bell: Bell,
+    pub(crate) bell: Arc<Bell>,
 }
 
 /// Runs a session that has been recorded. Ends once its result is durable and its streams are closed.
@@ -97,7 +97,10 @@ impl Conductor {
                     break;
                 }
                 closing = true;
-                ensemble.hang_up();
+                // A rotation may be over at one party, whose stream then breaks, and need a last message at another.
+                if self.session.session_type() != SessionType::Rotate {
+                    ensemble.hang_up();
+                }
                 curtain.as_mut().reset(Instant::now() + GRACE);
             }
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use casemate_wire::api::{Approval, RotationRequest};
+use casemate_wire::roster::MAX_PARTIES;
 use casemate_wire::rotation::Auxiliary;
 use casemate_wire::{Code, PartyId, Problem, Rotation, Threshold};
 use futures::future::join_all;
@@ -72,6 +73,11 @@ impl Coordinator {
         let threshold = Threshold::new(t, n).map_err(|e| bad(format!("threshold_t and participants: {e}")))?;
         let dealers = self.dealers(&account, &committee).await?;
         let participants = seated(committee, &dealers);
+        if participants.len() > MAX_PARTIES {
+            let (all, most) = (participants.len(), MAX_PARTIES);
+            let detail = format!("with the dealers that leave, {all} parties would take part; at most {most} may");
+            return Err(bad(detail));
+        }
         let statement = &account.certificate.statement;
         let rotation = Rotation {
             epoch: epoch(&account, order.epoch)?,

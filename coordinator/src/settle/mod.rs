@@ -1,6 +1,6 @@
 //! What follows a rotation: whoever missed its end hears of it, and old shares go once all have switched.
 //!
-//! Runs beside the sessions, at the start, after each rotation and from time to time. Nothing here rests on trust in the
+//! Runs beside the sessions: at the start, after each rotation, when an appliance is back, and from time to time. Nothing here rests on trust in the
 //! coordinator: what it carries from party to party is signed by them, and each of them verifies it.
 
 mod discovery;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use casemate_wire::api::{SettleAnswer, SettleRequest};
 use casemate_wire::{PartyId, Problem};
 use futures::future::join_all;
+use futures::{TryStreamExt, stream};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -26,6 +27,8 @@ pub(crate) use state::{Settling, Standing};
 
 /// How often what could not be settled is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
+/// Accounts that are looked after at the same time.
+const AT_ONCE: usize = 8;
 /// Words are gathered, then all are told; a word that came late needs one more.
 const ROUNDS: usize = 3;
 
@@ -37,7 +40,7 @@ pub(crate) struct Bell {
 }
 
 impl Bell {
-    /// A rotation has ended.
+    /// A rotation has ended, or an appliance is back: there may be something to settle.
     pub(crate) fn ring(&self) {
         self.ring.notify_one();
     }
@@ -72,16 +75,12 @@ impl Coordinator {
     async fn settle_pass(&self) -> Result<(), StoreError> {
         let mut doubtful = self.stage.bell.take();
         doubtful.extend(self.stage.store.doubtful().await?);
-        for account in doubtful {
-            // What runs still will ring at its end.
-            if !self.table.rotates(account) {
-                self.discover(account).await?;
-            }
-        }
-        let unsettled = self.stage.store.unsettled().await?;
-        for account in &unsettled {
-            self.settle(*account).await?;
-        }
+        // What runs still will ring at its end.
+        let doubtful = doubtful.into_iter().filter(|account| !self.table.rotates(*account));
+        let asked = stream::iter(doubtful.map(Ok));
+        asked.try_for_each_concurrent(AT_ONCE, |account| self.discover(account)).await?;
+        let unsettled = stream::iter(self.stage.store.unsettled().await?.into_iter().map(Ok));
+        unsettled.try_for_each_concurrent(AT_ONCE, |account| self.settle(account)).await?;
         self.stage.metrics.unsettled(self.stage.store.unsettled().await?.len());
         Ok(())
     }

@@ -255,16 +255,14 @@ async fn what_a_party_says_of_a_key_counts_only_with_all_signatures() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_party_that_was_away_is_settled_after_a_restart() {
+async fn a_party_that_was_away_is_settled_when_it_is_back() {
     let mut lab = Lab::new(five()).await;
     let coordinator = lab.start().await;
     let key = coordinator.key().await;
     lab.appliances[0].crash().await;
     assert_eq!(rotated(&coordinator, &committee(&key, &[1, 2, 3])).await["epoch"], 2);
     settled(&lab, &[1, 2, 3], &key, 2).await;
-    coordinator.stop().await;
     lab.appliances[0].serve_again().await;
-    let coordinator = lab.start().await;
     settled(&lab, &[0], &key, 2).await;
     let metrics = async || coordinator.caller.get("/metrics").await.text;
     until("nothing is unsettled", async || metrics().await.contains("mpc_unsettled_accounts 0")).await;
@@ -307,4 +305,57 @@ async fn a_child_key_signs_and_the_answer_names_it() {
         coordinator.caller.post(SIGN, &order).await.is_problem(400, "bad_request");
     }
     coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_settled_is_settled_after_a_restart_of_the_coordinator() {
+    let mut lab = Lab::new(Setup::default()).await;
+    let coordinator = lab.start().await;
+    let key = coordinator.key().await;
+    assert_eq!(rotated(&coordinator, &refresh(&key)).await["epoch"], 2);
+    settled(&lab, &[0, 1, 2], &key, 2).await;
+    // A party of the new committee is gone before it has given its word.
+    lab.appliances[2].behave(Behaviour::Mute);
+    lab.appliances[2].inside.settles.store(false, Ordering::SeqCst);
+    assert_eq!(rotated(&coordinator, &refresh(&key)).await["epoch"], 3);
+    lab.appliances[2].crash().await;
+    coordinator.stop().await;
+    assert!((0..2).all(|party| held(&lab, party, &key).old_shares == 1), "they wait for its word");
+    lab.appliances[2].inside.settles.store(true, Ordering::SeqCst);
+    lab.appliances[2].serve_again().await;
+    let coordinator = lab.start().await;
+    settled(&lab, &[0, 1, 2], &key, 3).await;
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_party_that_moved_to_another_hsm_signs_on_once_its_former_identity_is_listed() {
+    let lab = Lab::new(Setup::default()).await;
+    let coordinator = lab.start().await;
+    let key = coordinator.key().await;
+    coordinator.stop().await;
+    let (old, new) = (lab.keys.identity(2), lab.keys.identity(3));
+    let rewrite = |from: String, to: String| {
+        let text = std::fs::read_to_string(lab.config()).unwrap();
+        assert!(text.contains(&from));
+        std::fs::write(lab.config(), text.replace(&from, &to)).unwrap();
+    };
+    rewrite(format!("identity = \"{old}\""), format!("identity = \"{new}\""));
+    let coordinator = lab.start().await;
+    let refused = coordinator.sign(&key["account_id"], HASH, &[0, 2]).await;
+    assert!(refused.is_problem(409, "quorum_mismatch").contains("former_identities"));
+    coordinator.stop().await;
+    let listed = format!("identity = \"{new}\"\nformer_identities = [\"{old}\"]");
+    rewrite(format!("identity = \"{new}\""), listed);
+    let coordinator = lab.start().await;
+    let signed = coordinator.sign(&key["account_id"], HASH, &[0, 2]).await.body;
+    assert_eq!(signed["status"], "completed", "{signed}");
+    let session = signed["session_id"].as_str().unwrap().parse().unwrap();
+    let claims = lab.appliances[0].inside.claims.lock().unwrap()[&session].clone();
+    assert_eq!(claims.participants[1].identity, new, "it proves itself by what it has now");
+    coordinator.stop().await;
+    // Nobody can be taken for another by an identity that that one had.
+    let other = lab.keys.identity(1);
+    rewrite(format!("former_identities = [\"{old}\"]"), format!("former_identities = [\"{other}\"]"));
+    assert!(casemate_coordinator::Config::load(&lab.config()).is_err());
 }

@@ -25,6 +25,7 @@ mod recovery;
 mod relayed_sessions;
 mod repeated_calls;
 mod restored;
+mod rotating_accounts;
 mod rotation;
 mod rotation_crashes;
 mod spending;

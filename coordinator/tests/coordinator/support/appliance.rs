@@ -87,6 +87,8 @@ pub struct Inside {
     pinned: PinnedKey,
     pub next: Mutex<VecDeque<Behaviour>>,
     pub healthy: AtomicBool,
+    /// Whether it answers when a rotation is to be settled.
+    pub settles: AtomicBool,
     pub connections: AtomicUsize,
     pub attester: Mutex<Attester>,
     pub seen: Mutex<HashMap<SessionId, Seen>>,
@@ -128,6 +130,7 @@ impl Appliance {
             pinned,
             next: Mutex::default(),
             healthy: AtomicBool::new(true),
+            settles: AtomicBool::new(true),
             connections: AtomicUsize::new(0),
             attester: Mutex::new(Attester::new(index)),
             seen: Mutex::default(),
@@ -216,6 +219,10 @@ impl Inside {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let ask: RotationRequest = serde_json::from_slice(&body).unwrap();
                 self.join(&ask.session_id, &ask.party_id, &ask.join_token, &body)
+            }
+            "/rotation/settle" if !self.settles.load(Ordering::SeqCst) => {
+                let problem = Problem::new(Code::HsmUnavailable, "the token is away");
+                reply(problem.status, &serde_json::to_string(&problem).unwrap())
             }
             "/rotation/settle" => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();

@@ -64,7 +64,7 @@ pub struct Running {
 impl Lab {
     pub async fn new(setup: Setup) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let keys = Arc::new(Keys::new(setup.appliances));
+        let keys = Arc::new(Keys::new(setup.appliances + 1));
         let ca = new_ca();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
