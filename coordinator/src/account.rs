@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use alloy_primitives::Address;
-use casemate_wire::{KeyCertificate, PartyId, PublicKey, ShareType, Threshold};
+use casemate_wire::{KeyCertificate, Member, PartyId, PublicKey, SessionId, ShareType, Succession, Threshold};
 use jiff::Timestamp;
 use k256::elliptic_curve::sec1::ToEncodedPoint;
 use serde::{Deserialize, Serialize};
@@ -60,8 +60,22 @@ pub(crate) struct Account {
     pub(crate) threshold: Threshold,
     pub(crate) status: AccountStatus,
     pub(crate) created_at: Timestamp,
+    /// Of the key's present epoch, as far as is known here.
     pub(crate) certificate: KeyCertificate,
+    /// The highest epoch that a rotation was tried for, or that a party is known to have taken part in.
+    pub(crate) epoch_tried: u64,
+    /// A rotation whose end was not seen at every party: one of them may have switched by it.
+    pub(crate) doubt: Option<SessionId>,
     /// In roster order.
+    pub(crate) shares: Vec<Share>,
+}
+
+/// An account's key has moved on to another epoch.
+#[derive(Debug, Clone)]
+pub(crate) struct Advance {
+    pub(crate) account_id: AccountId,
+    pub(crate) succession: Succession,
+    /// Of the new committee, in roster order.
     pub(crate) shares: Vec<Share>,
 }
 
@@ -116,8 +130,38 @@ impl Account {
             status: AccountStatus::Active,
             created_at: now,
             certificate: certificate.clone(),
+            epoch_tried: certificate.statement.epoch,
+            doubt: None,
             shares: participants.iter().map(share).collect(),
         }
+    }
+
+    /// The epoch that the key has come to, as far as is known here.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.certificate.statement.epoch
+    }
+
+    /// What a party of this account runs on.
+    pub(crate) fn device(&self, party: &PartyId) -> Option<&Device> {
+        self.shares.iter().find(|share| &share.party_id == party).map(|share| &share.device)
+    }
+}
+
+impl Advance {
+    /// The account after a rotation; `device` says what a party of the new committee runs on, where that is known.
+    pub(crate) fn new(
+        account_id: AccountId,
+        succession: Succession,
+        device: impl Fn(&PartyId) -> Option<Device>,
+    ) -> Self {
+        let share = |member: &Member| Share {
+            party_id: member.party_id.clone(),
+            party_index: member.party_index,
+            device: device(&member.party_id).unwrap_or_else(Device::server),
+            is_active: true,
+        };
+        let shares = succession.certificate.statement.roster.members().iter().map(share).collect();
+        Self { account_id, succession, shares }
     }
 }
 

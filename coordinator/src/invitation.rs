@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use casemate_wire::PartyId;
 use casemate_wire::token::{Claims, MAX_LIFETIME, TokenError, TokenSigner};
+use casemate_wire::{Digest32, PartyId, PublicKey, Rotation, ShareType};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -20,10 +20,7 @@ pub(crate) fn join_tokens(signer: &TokenSigner, session: &Session, now: Timestam
     let issued = now.as_second();
     let expires = session.expires_at().as_second().min(issued.saturating_add(MAX_LIFETIME));
     let threshold = session.threshold();
-    let (new, public_key, message_hash) = match session.purpose() {
-        Purpose::Keygen(new) => (Some(new), None, None),
-        Purpose::Sign { public_key, message_hash, .. } => (None, Some(*public_key), Some(*message_hash)),
-    };
+    let subject = Subject::of(session.purpose());
     let members: Vec<_> = session.participants().iter().map(|p| p.member.clone()).collect();
     let token = |party: &PartyId| {
         let claims = Claims {
@@ -38,16 +35,50 @@ pub(crate) fn join_tokens(signer: &TokenSigner, session: &Session, now: Timestam
             threshold_t: threshold.t(),
             threshold_n: threshold.n(),
             participants: members.clone(),
-            share_type: new.map(|new| new.share_type),
-            label: new.and_then(|new| new.label.clone()),
-            public_key,
-            message_hash,
-            derivation_path: None,
-            rotation: None,
+            share_type: subject.share_type,
+            label: subject.label.clone(),
+            public_key: subject.public_key,
+            message_hash: subject.message_hash,
+            derivation_path: subject.derivation_path.clone(),
+            rotation: subject.rotation.clone(),
         };
         Ok((party.clone(), signer.sign(&claims)?))
     };
     members.iter().map(|member| token(&member.party_id)).collect()
+}
+
+/// The claims that only some kinds of session have.
+#[derive(Default)]
+struct Subject {
+    share_type: Option<ShareType>,
+    label: Option<String>,
+    public_key: Option<PublicKey>,
+    message_hash: Option<Digest32>,
+    derivation_path: Option<String>,
+    rotation: Option<Rotation>,
+}
+
+impl Subject {
+    fn of(purpose: &Purpose) -> Self {
+        match purpose {
+            Purpose::Keygen(new) => {
+                Self { share_type: Some(new.share_type), label: new.label.clone(), ..Self::default() }
+            }
+            Purpose::Sign { public_key, message_hash, child, .. } => Self {
+                public_key: Some(*public_key),
+                message_hash: Some(*message_hash),
+                derivation_path: child.as_ref().map(|child| child.path.to_string()),
+                ..Self::default()
+            },
+            Purpose::Rotate(new) => Self {
+                share_type: Some(new.from.share_type),
+                label: new.from.label.clone(),
+                public_key: Some(new.from.public_key),
+                rotation: Some(new.rotation.clone()),
+                ..Self::default()
+            },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -70,7 +101,7 @@ mod tests {
     #[test]
     fn every_participant_gets_a_token_that_its_appliance_accepts() {
         let (signer, pinned) = keys();
-        for session in [testing::keygen(), testing::sign()] {
+        for session in [testing::keygen(), testing::sign(), testing::rotate()] {
             let now = session.created_at();
             let tokens = join_tokens(&signer, &session, now).unwrap();
             assert_eq!(tokens.len(), session.participants().len());

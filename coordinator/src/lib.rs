@@ -14,7 +14,9 @@
 //! | `session` | the life of a session, its results and its routing, without input or output |
 //! | `invitation` | join tokens |
 //! | `dial` | one HTTP/2 connection over mutual TLS to each appliance |
+//! | `settle` | what follows a rotation until no old share is left |
 //! | `account`, `api_key` | what they are |
+//! | `derivation` | child keys |
 //! | `store` | SQLite |
 //! | `metrics` | Prometheus |
 //!
@@ -26,12 +28,14 @@ mod cli;
 mod conduct;
 mod config;
 mod convene;
+mod derivation;
 mod dial;
 mod front;
 mod invitation;
 mod metrics;
 mod server;
 mod session;
+mod settle;
 mod store;
 
 pub use cli::{Command, CommandError};

@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     active: Gauge,
     auth_failures: Family<ReasonLabels, Counter>,
     node_up: Family<PartyLabels, Gauge>,
+    unsettled: Gauge,
     completed: AtomicU64,
     ended: AtomicU64,
 }
@@ -63,6 +64,7 @@ impl Metrics {
             active: Gauge::default(),
             auth_failures: Family::default(),
             node_up: Family::default(),
+            unsettled: Gauge::default(),
             completed: AtomicU64::new(0),
             ended: AtomicU64::new(0),
         };
@@ -96,7 +98,17 @@ impl Metrics {
         r.register("mpc_active_sessions", "Sessions that run now", self.active.clone());
         r.register("mpc_auth_failures", "Requests that were refused for their API key", self.auth_failures.clone());
         r.register("mpc_node_up", "Whether an appliance is connected", self.node_up.clone());
+        r.register(
+            "mpc_unsettled_accounts",
+            "Accounts of which a party may still hold old shares",
+            self.unsettled.clone(),
+        );
         self
+    }
+
+    /// Says how many accounts are not settled after a rotation.
+    pub(crate) fn unsettled(&self, accounts: usize) {
+        self.unsettled.set(i64::try_from(accounts).unwrap_or(i64::MAX));
     }
 
     /// Counts a session that has ended.

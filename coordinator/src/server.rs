@@ -26,6 +26,7 @@ use crate::dial::Dialer;
 use crate::front;
 use crate::metrics::Metrics;
 use crate::session::Table;
+use crate::settle::Bell;
 use crate::store::{Claim, Store, StoreError, claim};
 
 /// Connections of callers at the same time; more wait to be accepted.
@@ -96,9 +97,10 @@ impl Server {
         let address = listener.local_addr().map_err(listen)?;
         let end = CancellationToken::new();
         let metrics = Metrics::new();
-        let dialer = Dialer::start(&config, &metrics, &end);
+        let bell = Arc::new(Bell::default());
+        let dialer = Dialer::start(&config, &metrics, &bell, &end);
         let table = Table::new(config.limits.sessions);
-        let stage = Stage { config: Arc::new(config), store: Arc::new(store), metrics };
+        let stage = Stage { config: Arc::new(config), store: Arc::new(store), metrics, bell };
         let coordinator = Coordinator { stage: Arc::new(stage), dialer, table };
         Ok(Self { listener, address, coordinator: Arc::new(coordinator), end, _claim: folder })
     }
@@ -128,6 +130,7 @@ impl Server {
             () = self.coordinator.stage.store.stopped() => true,
             never = self.accept(&connections) => match never {},
             never = self.sweep() => match never {},
+            never = self.coordinator.settle_all() => match never {},
         };
         tracing::info!(event = "stopping", sessions = self.coordinator.table.len());
         self.finish_sessions().await;

@@ -197,6 +197,19 @@ pub struct SettleAnswer {
     pub old_shares: u32,
 }
 
+/// `GET keys/{public_key}/succession`: how far a key has come at one party.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyProgress {
+    /// The party that answers.
+    pub party_id: PartyId,
+    /// The latest epoch that it has taken part in, also in vain: a rotation must lead to a later one.
+    pub newest_epoch: u64,
+    /// What proves the latest epoch that a rotation has brought the key to here; absent where none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succession: Option<Succession>,
+}
+
 /// The 202 answer of the participate calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accepted {

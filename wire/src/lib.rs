@@ -6,6 +6,7 @@
 //! | [`roster`] | who takes part in a session, in which order, pinned by which identity key |
 //! | [`token`] | the join token: claims, signing, strict verification |
 //! | [`api`] | HTTP bodies of the appliance's participate calls, session and share views |
+//! | [`derivation`] | the path from a key to a child key |
 //! | [`problem`] | RFC 9457 problem details with the product's stable codes |
 //! | [`frame`] | length-prefixed frames of the message stream |
 //! | [`envelope`] | hello, transcript, signed and sealed session messages |
@@ -15,6 +16,7 @@
 
 pub mod api;
 pub mod certificate;
+pub mod derivation;
 pub mod envelope;
 pub mod frame;
 pub mod ids;
@@ -27,6 +29,7 @@ pub mod token;
 
 pub use api::Intent;
 pub use certificate::{KeyCertificate, KeyStatement};
+pub use derivation::DerivationPath;
 pub use ids::{Digest32, IdentityKey, PartyId, PublicKey, SessionId, SessionType, ShareType};
 pub use problem::{Code, Problem};
 pub use recovery_key::RecoveryKey;

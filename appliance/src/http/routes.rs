@@ -40,6 +40,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/shares/{id}", only(READERS, get(shares::share), &node))
         .route("/shares/{id}/certificate", only(READERS, get(shares::certificate), &node))
         .route("/shares/{id}/revoke", only(OPERATOR, post(shares::revoke), &node))
+        .route("/keys/{public_key}/succession", only(READERS, get(rotation::succession), &node))
         .route("/policy", only(POLICY_READERS, get(policy::active), &node))
         .route("/policy/reload", only(OPERATOR, post(policy::reload), &node))
         .route("/kek/rewrap", only(OPERATOR, post(kek::rewrap), &node))

@@ -6,8 +6,9 @@ use casemate_attest::life::ShareState;
 use casemate_policy::intent::{self, Signer};
 use casemate_policy::{IntentError, Resource, SlotFacts};
 use casemate_wire::api::SigningRequest;
+use casemate_wire::ids::InvalidId;
 use casemate_wire::token::VerifiedToken;
-use casemate_wire::{Code, Digest32, KeyCertificate, Problem, PublicKey};
+use casemate_wire::{Code, DerivationPath, Digest32, KeyCertificate, Problem, PublicKey};
 use jiff::Timestamp;
 
 use super::ask::{Ask, unavailable};
@@ -188,17 +189,8 @@ fn fits(node: &Node, token: &VerifiedToken, header: &ShareHeader) -> Result<(), 
 /// # Errors
 /// `bad_request` says how a path looks.
 pub(crate) fn parse_path(text: &str) -> Result<Vec<u32>, Problem> {
-    let bad = || {
-        let detail = "the derivation path must look like m/0/7: at most 10 non-hardened indices below 2147483648";
-        Problem::new(Code::BadRequest, detail)
-    };
-    let indices = text.strip_prefix("m/").ok_or_else(bad)?;
-    let canonical = |part: &str| {
-        let index: u32 = part.parse().ok()?;
-        (index < 1 << 31 && index.to_string() == part).then_some(index)
-    };
-    let path: Vec<u32> = indices.split('/').map(canonical).collect::<Option<_>>().ok_or_else(bad)?;
-    if path.len() > 10 { Err(bad()) } else { Ok(path) }
+    let path: DerivationPath = text.parse().map_err(|e: InvalidId| Problem::new(Code::BadRequest, e.to_string()))?;
+    Ok(path.indices().to_vec())
 }
 
 #[cfg(test)]

@@ -13,12 +13,13 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::account::Account;
+use crate::account::{Account, Advance, Device};
 use crate::config::Config;
 use crate::dial::reported_by;
 use crate::metrics::Metrics;
-use crate::session::{Event, Purpose, Report, Seat, Session, Status, Tally};
-use crate::store::{Store, StoreError};
+use crate::session::{Event, Finding, Purpose, Report, Seat, Session, Status, Tally};
+use crate::settle::Bell;
+use crate::store::{Effect, Store, StoreError};
 pub(crate) use ensemble::Player;
 use ensemble::{Ensemble, Heard, Progress, Stumble};
 
@@ -32,6 +33,8 @@ pub(crate) struct Stage {
     pub(crate) config: Arc<Config>,
     pub(crate) store: Arc<Store>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Calls the task that settles rotations.
+    pub(crate) bell: Arc<Bell>,
 }
 
 /// Runs a session that has been recorded. Ends once its result is durable and its streams are closed.
@@ -69,7 +72,11 @@ impl Conductor {
         while tally.len() < ensemble.size() {
             let heard = tokio::select! {
                 biased;
-                stop = self.seat.stopped() => return stop.into(),
+                stop = self.seat.stopped() => return match self.conclude(&tally) {
+                    // What exists is told even if somebody has not come to his end.
+                    Ok(finding) => Event::Completed(Box::new(finding)),
+                    Err(_) => stop.into(),
+                },
                 () = &mut curtain, if closing => break,
                 heard = ensemble.next() => heard,
             };
@@ -90,20 +97,26 @@ impl Conductor {
                     break;
                 }
                 closing = true;
-                ensemble.hang_up();
+                // A rotation may be over at one party, whose stream then breaks, and need a last message at another.
+                if self.session.session_type() != SessionType::Rotate {
+                    ensemble.hang_up();
+                }
                 curtain.as_mut().reset(Instant::now() + GRACE);
             }
         }
-        let pinned = |member: &Member| self.stage.config.identity(&member.party_id).cloned();
-        match tally.conclude(&self.session, pinned) {
+        match self.conclude(&tally) {
             Ok(finding) => Event::Completed(Box::new(finding)),
             Err(problem) => Event::Failed(problem),
         }
     }
 
-    /// A signature may exist although one party failed; a key needs all.
+    fn conclude(&self, tally: &Tally) -> Result<Finding, Problem> {
+        tally.conclude(&self.session, |member: &Member| self.stage.config.known_member(member))
+    }
+
+    /// A signature may exist although one party failed, and a key may have moved on; a new key needs all.
     fn may_still_succeed(&self) -> bool {
-        self.session.session_type() == SessionType::Sign && self.session.status() == Status::InProgress
+        self.session.session_type() != SessionType::Keygen && self.session.status() == Status::InProgress
     }
 
     fn progress(&mut self, ensemble: &mut Ensemble, from: usize, progress: Progress) -> Result<(), Stumble> {
@@ -150,12 +163,13 @@ impl Conductor {
     /// Ends the session: durable first, then visible.
     async fn finish(&mut self, ending: Event) {
         let now = Timestamp::now();
+        let began = self.session.status() == Status::InProgress;
         let mut ended = self.session.clone();
         if let Err(error) = ended.apply(ending, now) {
             let detail = format!("a party reported a result too early: {error}");
             ended = self.failed(Problem::new(Code::ProtocolAborted, detail));
         }
-        if let Err(error) = self.record(&ended, now).await {
+        if let Err(error) = self.record(&ended, began, now).await {
             tracing::error!(event = "session_not_recorded", session = %ended.id(), %error);
             let detail = "the result could not be recorded; see the coordinator's log";
             ended = self.failed(Problem::new(Code::Internal, detail));
@@ -168,14 +182,30 @@ impl Conductor {
         } else {
             tracing::info!(event = "session_ended", session = %id, %kind, status);
         }
+        self.call_settling();
         self.seat.publish(&self.session);
     }
 
+    /// What follows a rotation is done beside the sessions.
+    fn call_settling(&self) {
+        match self.session.purpose() {
+            Purpose::Rotate(_) => self.stage.bell.ring(),
+            Purpose::Sign { account_id, .. } => {
+                // The key may have moved on in a rotation whose end was not seen here.
+                if self.session.error().is_some_and(|problem| problem.code == Code::QuorumMismatch) {
+                    self.stage.bell.doubt(*account_id);
+                }
+            }
+            Purpose::Keygen(_) => {}
+        }
+    }
+
     /// Makes the end durable. A result that exists is worth more than one try.
-    async fn record(&self, ended: &Session, now: Timestamp) -> Result<(), StoreError> {
+    async fn record(&self, ended: &Session, began: bool, now: Timestamp) -> Result<(), StoreError> {
+        let effect = effect(ended, now);
         let mut tries = 0;
         loop {
-            let result = self.stage.store.end_session(ended, account(ended, now)).await;
+            let result = self.stage.store.end_session(ended, began, effect.as_ref()).await;
             tries += 1;
             if result.is_ok() || tries >= RECORD_TRIES {
                 return result;
@@ -193,11 +223,21 @@ impl Conductor {
     }
 }
 
-/// The account that a completed keygen opens.
-fn account(ended: &Session, now: Timestamp) -> Option<Account> {
-    let certificate = ended.finding()?.certificate()?;
+/// What a completed session does to an account: a key opens one, a rotation takes it to another epoch.
+fn effect(ended: &Session, now: Timestamp) -> Option<Effect> {
+    let finding = ended.finding()?;
     match ended.purpose() {
-        Purpose::Keygen(new) => Some(Account::open(new, certificate, ended.threshold(), ended.participants(), now)),
+        Purpose::Keygen(new) => {
+            let account = Account::open(new, finding.certificate()?, ended.threshold(), ended.participants(), now);
+            Some(Effect::Open(Box::new(account)))
+        }
+        Purpose::Rotate(new) => {
+            let device = |party: &PartyId| -> Option<Device> {
+                ended.participants().iter().find(|p| &p.member.party_id == party)?.device.clone()
+            };
+            let advance = Advance::new(new.account_id, finding.succession()?.clone(), device);
+            Some(Effect::Advance(Box::new(advance)))
+        }
         Purpose::Sign { .. } => None,
     }
 }

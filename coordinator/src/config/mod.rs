@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use casemate_attest::attestation::Reference;
 use casemate_wire::token::TokenSigner;
-use casemate_wire::{IdentityKey, PartyId};
+use casemate_wire::{IdentityKey, Member, PartyId};
 use rustls::pki_types::ServerName;
 
 pub use files::FileError;
@@ -38,6 +38,8 @@ pub struct Config {
 pub(crate) struct ApplianceConfig {
     pub(crate) party_id: PartyId,
     pub(crate) identity: IdentityKey,
+    /// Identities that it had before, in HSMs that it has left. It cannot prove itself by them any more.
+    pub(crate) former_identities: Vec<IdentityKey>,
     pub(crate) address: Address,
     pub(crate) server_name: ServerName<'static>,
     /// What its attestation must say before it is asked to take part in anything.
@@ -158,8 +160,24 @@ impl Config {
 
     /// The identity that is configured for a party.
     pub(crate) fn identity(&self, party: &PartyId) -> Option<&IdentityKey> {
-        let appliance = self.appliances.iter().find(|a| &a.party_id == party)?;
-        Some(&appliance.identity)
+        self.appliance(party).map(|appliance| &appliance.identity)
+    }
+
+    /// The identity by which a member of a key's committee is to be verified: the one that it is named with, if that is
+    /// configured for its party as a former one; else the configured one, which is then another or the same.
+    pub(crate) fn known_member(&self, member: &Member) -> Option<IdentityKey> {
+        let appliance = self.appliance(&member.party_id)?;
+        let former = appliance.former_identities.contains(&member.identity);
+        Some(if former { member.identity.clone() } else { appliance.identity.clone() })
+    }
+
+    /// Whether a member of a key's committee is the configured party of that name, today or before it moved to another HSM.
+    pub(crate) fn is_same_party(&self, member: &Member) -> bool {
+        self.known_member(member).as_ref() == Some(&member.identity)
+    }
+
+    fn appliance(&self, party: &PartyId) -> Option<&ApplianceConfig> {
+        self.appliances.iter().find(|a| &a.party_id == party)
     }
 }
 
@@ -174,13 +192,31 @@ fn appliances(raw: Vec<raw::Appliance>, folder: &Path) -> Result<Vec<ApplianceCo
             let why = format!("{} and {} share one", other.party_id, entry.party_id);
             return Err(invalid("appliance.identity", why));
         }
+        let taken = |appliance: &ApplianceConfig| {
+            let former = |a: &[IdentityKey], b: &IdentityKey| a.contains(b);
+            former(&appliance.former_identities, &entry.identity)
+                || entry
+                    .former_identities
+                    .iter()
+                    .any(|identity| *identity == appliance.identity || former(&appliance.former_identities, identity))
+        };
+        if let Some(other) = appliances.iter().find(|a| taken(a)) {
+            let why = format!("{} and {} share one", other.party_id, entry.party_id);
+            return Err(invalid("appliance.former_identities", why));
+        }
         let address = address(&entry.url)?;
         let name = entry.server_name.unwrap_or_else(|| address.host.clone());
         let server_name = ServerName::try_from(name.clone())
             .map_err(|e| invalid("appliance.server_name", format!("{name:?}: {e}")))?;
         let reference = entry.reference.map(|path| reference(&entry.party_id, &folder.join(path))).transpose()?;
-        let (party_id, identity) = (entry.party_id, entry.identity);
-        appliances.push(ApplianceConfig { party_id, identity, address, server_name, reference });
+        appliances.push(ApplianceConfig {
+            party_id: entry.party_id,
+            identity: entry.identity,
+            former_identities: entry.former_identities,
+            address,
+            server_name,
+            reference,
+        });
     }
     if appliances.len() < 2 {
         let why = "a threshold key needs at least two; add one [[appliance]] section for each";

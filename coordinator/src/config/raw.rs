@@ -64,6 +64,8 @@ pub(super) struct Appliance {
     pub(super) party_id: PartyId,
     pub(super) url: String,
     pub(super) identity: IdentityKey,
+    #[serde(default)]
+    pub(super) former_identities: Vec<IdentityKey>,
     pub(super) server_name: Option<String>,
     pub(super) reference: Option<PathBuf>,
 }

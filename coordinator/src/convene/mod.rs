@@ -1,21 +1,25 @@
 //! Convenes sessions: what the participants are told, and who follows it to its end.
 
 mod attested;
+mod rotate;
 mod selection;
 
 use std::sync::Arc;
 
 use casemate_wire::api::{Approval, KeygenRequest, SigningRequest};
-use casemate_wire::{Code, Digest32, Intent, PartyId, Problem, SessionId, ShareType, Threshold};
+use casemate_wire::{Code, DerivationPath, Digest32, Intent, PartyId, Problem, SessionId, ShareType, Threshold};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::account::{Account, AccountId, Device};
 use crate::conduct::{Player, Stage, conduct};
+use crate::derivation::Child;
 use crate::dial::{Dialer, Invitation};
 use crate::invitation::{JoinTokens, join_tokens};
 use crate::session::{NewAccount, Participant, Purpose, Session, Table};
+pub(crate) use rotate::RotateOrder;
+pub(crate) use selection::not_configured;
 
 /// Everything that the front door works with.
 pub(crate) struct Coordinator {
@@ -41,6 +45,8 @@ pub(crate) struct KeygenOrder {
 pub(crate) struct SignOrder {
     pub(crate) account_id: AccountId,
     pub(crate) message_hash: Digest32,
+    /// Which child key signs; `None` for the key itself.
+    pub(crate) derivation_path: Option<DerivationPath>,
     pub(crate) intent: Option<Intent>,
     pub(crate) approvals: Vec<Approval>,
     pub(crate) participants: Vec<PartyId>,
@@ -91,7 +97,9 @@ impl Coordinator {
         let account = self.account(order.account_id).await?;
         let signers = self.signers(&account, &order.participants).await?;
         let (key, message_hash) = (account.public_key, order.message_hash);
-        let purpose = Purpose::Sign { account_id: account.id, public_key: key, message_hash };
+        let child = order.derivation_path.map(|path| child(&account, path)).transpose()?;
+        let derivation_path = child.as_ref().map(|child| child.path.to_string());
+        let purpose = Purpose::Sign { account_id: account.id, public_key: key, message_hash, child };
         let session = self.session(purpose, account.threshold, signers)?;
         self.convene(session, |session_id, party_id, join_token| {
             Invitation::Sign(Box::new(SigningRequest {
@@ -99,7 +107,7 @@ impl Coordinator {
                 party_id,
                 join_token,
                 key,
-                derivation_path: None,
+                derivation_path: derivation_path.clone(),
                 message_hash,
                 intent: order.intent.clone(),
                 approvals: order.approvals.clone(),
@@ -185,4 +193,9 @@ impl Coordinator {
         let expires = now.saturating_add(self.stage.config.limits.session_ttl).unwrap_or(Timestamp::MAX);
         Ok(Session::new(id, purpose, threshold, participants, (now, expires)))
     }
+}
+
+fn child(account: &Account, path: DerivationPath) -> Result<Child, Problem> {
+    let none = || Problem::new(Code::BadRequest, "the key has no child at the derivation path; take the next index");
+    Child::of(&account.certificate.statement, path).ok_or_else(none)
 }

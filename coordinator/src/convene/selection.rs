@@ -34,15 +34,17 @@ impl Coordinator {
         for party in given {
             let holder = roster.members().iter().find(|member| &member.party_id == party);
             let member = holder.ok_or_else(|| bad(format!("{party} holds no share of account {}", account.id)))?;
-            let configured = self.stage.config.identity(party).ok_or_else(|| not_configured(party))?;
-            if *configured != member.identity {
+            let identity = self.stage.config.identity(party).ok_or_else(|| not_configured(party))?.clone();
+            if !self.stage.config.is_same_party(member) {
                 let detail = format!(
-                    "{party} has another identity in the configuration than in the certificate of account {}",
+                    "{party} has another identity in the configuration than in the certificate of account {}; if it moved to \
+                     another HSM, list the one there in its former_identities",
                     account.id
                 );
                 return Err(Problem::new(Code::QuorumMismatch, detail).with("party", party.as_str()));
             }
-            candidates.push(member);
+            // It proves itself by the identity that it has now.
+            candidates.push(Member { identity, ..member.clone() });
         }
         if candidates.len() < t {
             return Err(insufficient(candidates.len(), t, "signing needs as many parties as the threshold"));
@@ -54,13 +56,11 @@ impl Coordinator {
             candidates = first.into_iter().chain(last).map(|(member, _)| member).take(t).collect();
         }
         candidates.sort_by_key(|member| member.party_index);
-        let signer = |member: &Member| {
-            Participant::new(member.party_id.clone(), member.party_index, member.identity.clone(), None)
-        };
+        let signer = |member: Member| Participant::new(member.party_id, member.party_index, member.identity, None);
         Ok(candidates.into_iter().map(signer).collect())
     }
 
-    async fn is_healthy(&self, party: &PartyId) -> bool {
+    pub(super) async fn is_healthy(&self, party: &PartyId) -> bool {
         match self.dialer.to(party) {
             Some(connection) => connection.is_healthy().await,
             None => false,
@@ -68,7 +68,7 @@ impl Coordinator {
     }
 }
 
-fn distinct<'a>(parties: impl Iterator<Item = &'a PartyId>) -> Result<(), Problem> {
+pub(super) fn distinct<'a>(parties: impl Iterator<Item = &'a PartyId>) -> Result<(), Problem> {
     let mut seen: Vec<&PartyId> = Vec::new();
     for party in parties {
         if seen.contains(&party) {
@@ -84,10 +84,10 @@ fn insufficient(given: usize, needed: usize, why: &str) -> Problem {
     Problem::new(Code::InsufficientParticipants, detail).with("needed", needed)
 }
 
-pub(super) fn not_configured(party: &PartyId) -> Problem {
+pub(crate) fn not_configured(party: &PartyId) -> Problem {
     bad(format!("{party} is not an appliance that this coordinator knows; see [[appliance]] in its configuration"))
 }
 
-fn bad(detail: String) -> Problem {
+pub(super) fn bad(detail: String) -> Problem {
     Problem::new(Code::BadRequest, detail)
 }

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use casemate_attest::attestation::{MAX_TOKEN, Nonce};
-use casemate_wire::api::{BASE_PATH, KeygenRequest, MAX_BODY, SigningRequest};
+use casemate_wire::api::{
+    BASE_PATH, KeyProgress, KeygenRequest, MAX_BODY, RotationRequest, SettleAnswer, SettleRequest, SigningRequest,
+};
 use casemate_wire::frame::{Frame, FrameReader};
-use casemate_wire::{Code, PartyId, Problem, SessionId};
+use casemate_wire::{Code, PartyId, Problem, PublicKey, SessionId};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::connection::{Connection, NoAnswer, RequestBody};
@@ -25,6 +28,9 @@ const ATTACH_LIMIT: Duration = Duration::from_secs(20);
 /// An HSM signs the attestation, and a TPM may have to be asked.
 const ATTESTATION_LIMIT: Duration = Duration::from_secs(20);
 const HEALTH_LIMIT: Duration = Duration::from_secs(2);
+/// An HSM may have to sign.
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+const PROGRESS_LIMIT: Duration = Duration::from_secs(5);
 
 /// What one party is asked to take part in.
 #[derive(Debug, Clone)]
@@ -33,6 +39,8 @@ pub(crate) enum Invitation {
     Keygen(Box<KeygenRequest>),
     /// A signature.
     Sign(Box<SigningRequest>),
+    /// New shares of a key.
+    Rotate(Box<RotationRequest>),
 }
 
 /// The frames that a party sends.
@@ -52,6 +60,7 @@ impl Connection {
         let (path, body) = match invitation {
             Invitation::Keygen(body) => ("keygen/participate", json(body)?),
             Invitation::Sign(body) => ("signing/participate", json(body)?),
+            Invitation::Rotate(body) => ("rotation/participate", json(body)?),
         };
         let request = || self.request(Method::POST, path, "application/json", Full::new(body.clone()).boxed_unsync());
         let mut answer = self.send(request()?, PARTICIPATE_LIMIT).await;
@@ -71,12 +80,56 @@ impl Connection {
         let path = format!("attestation?nonce={nonce}");
         let request = self.request(Method::GET, &path, "application/json", Full::default().boxed_unsync())?;
         let answer = self.send(request, ATTESTATION_LIMIT).await.map_err(|why| self.unreachable(what, &why))?;
-        let body = Limited::new(self.accepted(what, answer).await?.into_body(), MAX_TOKEN).collect();
-        match timeout(ATTESTATION_LIMIT, body).await {
+        let answer = self.accepted(what, answer).await?;
+        self.whole(what, answer, MAX_TOKEN, ATTESTATION_LIMIT).await
+    }
+
+    /// Tells the party what a rotation has proven. It adopts, steps back and destroys by that, and may be told often.
+    ///
+    /// # Errors
+    /// As [`Self::participate`].
+    pub(crate) async fn settle(&self, told: &SettleRequest) -> Result<SettleAnswer, Problem> {
+        let what = "told that a key has moved on";
+        let body = Full::new(json(told)?).boxed_unsync();
+        let request = self.request(Method::POST, "rotation/settle", "application/json", body)?;
+        let answer = self.send(request, SETTLE_LIMIT).await.map_err(|why| self.unreachable(what, &why))?;
+        let answer = self.accepted(what, answer).await?;
+        self.read(what, &self.whole(what, answer, MAX_BODY, SETTLE_LIMIT).await?)
+    }
+
+    /// Asks how far a key has come at the party; `None` if it knows nothing of the key.
+    ///
+    /// # Errors
+    /// As [`Self::participate`].
+    pub(crate) async fn progress(&self, key: &PublicKey) -> Result<Option<KeyProgress>, Problem> {
+        let what = "asked how far a key has come";
+        let path = format!("keys/{key}/succession");
+        let request = self.request(Method::GET, &path, "application/json", Full::default().boxed_unsync())?;
+        let answer = self.send(request, PROGRESS_LIMIT).await.map_err(|why| self.unreachable(what, &why))?;
+        match self.accepted(what, answer).await {
+            Ok(answer) => self.read(what, &self.whole(what, answer, MAX_BODY, PROGRESS_LIMIT).await?).map(Some),
+            Err(problem) if problem.code == Code::ShareNotFound => Ok(None),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// The whole body of an answer.
+    async fn whole(
+        &self,
+        what: &str,
+        answer: Response<Incoming>,
+        most: usize,
+        limit: Duration,
+    ) -> Result<Bytes, Problem> {
+        match timeout(limit, Limited::new(answer.into_body(), most).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) => Err(self.unreachable(what, &NoAnswer::Broken(error.to_string()))),
-            Err(_) => Err(self.unreachable(what, &NoAnswer::Late(ATTESTATION_LIMIT))),
+            Err(_) => Err(self.unreachable(what, &NoAnswer::Late(limit))),
         }
+    }
+
+    fn read<T: DeserializeOwned>(&self, what: &str, body: &[u8]) -> Result<T, Problem> {
+        serde_json::from_slice(body).map_err(|error| self.unreachable(what, &NoAnswer::Broken(error.to_string())))
     }
 
     /// The party at the other end.

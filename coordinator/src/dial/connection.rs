@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::with_causes;
 use crate::config::{Address, ApplianceConfig};
 use crate::metrics::Metrics;
+use crate::settle::Bell;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -72,14 +73,20 @@ impl Connection {
     pub(super) fn start(
         appliance: ApplianceConfig,
         tls: Arc<rustls::ClientConfig>,
-        metrics: Arc<Metrics>,
+        (metrics, bell): (Arc<Metrics>, Arc<Bell>),
         end: CancellationToken,
     ) -> Self {
         let untried = Err("it has not been tried yet".into());
         let (publish, state) = watch::channel(State { attempts: 0, sender: untried, since: Timestamp::now() });
         let wanted = Arc::new(Notify::new());
-        let keeper =
-            Keeper { appliance: appliance.clone(), tls: tls.into(), metrics, publish, wanted: Arc::clone(&wanted) };
+        let keeper = Keeper {
+            appliance: appliance.clone(),
+            tls: tls.into(),
+            metrics,
+            bell,
+            publish,
+            wanted: Arc::clone(&wanted),
+        };
         tokio::spawn(async move { end.run_until_cancelled(keeper.keep()).await });
         Self { appliance, state, wanted }
     }
@@ -129,6 +136,7 @@ struct Keeper {
     appliance: ApplianceConfig,
     tls: TlsConnector,
     metrics: Arc<Metrics>,
+    bell: Arc<Bell>,
     publish: watch::Sender<State>,
     wanted: Arc<Notify>,
 }
@@ -149,6 +157,7 @@ impl Keeper {
                 }
                 Ok((sender, connection)) => {
                     self.note(Ok(sender), 1);
+                    self.bell.ring();
                     tracing::info!(event = "appliance_connected", %party, url);
                     known.clear();
                     let why = match connection.await {

@@ -17,6 +17,7 @@ pub(crate) use queue::{Queue, Waiting, queue};
 
 use crate::config::{Address, Config};
 use crate::metrics::Metrics;
+use crate::settle::Bell;
 
 /// Connections to all configured appliances.
 pub(crate) struct Dialer {
@@ -24,11 +25,12 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Begins to dial every appliance, until `end`.
-    pub(crate) fn start(config: &Config, metrics: &Arc<Metrics>, end: &CancellationToken) -> Self {
+    /// Begins to dial every appliance, until `end`. The bell rings whenever one is there again.
+    pub(crate) fn start(config: &Config, metrics: &Arc<Metrics>, bell: &Arc<Bell>, end: &CancellationToken) -> Self {
         let connect = |appliance: &crate::config::ApplianceConfig| {
             let tls = Arc::clone(&config.appliance_tls);
-            let connection = Connection::start(appliance.clone(), tls, Arc::clone(metrics), end.clone());
+            let connection =
+                Connection::start(appliance.clone(), tls, (Arc::clone(metrics), Arc::clone(bell)), end.clone());
             (appliance.party_id.clone(), Arc::new(connection))
         };
         Self { connections: config.appliances.iter().map(connect).collect() }
@@ -37,6 +39,11 @@ impl Dialer {
     /// The connection to a party, if it is a configured appliance.
     pub(crate) fn to(&self, party: &PartyId) -> Option<&Arc<Connection>> {
         self.connections.get(party)
+    }
+
+    /// The connections to all appliances.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        self.connections.values()
     }
 
     /// Appliances that are not connected now, and since when.

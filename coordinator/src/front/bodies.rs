@@ -1,111 +1,15 @@
-//! What the front door takes and gives as JSON.
+//! What the front door gives as JSON.
 
-use casemate_wire::api::{Approval, bounded_approvals};
 use casemate_wire::{
-    Digest32, EcdsaSignature, Intent, KeyCertificate, PartyId, Problem, PublicKey, SessionId, SessionType, ShareType,
-    Threshold,
+    DerivationPath, Digest32, EcdsaSignature, KeyCertificate, PartyId, Problem, PublicKey, SessionId, SessionType,
+    ShareType,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::problem::Failure;
 use crate::account::{Account, AccountId, AccountStatus, Device, Share, ethereum_address};
-use crate::convene::{KeygenOrder, SignOrder};
 use crate::invitation::JoinTokens;
 use crate::session::{Participant, ParticipantStatus, Purpose, Session, Status};
-
-/// `POST /api/v1/mpc/keygen`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeygenBody {
-    threshold_n: u16,
-    threshold_t: u16,
-    participants: Vec<KeygenParticipant>,
-    share_type: Option<ShareType>,
-    label: Option<String>,
-    username: Option<String>,
-    email: Option<String>,
-    #[serde(default, deserialize_with = "bounded_approvals")]
-    approvals: Vec<Approval>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeygenParticipant {
-    party_id: PartyId,
-    device_type: String,
-    device_id: Option<String>,
-    platform: Option<String>,
-}
-
-/// `POST /api/v1/mpc/sign`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SignBody {
-    account_id: AccountId,
-    message_hash: Digest32,
-    intent: Option<Intent>,
-    #[serde(default, deserialize_with = "bounded_approvals")]
-    approvals: Vec<Approval>,
-    participants: Vec<SignParticipant>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SignParticipant {
-    party_id: PartyId,
-}
-
-impl TryFrom<KeygenBody> for KeygenOrder {
-    type Error = Failure;
-
-    fn try_from(body: KeygenBody) -> Result<Self, Failure> {
-        let threshold = Threshold::new(body.threshold_t, body.threshold_n)
-            .map_err(|e| Failure::bad_request(format!("threshold_t and threshold_n: {e}")))?;
-        short("label", body.label.as_deref(), 64)?;
-        short("username", body.username.as_deref(), 128)?;
-        short("email", body.email.as_deref(), 254)?;
-        let participant = |p: KeygenParticipant| {
-            short("participants.device_type", Some(&p.device_type), 64)?;
-            short("participants.device_id", p.device_id.as_deref(), 128)?;
-            short("participants.platform", p.platform.as_deref(), 64)?;
-            let device = Device { kind: p.device_type, id: p.device_id, platform: p.platform };
-            Ok((p.party_id, device))
-        };
-        Ok(Self {
-            threshold,
-            participants: body.participants.into_iter().map(participant).collect::<Result<_, Failure>>()?,
-            share_type: body.share_type.unwrap_or(ShareType::Wallet),
-            label: body.label,
-            username: body.username,
-            email: body.email,
-            approvals: body.approvals,
-        })
-    }
-}
-
-impl From<SignBody> for SignOrder {
-    fn from(body: SignBody) -> Self {
-        Self {
-            account_id: body.account_id,
-            message_hash: body.message_hash,
-            intent: body.intent,
-            approvals: body.approvals,
-            participants: body.participants.into_iter().map(|p| p.party_id).collect(),
-        }
-    }
-}
-
-fn short(field: &str, text: Option<&str>, limit: usize) -> Result<(), Failure> {
-    match text {
-        Some(text) if text.is_empty() || text.chars().count() > limit || text.chars().any(char::is_control) => {
-            let detail =
-                format!("{field} is not valid: it must have 1 to {limit} characters, none of them control characters");
-            Err(Failure::bad_request(detail))
-        }
-        _ => Ok(()),
-    }
-}
 
 /// A session, as it is created, asked for, and waited for.
 #[derive(Serialize)]
@@ -120,6 +24,12 @@ pub(super) struct SessionBody {
     account_id: Option<AccountId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_hash: Option<Digest32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    derivation_path: Option<DerivationPath>,
+    /// The epoch that a rotation leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    /// The key that is made or that signs: the child key where there is a path.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<PublicKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,14 +71,18 @@ impl SessionBody {
     /// The session as it stands; `join_tokens` for the one who created it.
     pub(super) fn new(session: &Session, join_tokens: Option<JoinTokens>) -> Self {
         let certificate = session.finding().and_then(|finding| finding.certificate());
+        let mut derivation_path = None;
         let (account_id, public_key, message_hash) = match session.purpose() {
             Purpose::Keygen(new) => {
                 let key = certificate.map(|certificate| certificate.statement.public_key);
                 (key.map(|_| new.account_id), key, None)
             }
-            Purpose::Sign { account_id, public_key, message_hash } => {
-                (Some(*account_id), Some(*public_key), Some(*message_hash))
+            Purpose::Sign { account_id, public_key, message_hash, child } => {
+                derivation_path = child.as_ref().map(|child| child.path.clone());
+                let signs = child.as_ref().map_or(*public_key, |child| child.public_key);
+                (Some(*account_id), Some(signs), Some(*message_hash))
             }
+            Purpose::Rotate(new) => (Some(new.account_id), Some(new.from.public_key), None),
         };
         Self {
             session_id: session.id().clone(),
@@ -179,6 +93,8 @@ impl SessionBody {
             participants: session.participants().iter().map(ParticipantBody::from).collect(),
             account_id,
             message_hash,
+            derivation_path,
+            epoch: session.new_shares().map(|new| new.rotation.epoch),
             public_key,
             address: public_key.as_ref().and_then(ethereum_address),
             certificate: certificate.cloned(),

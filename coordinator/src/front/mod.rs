@@ -8,6 +8,7 @@ mod auth;
 mod bodies;
 mod json;
 mod operations;
+mod orders;
 mod prefer;
 mod problem;
 mod request_id;
@@ -30,6 +31,7 @@ pub(crate) fn router(coordinator: Arc<Coordinator>) -> Router {
     Router::new()
         .route("/api/v1/mpc/keygen", post(sessions::keygen))
         .route("/api/v1/mpc/sign", post(sessions::sign))
+        .route("/api/v1/mpc/rotate", post(sessions::rotate))
         .route("/api/v1/mpc/sessions/{id}", get(sessions::show))
         .route("/api/v1/accounts", get(accounts::list))
         .route("/api/v1/accounts/{id}", get(accounts::show))

@@ -10,8 +10,9 @@ use axum::response::{IntoResponse, Response};
 use casemate_wire::{Code, Problem};
 use tokio::time::timeout;
 
-use super::bodies::{KeygenBody, SessionBody, SignBody};
+use super::bodies::SessionBody;
 use super::json::Json;
+use super::orders::{KeygenBody, RotateBody, SignBody};
 use super::prefer;
 use super::problem::Failure;
 use crate::convene::{Convened, Coordinator};
@@ -36,6 +37,16 @@ pub(super) async fn sign(
     Json(body): Json<SignBody>,
 ) -> Result<Response, Failure> {
     let convened = coordinator.sign(body.into()).await?;
+    Ok(created(&coordinator, &headers, convened).await)
+}
+
+/// `POST /api/v1/mpc/rotate`: answers when the parties have said whether they take part.
+pub(super) async fn rotate(
+    State(coordinator): State<Arc<Coordinator>>,
+    headers: HeaderMap,
+    Json(body): Json<RotateBody>,
+) -> Result<Response, Failure> {
+    let convened = coordinator.rotate(body.try_into()?).await?;
     Ok(created(&coordinator, &headers, convened).await)
 }
 

@@ -1,17 +1,20 @@
 //! What the parties report, and what of it the coordinator may pass on.
 
 use casemate_wire::frame::Outcome;
-use casemate_wire::{Code, Digest32, EcdsaSignature, IdentityKey, KeyCertificate, Member, PartyId, Problem, PublicKey};
+use casemate_wire::{
+    Code, Digest32, EcdsaSignature, IdentityKey, KeyCertificate, Member, PartyId, Problem, PublicKey, Roster,
+    Succession,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Purpose, Session};
+use super::{NewShares, Purpose, Session};
 
 /// A result that has been proven against pinned identities, or against the key. Only [`Tally::conclude`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Finding(Proven);
 
-/// The two kinds of result.
+/// The kinds of result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Proven {
@@ -19,21 +22,32 @@ pub(crate) enum Proven {
     Key(Box<KeyCertificate>),
     /// The signature verifies against the account's key and the message hash that was asked for.
     Signature(EcdsaSignature),
+    /// The key has moved on: every new party holds its share, and the dealers gave the key on.
+    Succession(Box<Succession>),
 }
 
 impl Finding {
-    /// The certificate of a new key.
+    /// The certificate of a new key, or of a key's new epoch.
     pub(crate) fn certificate(&self) -> Option<&KeyCertificate> {
         match &self.0 {
             Proven::Key(certificate) => Some(certificate),
+            Proven::Succession(succession) => Some(&succession.certificate),
             Proven::Signature(_) => None,
+        }
+    }
+
+    /// What proves that a key has moved on.
+    pub(crate) fn succession(&self) -> Option<&Succession> {
+        match &self.0 {
+            Proven::Succession(succession) => Some(succession),
+            Proven::Key(_) | Proven::Signature(_) => None,
         }
     }
 
     /// The signature.
     pub(crate) fn signature(&self) -> Option<&EcdsaSignature> {
         match &self.0 {
-            Proven::Key(_) => None,
+            Proven::Key(_) | Proven::Succession(_) => None,
             Proven::Signature(signature) => Some(signature),
         }
     }
@@ -80,7 +94,8 @@ impl Tally {
     /// Weighs the reports of a session that runs no more.
     ///
     /// A key counts if all n parties report it and its certificate holds against the `pinned` identities. A signature
-    /// counts where it verifies, even if another party broke off: it exists, and whoever asked for it must know.
+    /// counts where it verifies, even if another party broke off: it exists, and whoever asked for it must know. So does
+    /// what proves that a key has moved on, since parties have switched by it.
     ///
     /// # Errors
     /// The first failure, or who contradicts whom.
@@ -91,7 +106,11 @@ impl Tally {
     ) -> Result<Finding, Problem> {
         match session.purpose() {
             Purpose::Keygen(_) => self.key(session, pinned),
-            Purpose::Sign { public_key, message_hash, .. } => self.signature(session, public_key, message_hash),
+            Purpose::Sign { public_key, message_hash, child, .. } => {
+                let signs = child.as_ref().map_or(public_key, |child| &child.public_key);
+                self.signature(session, signs, message_hash)
+            }
+            Purpose::Rotate(new) => self.succession(session, new, pinned),
         }
     }
 
@@ -134,11 +153,35 @@ impl Tally {
                 Err(_) => {}
             }
         }
-        if let Some(problem) = faulty {
-            return Err(problem);
+        Err(faulty.unwrap_or_else(|| self.failure(session)))
+    }
+
+    fn succession(
+        &self,
+        session: &Session,
+        new: &NewShares,
+        pinned: impl Fn(&Member) -> Option<IdentityKey>,
+    ) -> Result<Finding, Problem> {
+        let mut faulty = None;
+        for report in &self.reports {
+            let checked = match &report.outcome {
+                Ok(Outcome::Rotate { succession }) => check_succession(session, new, succession, &pinned)
+                    .map(|()| Finding(Proven::Succession(succession.clone()))),
+                Ok(_) => Err("reported another result than a rotation".to_owned()),
+                Err(_) => continue,
+            };
+            match checked {
+                Ok(finding) => return Ok(finding),
+                Err(why) => faulty = Some(fault(&report.party, &why)),
+            }
         }
+        Err(faulty.unwrap_or_else(|| self.failure(session)))
+    }
+
+    /// Why there is no result where nobody reported one.
+    fn failure(&self, session: &Session) -> Problem {
         let failure = self.reports.iter().find_map(|report| report.outcome.as_ref().err());
-        Err(failure.cloned().unwrap_or_else(|| silent(session, self)))
+        failure.cloned().unwrap_or_else(|| silent(session, self))
     }
 }
 
@@ -170,6 +213,43 @@ fn check_key(
         Some(name) => Err(format!("reported a certificate with another {name} than this session's")),
         None => Ok(()),
     }
+}
+
+fn check_succession(
+    session: &Session,
+    new: &NewShares,
+    succession: &Succession,
+    pinned: impl Fn(&Member) -> Option<IdentityKey>,
+) -> Result<(), String> {
+    let certificate = &succession.certificate;
+    certificate.verify(pinned).map_err(|e| format!("reported a rotation whose certificate does not hold: {e}"))?;
+    let (stated, from, threshold) = (&certificate.statement, &new.from, session.threshold());
+    let invited: Vec<Member> = session.participants().iter().map(|p| p.member.clone()).collect();
+    let invited = Roster::try_from(invited).map_err(|e| e.to_string())?;
+    let committee = new.rotation.committee(threshold, &invited).map_err(|e| e.to_string())?;
+    let difference = [
+        ("public key", stated.public_key != from.public_key),
+        ("chain code", stated.chain_code != from.chain_code),
+        ("scheme", stated.scheme != from.scheme),
+        ("share type", stated.share_type != from.share_type),
+        ("label", stated.label != from.label),
+        ("threshold", (stated.threshold_t, stated.threshold_n) != (threshold.t(), threshold.n())),
+        ("roster", stated.roster != committee),
+        ("epoch", stated.epoch != new.rotation.epoch),
+    ]
+    .into_iter()
+    .find_map(|(name, differs)| differs.then_some(name));
+    if let Some(name) = difference {
+        return Err(format!("reported a rotation with another {name} than this session's"));
+    }
+    // Dealers endorse by the identities that they have in this session.
+    let dealer = |member: &Member| {
+        let place = invited.position(&member.party_id)?;
+        invited.member(place).map(|dealer| dealer.identity.clone())
+    };
+    succession
+        .is_endorsed_by(&new.rotation.from_roster, new.rotation.from_threshold, dealer)
+        .map_err(|e| format!("reported a rotation that its dealers do not stand behind: {e}"))
 }
 
 fn fault(party: &PartyId, why: &str) -> Problem {

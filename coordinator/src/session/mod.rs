@@ -12,12 +12,14 @@ mod table;
 pub(crate) mod testing;
 
 use casemate_wire::{
-    Code, Digest32, IdentityKey, Member, PartyId, Problem, PublicKey, SessionId, SessionType, ShareType, Threshold,
+    Code, Digest32, IdentityKey, KeyStatement, Member, PartyId, Problem, PublicKey, Rotation, SessionId, SessionType,
+    ShareType, Threshold,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::account::{AccountId, Device};
+use crate::derivation::Child;
 pub(crate) use finding::{Finding, Report, Tally};
 pub(crate) use routing::{Forward, Router};
 pub(crate) use table::{Seat, Table, interrupted};
@@ -44,7 +46,25 @@ pub(crate) enum Purpose {
     /// A new key, and with it a new account.
     Keygen(NewAccount),
     /// One signature with the key of an account.
-    Sign { account_id: AccountId, public_key: PublicKey, message_hash: Digest32 },
+    Sign {
+        account_id: AccountId,
+        public_key: PublicKey,
+        message_hash: Digest32,
+        /// Where a child key signs: which.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child: Option<Child>,
+    },
+    /// New shares of the key of an account. Its participants are the new committee, then the dealers that leave.
+    Rotate(Box<NewShares>),
+}
+
+/// What a rotation starts from, and where it leads.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct NewShares {
+    pub(crate) account_id: AccountId,
+    /// What the old committee states about the key.
+    pub(crate) from: KeyStatement,
+    pub(crate) rotation: Rotation,
 }
 
 /// What the account of a new key will say.
@@ -61,7 +81,7 @@ pub(crate) struct NewAccount {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Participant {
     pub(crate) member: Member,
-    /// Keygen only: what the party runs on, for the account.
+    /// Keygen and rotation: what the party runs on, for the account.
     pub(crate) device: Option<Device>,
     pub(crate) status: ParticipantStatus,
 }
@@ -269,10 +289,19 @@ impl Session {
         match self.purpose {
             Purpose::Keygen(_) => SessionType::Keygen,
             Purpose::Sign { .. } => SessionType::Sign,
+            Purpose::Rotate(_) => SessionType::Rotate,
         }
     }
+    /// Of the key; for a rotation the new one.
     pub(crate) fn threshold(&self) -> Threshold {
         self.threshold
+    }
+    /// The rotation, if it is one.
+    pub(crate) fn new_shares(&self) -> Option<&NewShares> {
+        match &self.purpose {
+            Purpose::Rotate(new) => Some(new),
+            Purpose::Keygen(_) | Purpose::Sign { .. } => None,
+        }
     }
     /// In roster order.
     pub(crate) fn participants(&self) -> &[Participant] {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{Event, Session};
+use crate::account::AccountId;
 
 /// Why a running session is told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,8 @@ impl Table {
     /// Gives a session a place.
     ///
     /// # Errors
-    /// `overloaded`: there are too many, or the process is about to end.
+    /// `overloaded`: there are too many, or the process is about to end. `session_conflict`: it is a rotation, and one of
+    /// the same account runs.
     pub(crate) fn admit(self: &Arc<Self>, session: &Session) -> Result<Seat, Problem> {
         let mut inner = self.lock();
         if inner.closed {
@@ -77,6 +79,10 @@ impl Table {
         if inner.running.len() >= self.limit {
             let detail = format!("{} sessions are running, as many as may; ask again later", self.limit);
             return Err(Problem::new(Code::Overloaded, detail));
+        }
+        if let Some(other) = inner.running.values().find_map(|entry| same_rotation(session, entry)) {
+            let detail = format!("a rotation of this account runs already, in session {other}; wait for its end");
+            return Err(Problem::new(Code::SessionConflict, detail).with("session_id", other.to_string()));
         }
         let (progress, watched) = watch::channel(session.clone());
         let (stop, stopped) = watch::channel(None);
@@ -88,6 +94,12 @@ impl Table {
     /// The progress of a running session.
     pub(crate) fn find(&self, id: &SessionId) -> Option<watch::Receiver<Session>> {
         self.lock().running.get(id).map(|entry| entry.progress.clone())
+    }
+
+    /// Whether a rotation of this account runs.
+    pub(crate) fn rotates(&self, account: AccountId) -> bool {
+        let of_account = |session: &Session| session.new_shares().is_some_and(|new| new.account_id == account);
+        self.lock().running.values().any(|entry| of_account(&entry.progress.borrow()))
     }
 
     /// How many run.
@@ -120,6 +132,14 @@ impl Table {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The session of a running rotation of the same account.
+fn same_rotation(session: &Session, entry: &Entry) -> Option<SessionId> {
+    let account = session.new_shares()?.account_id;
+    let running = entry.progress.borrow();
+    let same = running.new_shares().is_some_and(|other| other.account_id == account);
+    (same && !running.is_over()).then(|| running.id().clone())
 }
 
 impl Seat {

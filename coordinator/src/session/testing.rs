@@ -2,16 +2,18 @@
 #![allow(clippy::unwrap_used)]
 
 use casemate_wire::certificate::IdentitySignature;
+use casemate_wire::rotation::{Auxiliary, Endorsement, Rotation};
 use casemate_wire::{
     Digest32, EcdsaSignature, IdentityKey, KeyCertificate, KeyStatement, Member, PartyId, PublicKey, ShareType,
-    Threshold,
+    Succession, Threshold,
 };
 use jiff::{SignedDuration, Timestamp};
 use p256::ecdsa::signature::Signer;
 use p256::pkcs8::EncodePublicKey;
 
-use super::{NewAccount, Participant, Purpose, Session};
+use super::{NewAccount, NewShares, Participant, Purpose, Session};
 use crate::account::{AccountId, Device};
+use crate::derivation::Child;
 
 pub(crate) const HASH: Digest32 = Digest32([7; 32]);
 
@@ -30,9 +32,9 @@ pub(crate) fn identity(index: u16) -> IdentityKey {
     IdentityKey::from_spki(spki.unwrap().as_bytes()).unwrap()
 }
 
-/// The pins of all three parties.
+/// The pins of six parties.
 pub(crate) fn pinned(member: &Member) -> Option<IdentityKey> {
-    (0..3).find(|index| party(*index) == member.party_id).map(identity)
+    (0..6).find(|index| party(*index) == member.party_id).map(identity)
 }
 
 pub(crate) fn threshold() -> Threshold {
@@ -65,10 +67,70 @@ pub(crate) fn keygen_that_expires(expires: Timestamp) -> Session {
 
 /// A signing session of parties 0 and 2 of a 2-of-3 key.
 pub(crate) fn sign() -> Session {
-    let purpose = Purpose::Sign { account_id: AccountId::random(), public_key: public_key(9), message_hash: HASH };
+    sign_with(None)
+}
+
+/// The same with a child of the key.
+pub(crate) fn sign_with(child: Option<Child>) -> Session {
+    let (account_id, public_key) = (AccountId::random(), public_key(9));
+    let purpose = Purpose::Sign { account_id, public_key, message_hash: HASH, child };
     let id = uuid::Uuid::new_v4().to_string().parse().unwrap();
     let times = (start(), start() + SignedDuration::from_mins(10));
     Session::new(id, purpose, threshold(), participants([0, 2], None), times)
+}
+
+/// A refresh of the key with seed 9: parties 0 and 1 deal.
+pub(crate) fn rotate() -> Session {
+    rotate_to(&[0, 1, 2], &[0, 1])
+}
+
+/// A rotation of the 2-of-3 key with seed 9 to epoch 2: `committee` will hold shares, those of `dealers` leave that are not
+/// in it.
+pub(crate) fn rotate_to(committee: &[u16], dealers: &[u16]) -> Session {
+    let from = certificate(9, |_| ()).statement;
+    let rotation = Rotation {
+        epoch: 2,
+        from_epoch: 1,
+        from_threshold: threshold(),
+        from_roster: from.roster.clone(),
+        dealers: dealers.iter().map(|dealer| party(*dealer)).collect(),
+        auxiliary: Auxiliary::Keep,
+    };
+    let new = NewShares { account_id: AccountId::random(), from, rotation };
+    let leaving = dealers.iter().filter(|dealer| !committee.contains(dealer));
+    let parties: Vec<Participant> = (0..)
+        .zip(committee.iter().chain(leaving))
+        .map(|(place, index)| Participant::new(party(*index), place, identity(*index), None))
+        .collect();
+    let id = uuid::Uuid::new_v4().to_string().parse().unwrap();
+    let times = (start(), start() + SignedDuration::from_mins(10));
+    let threshold = Threshold::new(2, u16::try_from(committee.len()).unwrap()).unwrap();
+    Session::new(id, Purpose::Rotate(Box::new(new)), threshold, parties, times)
+}
+
+/// What [`rotate_to`] ends with, changed by `edit` before all sign it.
+pub(crate) fn succession(committee: &[u16], dealers: &[u16], edit: impl FnOnce(&mut KeyStatement)) -> Succession {
+    let mut statement = certificate(9, |_| ()).statement;
+    statement.epoch = 2;
+    statement.threshold_n = u16::try_from(committee.len()).unwrap();
+    let member = |(place, index): (u16, &u16)| Member {
+        party_id: party(*index),
+        party_index: place,
+        identity: identity(*index),
+    };
+    statement.roster = (0..).zip(committee).map(member).collect::<Vec<_>>().try_into().unwrap();
+    edit(&mut statement);
+    let text = statement.to_sign();
+    let endorse = |dealer: &u16| Endorsement { party_id: party(*dealer), signature: sign_as(*dealer, &text) };
+    let signatures = committee.iter().map(|index| sign_as(*index, &text)).collect();
+    let endorsements = dealers.iter().map(endorse).collect();
+    Succession { certificate: KeyCertificate { statement, signatures }, endorsements }
+}
+
+/// A party's signature by its identity key.
+pub(crate) fn sign_as(index: u16, text: &[u8]) -> IdentitySignature {
+    let signature: p256::ecdsa::Signature = identity_secret(index).sign(text);
+    IdentitySignature(signature.to_bytes().into())
 }
 
 pub(crate) fn start() -> Timestamp {
@@ -107,9 +169,5 @@ pub(crate) fn certificate(seed: u8, edit: impl FnOnce(&mut KeyStatement)) -> Key
     };
     edit(&mut statement);
     let text = statement.to_sign();
-    let sign = |index| {
-        let signature: p256::ecdsa::Signature = identity_secret(index).sign(&text);
-        IdentitySignature(signature.to_bytes().into())
-    };
-    KeyCertificate { signatures: (0..3).map(sign).collect(), statement }
+    KeyCertificate { signatures: (0..3).map(|index| sign_as(index, &text)).collect(), statement }
 }

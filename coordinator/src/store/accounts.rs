@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::{Store, StoreError, corrupt};
 use crate::account::{Account, AccountId, Device, Share};
-use casemate_wire::Threshold;
+use casemate_wire::{KeyCertificate, Threshold};
 
 const COLUMNS: &str = "id, username, email, label, share_type, public_key, threshold_n, threshold_t, status, \
-                       created_at, certificate";
+                       created_at, certificate, epoch, epoch_tried, doubt";
 
 impl Store {
     /// One account.
@@ -64,9 +64,12 @@ struct AccountRow {
     status: String,
     created_at: String,
     certificate: String,
+    epoch: u64,
+    epoch_tried: u64,
+    doubt: Option<String>,
 }
 
-struct ShareRow {
+pub(super) struct ShareRow {
     party_index: u16,
     party_id: String,
     device: Device,
@@ -88,19 +91,17 @@ impl Rows {
             status: text(&account.status)?,
             created_at: format!("{:.3}", account.created_at),
             certificate,
+            epoch: account.epoch(),
+            epoch_tried: account.epoch_tried,
+            doubt: account.doubt.as_ref().map(ToString::to_string),
         };
-        let share = |share: &Share| ShareRow {
-            party_index: share.party_index,
-            party_id: share.party_id.to_string(),
-            device: share.device.clone(),
-            is_active: share.is_active,
-        };
-        Ok(Self { account: row, shares: account.shares.iter().map(share).collect() })
+        Ok(Self { account: row, shares: account.shares.iter().map(ShareRow::of).collect() })
     }
 
     pub(super) fn insert(&self, db: &Connection) -> rusqlite::Result<()> {
         let a = &self.account;
-        let sql = format!("INSERT INTO accounts ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+        let places = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14";
+        let sql = format!("INSERT INTO accounts ({COLUMNS}) VALUES ({places})");
         db.prepare_cached(&sql)?.execute(params![
             a.id,
             a.username,
@@ -113,15 +114,11 @@ impl Rows {
             a.status,
             a.created_at,
             a.certificate,
+            a.epoch,
+            a.epoch_tried,
+            a.doubt,
         ])?;
-        let sql = "INSERT INTO account_shares VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mut insert = db.prepare_cached(sql)?;
-        for share in &self.shares {
-            let Device { kind, id, platform } = &share.device;
-            let place = params![a.id, share.party_index, share.party_id, kind, id, platform, share.is_active];
-            insert.execute(place)?;
-        }
-        Ok(())
+        self.shares.iter().try_for_each(|share| share.insert(db, &a.id))
     }
 
     fn with_shares(db: &Connection, account: AccountRow) -> rusqlite::Result<Self> {
@@ -146,11 +143,30 @@ impl AccountRow {
             status: row.get(8)?,
             created_at: row.get(9)?,
             certificate: row.get(10)?,
+            epoch: row.get(11)?,
+            epoch_tried: row.get(12)?,
+            doubt: row.get(13)?,
         })
     }
 }
 
 impl ShareRow {
+    pub(super) fn of(share: &Share) -> Self {
+        Self {
+            party_index: share.party_index,
+            party_id: share.party_id.to_string(),
+            device: share.device.clone(),
+            is_active: share.is_active,
+        }
+    }
+
+    pub(super) fn insert(&self, db: &Connection, account: &str) -> rusqlite::Result<()> {
+        let Device { kind, id, platform } = &self.device;
+        let place = params![account, self.party_index, self.party_id, kind, id, platform, self.is_active];
+        let sql = "INSERT INTO account_shares VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        db.prepare_cached(sql)?.execute(place).map(drop)
+    }
+
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             party_index: row.get(0)?,
@@ -175,6 +191,10 @@ impl TryFrom<Rows> for Account {
                 is_active: share.is_active,
             })
         };
+        let certificate: KeyCertificate = serde_json::from_str(&row.certificate).map_err(|e| bad(&e))?;
+        if certificate.statement.epoch != row.epoch {
+            return Err(bad(&"its certificate is of another epoch"));
+        }
         Ok(Self {
             id: row.id.parse().map_err(|e: String| bad(&e))?,
             username: row.username,
@@ -185,7 +205,9 @@ impl TryFrom<Rows> for Account {
             threshold: Threshold::new(row.threshold_t, row.threshold_n).map_err(|e| bad(&e))?,
             status: value(row.status)?,
             created_at: row.created_at.parse().map_err(|e| bad(&e))?,
-            certificate: serde_json::from_str(&row.certificate).map_err(|e| bad(&e))?,
+            certificate,
+            epoch_tried: row.epoch_tried,
+            doubt: row.doubt.map(|session| session.parse()).transpose().map_err(|e| bad(&e))?,
             shares: rows.shares.into_iter().map(share).collect::<Result<_, StoreError>>()?,
         })
     }

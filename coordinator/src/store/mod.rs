@@ -4,6 +4,7 @@
 
 mod accounts;
 mod keys;
+mod rotations;
 mod sessions;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -14,11 +15,12 @@ use std::time::Duration;
 
 use casemate_wire::{Code, Problem};
 use rusqlite::Connection;
+pub(crate) use sessions::Effect;
 use tokio::sync::{mpsc, oneshot};
 
 const FILE: &str = "coordinator.sqlite";
 const LOCK: &str = "lock";
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("rotations.sql")];
 /// Calls that may wait for the thread; more wait outside.
 const QUEUE: usize = 256;
 

@@ -3,17 +3,27 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Store, StoreError, accounts, corrupt};
-use crate::account::Account;
+use super::{Store, StoreError, accounts, corrupt, rotations};
+use crate::account::{Account, Advance};
 use crate::session::{Event, Session, interrupted};
 use casemate_wire::SessionId;
 
+/// What the end of a session does to an account.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// A new key has one.
+    Open(Box<Account>),
+    /// Its key has moved on.
+    Advance(Box<Advance>),
+}
+
 impl Store {
-    /// Records a new session.
+    /// Records a new session and, for a rotation, the epoch that it tries.
     pub(crate) async fn create_session(&self, session: &Session) -> Result<(), StoreError> {
-        let row = Row::of(session)?;
+        let (row, session) = (Row::of(session)?, session.clone());
         self.call("record a new session", move |db| {
-            db.prepare_cached("INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+            let change = db.transaction()?;
+            change.prepare_cached("INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
                 row.session_id,
                 row.session_type,
                 row.status,
@@ -21,21 +31,35 @@ impl Store {
                 row.expires_at,
                 row.record
             ])?;
-            Ok(())
+            rotations::begin(&change, &session)?;
+            change.commit()
         })
         .await
     }
 
-    /// Records how a session ended and, for a new key, its account, both or neither.
-    pub(crate) async fn end_session(&self, session: &Session, account: Option<Account>) -> Result<(), StoreError> {
-        let row = Row::of(session)?;
-        let account = account.as_ref().map(accounts::Rows::of).transpose()?;
+    /// Records how a session ended and what follows for its account, both or neither. `began` says whether its protocol ran.
+    pub(crate) async fn end_session(
+        &self,
+        session: &Session,
+        began: bool,
+        effect: Option<&Effect>,
+    ) -> Result<(), StoreError> {
+        let (row, session) = (Row::of(session)?, session.clone());
+        let (account, step) = match effect {
+            Some(Effect::Open(account)) => (Some(accounts::Rows::of(account)?), None),
+            Some(Effect::Advance(advance)) => (None, Some(rotations::Step::of(advance)?)),
+            None => (None, None),
+        };
         self.call("record the end of a session", move |db| {
             let change = db.transaction()?;
             update(&change, &row)?;
             if let Some(account) = &account {
                 account.insert(&change)?;
             }
+            if let Some(step) = &step {
+                step.take(&change)?;
+            }
+            rotations::end(&change, &session, began)?;
             change.commit()
         })
         .await

@@ -168,7 +168,7 @@ async fn bodies_that_are_no_json_or_too_much_of_it_are_refused() {
 async fn unknown_addresses_methods_sessions_and_accounts_are_problems_too() {
     let (_lab, coordinator) = lab().await;
     let caller = &coordinator.caller;
-    for path in ["/", "/api/v1/mpc", "/api/v1/mpc/rotate", "/api/v1/mpc/keygen/", "/%00"] {
+    for path in ["/", "/api/v1/mpc", "/api/v1/mpc/presign", "/api/v1/mpc/keygen/", "/%00"] {
         caller.get(path).await.is_problem(404, "not_found");
     }
     for (method, path) in

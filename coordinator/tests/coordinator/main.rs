@@ -14,6 +14,7 @@ mod attestations;
 mod front_door;
 mod processes;
 mod relay;
+mod rotations;
 mod sessions;
 mod support;
 mod trouble;

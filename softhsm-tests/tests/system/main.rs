@@ -27,6 +27,7 @@ mod relayed_sessions;
 mod repeated_calls;
 mod restored;
 mod revoking;
+mod rotating_accounts;
 mod rotation;
 mod rotation_crashes;
 mod spending;

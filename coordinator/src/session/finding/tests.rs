@@ -1,6 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use super::*;
-use crate::session::testing::{HASH, certificate, identity, keygen, party, pinned, public_key, sign, signature};
+use crate::derivation::Child;
+use crate::session::testing::{
+    HASH, certificate, identity, keygen, party, pinned, public_key, rotate, rotate_to, sign, sign_with, signature,
+    succession,
+};
 use casemate_wire::KeyStatement;
 
 fn tally(reports: impl IntoIterator<Item = (u16, Outcome)>) -> Tally {
@@ -109,4 +113,63 @@ fn a_signature_by_another_key_or_over_another_hash_is_not_passed_on() {
 fn nothing_is_concluded_from_silence() {
     let problem = Tally::default().conclude(&sign(), pinned).unwrap_err();
     assert_eq!(problem.more["parties"], serde_json::json!(["party-0", "party-2"]));
+}
+
+fn moved(committee: &[u16], dealers: &[u16], edit: impl FnOnce(&mut KeyStatement)) -> Outcome {
+    Outcome::Rotate { succession: Box::new(succession(committee, dealers, edit)) }
+}
+
+#[test]
+fn a_rotation_counts_where_one_party_proves_it_even_if_all_others_broke_off() {
+    let (committee, dealers) = (&[0, 1, 3][..], &[0, 2][..]);
+    let session = rotate_to(committee, dealers);
+    for reporter in [0, 1, 3, 2] {
+        let good = moved(committee, dealers, |_| ());
+        let reports = [(0, failed(Code::TransportFault)), (reporter, good), (1, failed(Code::Timeout))];
+        let finding = tally(reports).conclude(&session, pinned).unwrap();
+        let found = finding.succession().unwrap();
+        assert_eq!((found.certificate.statement.epoch, found.endorsements.len()), (2, 2));
+        assert_eq!(finding.certificate(), Some(&found.certificate));
+    }
+}
+
+#[test]
+fn a_rotation_to_another_key_epoch_or_committee_is_not_passed_on() {
+    let (committee, dealers) = (&[0, 1, 2][..], &[0, 1][..]);
+    let edits: [fn(&mut KeyStatement); 7] = [
+        |s| s.public_key = public_key(8),
+        |s| s.chain_code = [7; 32],
+        |s| s.scheme = "other".into(),
+        |s| s.epoch = 3,
+        |s| s.label = Some("hot".into()),
+        |s| s.share_type = casemate_wire::ShareType::Admin,
+        |s| s.threshold_t = 3,
+    ];
+    let mut lies: Vec<Outcome> = edits.into_iter().map(|edit| moved(committee, dealers, edit)).collect();
+    lies.push(moved(&[0, 1, 3], dealers, |_| ()));
+    lies.push(moved(&[1, 0, 2], dealers, |_| ()));
+    lies.push(moved(committee, &[0], |_| ()));
+    lies.push(moved(committee, &[0, 3], |_| ()));
+    let mut unsigned = succession(committee, dealers, |_| ());
+    unsigned.certificate.signatures.swap(0, 1);
+    lies.push(Outcome::Rotate { succession: Box::new(unsigned) });
+    lies.push(signed(9, HASH));
+    lies.push(key(|_| ()));
+    for lie in lies {
+        let problem = tally([(1, lie.clone())]).conclude(&rotate(), pinned).unwrap_err();
+        assert_eq!((problem.code, &problem.more["party"]), (Code::PeerFault, &"party-1".into()), "{lie:?}");
+        // Nor does it hide what another party proves.
+        let honest = moved(committee, dealers, |_| ());
+        assert!(tally([(1, lie), (2, honest)]).conclude(&rotate(), pinned).is_ok());
+    }
+    assert!(tally([(1, moved(committee, dealers, |_| ()))]).conclude(&rotate(), |_| None).is_err());
+}
+
+#[test]
+fn a_signature_at_a_path_must_verify_under_the_child_key() {
+    let child = Child { path: "m/0/7".parse().unwrap(), public_key: public_key(8) };
+    let session = sign_with(Some(child));
+    assert!(tally([(0, signed(8, HASH))]).conclude(&session, pinned).is_ok());
+    let problem = tally([(0, signed(9, HASH))]).conclude(&session, pinned).unwrap_err();
+    assert_eq!(problem.code, Code::PeerFault);
 }

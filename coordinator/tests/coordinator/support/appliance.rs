@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use casemate_wire::api::{Accepted, BASE_PATH, KeygenRequest, SessionStatus, SigningRequest};
+use casemate_wire::api::{
+    Accepted, BASE_PATH, KeyProgress, KeygenRequest, RotationRequest, SessionStatus, SettleAnswer, SettleRequest,
+    SigningRequest,
+};
 use casemate_wire::envelope::{Checkpoint, Content, Hello, Introduction, SessionView, SignedHello, SignedMessage, To};
 use casemate_wire::frame::{Frame, FrameReader, Outcome};
+use casemate_wire::rotation::all_switched;
 use casemate_wire::token::{Claims, PinnedKey, verify};
-use casemate_wire::{Code, Digest32, PartyId, Problem, SessionId};
+use casemate_wire::{Code, Digest32, PartyId, Problem, PublicKey, SessionId, Succession};
 use futures::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -57,6 +61,8 @@ pub enum Behaviour {
     Oversize,
     /// Ends its stream without a word.
     Vanish,
+    /// Takes part to the end and ends its stream without a word.
+    Mute,
 }
 
 /// What was seen of one session.
@@ -81,11 +87,26 @@ pub struct Inside {
     pinned: PinnedKey,
     pub next: Mutex<VecDeque<Behaviour>>,
     pub healthy: AtomicBool,
+    /// Whether it answers when a rotation is to be settled.
+    pub settles: AtomicBool,
     pub connections: AtomicUsize,
     pub attester: Mutex<Attester>,
     pub seen: Mutex<HashMap<SessionId, Seen>>,
     pub requests: Mutex<HashMap<SessionId, serde_json::Value>>,
     accepted: Mutex<HashMap<SessionId, (Claims, Behaviour)>>,
+    /// Claims of the tokens, by session.
+    pub claims: Mutex<HashMap<SessionId, Claims>>,
+    pub held: Mutex<HashMap<PublicKey, Held>>,
+    /// What it says instead of what proves a key's epoch.
+    pub pretends: Mutex<Option<KeyProgress>>,
+}
+
+/// What the appliance has of one key.
+#[derive(Debug, Default, Clone)]
+pub struct Held {
+    pub newest_epoch: u64,
+    pub succession: Option<Succession>,
+    pub old_shares: u32,
 }
 
 impl Appliance {
@@ -109,11 +130,15 @@ impl Appliance {
             pinned,
             next: Mutex::default(),
             healthy: AtomicBool::new(true),
+            settles: AtomicBool::new(true),
             connections: AtomicUsize::new(0),
             attester: Mutex::new(Attester::new(index)),
             seen: Mutex::default(),
             requests: Mutex::default(),
             accepted: Mutex::default(),
+            claims: Mutex::default(),
+            held: Mutex::default(),
+            pretends: Mutex::default(),
         };
         let inside = Arc::new(inside);
         Self { address: None, inside, tls: Arc::new(tls).into(), tasks: None }
@@ -190,6 +215,23 @@ impl Inside {
                 let ask: SigningRequest = serde_json::from_slice(&body).unwrap();
                 self.join(&ask.session_id, &ask.party_id, &ask.join_token, &body)
             }
+            "/rotation/participate" => {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let ask: RotationRequest = serde_json::from_slice(&body).unwrap();
+                self.join(&ask.session_id, &ask.party_id, &ask.join_token, &body)
+            }
+            "/rotation/settle" if !self.settles.load(Ordering::SeqCst) => {
+                let problem = Problem::new(Code::HsmUnavailable, "the token is away");
+                reply(problem.status, &serde_json::to_string(&problem).unwrap())
+            }
+            "/rotation/settle" => {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                self.settle(serde_json::from_slice(&body).unwrap())
+            }
+            path if path.starts_with("/keys/") => {
+                let key = path.strip_prefix("/keys/").unwrap().strip_suffix("/succession").unwrap();
+                self.progress(&key.parse().unwrap())
+            }
             stream => {
                 let id = stream.strip_prefix("/sessions/").unwrap();
                 let id: SessionId = id.strip_suffix("/messages").unwrap().parse().unwrap();
@@ -217,6 +259,16 @@ impl Inside {
         if let Behaviour::Refuse(problem) = behaviour {
             return reply(problem.status, &serde_json::to_string(&problem).unwrap());
         }
+        if let Some(rotation) = &token.claims().rotation {
+            let mut held = self.held.lock().unwrap();
+            let held = held.entry(token.claims().public_key.unwrap()).or_default();
+            if held.newest_epoch >= rotation.epoch {
+                let problem = Problem::new(Code::EpochTaken, "taken").with("epoch", held.newest_epoch);
+                return reply(problem.status, &serde_json::to_string(&problem).unwrap());
+            }
+            held.newest_epoch = rotation.epoch;
+        }
+        self.claims.lock().unwrap().insert(session.clone(), token.claims().clone());
         let place = (token.claims().clone(), behaviour);
         self.accepted.lock().unwrap().insert(session.clone(), place);
         let accepted = Accepted {
@@ -228,12 +280,44 @@ impl Inside {
         reply(202, &serde_json::to_string(&accepted).unwrap())
     }
 
+    fn settle(&self, request: SettleRequest) -> Response<Body> {
+        let SettleRequest { succession, switched } = request;
+        let (me, certificate) = (party(self.index), &succession.certificate);
+        let mut held = self.held.lock().unwrap();
+        let held = held.entry(certificate.statement.public_key).or_default();
+        self.keys.move_to(held, &succession);
+        if all_switched(certificate, &switched).is_ok() {
+            held.old_shares = 0;
+        }
+        let stays = certificate.statement.roster.position(&me).is_some();
+        let switched = stays.then(|| self.keys.switched(self.index, certificate));
+        let answer = SettleAnswer { party_id: me, switched, old_shares: held.old_shares };
+        reply(200, &serde_json::to_string(&answer).unwrap())
+    }
+
+    fn progress(&self, key: &PublicKey) -> Response<Body> {
+        if let Some(progress) = &*self.pretends.lock().unwrap() {
+            return reply(200, &serde_json::to_string(progress).unwrap());
+        }
+        let held = self.held.lock().unwrap();
+        let Some(Held { newest_epoch, succession, .. }) = held.get(key).cloned() else {
+            let problem = Problem::new(Code::ShareNotFound, "no such key");
+            return reply(problem.status, &serde_json::to_string(&problem).unwrap());
+        };
+        let progress = KeyProgress { party_id: party(self.index), newest_epoch, succession };
+        reply(200, &serde_json::to_string(&progress).unwrap())
+    }
+
     async fn play(self: Arc<Self>, claims: Claims, behaviour: Behaviour, frames: Incoming, send: mpsc::Sender<Bytes>) {
         let part = Part { inside: self, claims, send };
         match behaviour {
-            Behaviour::Honest | Behaviour::Lie => {
+            Behaviour::Honest | Behaviour::Lie | Behaviour::Mute => {
                 part.hello().await;
                 if part.converse(frames).await {
+                    if matches!(behaviour, Behaviour::Mute) {
+                        drop(part.result(false));
+                        return;
+                    }
                     part.end(part.result(matches!(behaviour, Behaviour::Lie))).await;
                 } else {
                     part.cut_off().await;
@@ -388,7 +472,17 @@ impl Part {
 
     fn result(&self, lie: bool) -> Outcome {
         let keys = &self.inside.keys;
+        if self.claims.rotation.is_some() {
+            let succession = keys.rotate(&self.claims, if lie { 1 } else { 0 });
+            if !lie {
+                let mut held = self.inside.held.lock().unwrap();
+                keys.move_to(held.entry(self.claims.public_key.unwrap()).or_default(), &succession);
+            }
+            return Outcome::Rotate { succession: Box::new(succession) };
+        }
         if let Some(key) = &self.claims.public_key {
+            let child = self.claims.derivation_path.as_deref().map(|path| keys.child(key, path));
+            let key = child.as_ref().unwrap_or(key);
             let hash = if lie { Digest32([1; 32]) } else { self.claims.message_hash.unwrap() };
             return Outcome::Sign { signature: keys.sign(key, &hash) };
         }

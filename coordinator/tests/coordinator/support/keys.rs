@@ -4,11 +4,18 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use casemate_wire::certificate::IdentitySignature;
+use casemate_wire::rotation::{Endorsement, Switched, switched_text};
 use casemate_wire::token::Claims;
-use casemate_wire::{Digest32, EcdsaSignature, IdentityKey, KeyCertificate, KeyStatement, PartyId, PublicKey};
+use casemate_wire::{
+    Digest32, EcdsaSignature, IdentityKey, KeyCertificate, KeyStatement, PartyId, PublicKey, Succession,
+};
 use p256::ecdsa::signature::Signer;
 use p256::pkcs8::EncodePublicKey;
 use sha2::{Digest, Sha256};
+
+use super::appliance::Held;
+
+const CHAIN_CODE: [u8; 32] = [1; 32];
 
 pub struct Keys {
     identities: Vec<p256::ecdsa::SigningKey>,
@@ -39,7 +46,7 @@ impl Keys {
         self.made.lock().unwrap().insert(public_key, secret);
         let statement = KeyStatement {
             public_key,
-            chain_code: [1; 32],
+            chain_code: CHAIN_CODE,
             scheme: "cggmp21-secp256k1".into(),
             threshold_t: claims.threshold_t,
             threshold_n: claims.threshold_n,
@@ -50,16 +57,76 @@ impl Keys {
             confirmation: Digest32([6; 32]),
         };
         let text = statement.to_sign();
-        let sign = |identity: &p256::ecdsa::SigningKey| {
-            let signature: p256::ecdsa::Signature = identity.sign(&text);
-            IdentitySignature(signature.to_bytes().into())
-        };
-        let of = |member: &casemate_wire::Member| {
-            let identities = self.identities.iter();
-            let mine = (0u16..).zip(identities).find(|(i, _)| party(*i) == member.party_id);
-            sign(mine.unwrap().1)
-        };
+        let of = |member: &casemate_wire::Member| self.sign_as(&member.party_id, &text);
         KeyCertificate { signatures: statement.roster.members().iter().map(of).collect(), statement }
+    }
+
+    /// What a rotation of this session ends with; with a `leap`, to a later epoch than was asked for.
+    pub fn rotate(&self, claims: &Claims, leap: u64) -> Succession {
+        let rotation = claims.rotation.as_ref().unwrap();
+        let committee = claims.participants.iter().take(claims.threshold_n.into()).cloned().collect::<Vec<_>>();
+        let statement = KeyStatement {
+            public_key: claims.public_key.unwrap(),
+            chain_code: CHAIN_CODE,
+            scheme: "cggmp21-secp256k1".into(),
+            threshold_t: claims.threshold_t,
+            threshold_n: claims.threshold_n,
+            roster: committee.try_into().unwrap(),
+            epoch: rotation.epoch + leap,
+            share_type: claims.share_type.unwrap(),
+            label: claims.label.clone(),
+            confirmation: Digest32([8; 32]),
+        };
+        let text = statement.to_sign();
+        let endorse =
+            |dealer: &PartyId| Endorsement { party_id: dealer.clone(), signature: self.sign_as(dealer, &text) };
+        let endorsements = rotation.dealers.iter().map(endorse).collect();
+        let members = statement.roster.members();
+        let signatures = members.iter().map(|member| self.sign_as(&member.party_id, &text)).collect();
+        Succession { certificate: KeyCertificate { statement, signatures }, endorsements }
+    }
+
+    /// Switches by what proves a later epoch; the share that signed before is an old one then.
+    pub fn move_to(&self, held: &mut Held, succession: &Succession) {
+        let epoch = |succession: &Succession| succession.certificate.statement.epoch;
+        if held.succession.as_ref().is_none_or(|known| epoch(known) < epoch(succession)) {
+            held.succession = Some(succession.clone());
+            held.newest_epoch = held.newest_epoch.max(epoch(succession));
+            held.old_shares += 1;
+        }
+    }
+
+    /// A party's word that it has switched.
+    pub fn switched(&self, index: u16, certificate: &KeyCertificate) -> Switched {
+        let party_id = party(index);
+        let signature = self.sign_as(&party_id, &switched_text(certificate, &party_id));
+        Switched { party_id, signature }
+    }
+
+    fn sign_as(&self, party_id: &PartyId, text: &[u8]) -> IdentitySignature {
+        let mine = (0u16..).zip(&self.identities).find(|(index, _)| party(*index) == *party_id);
+        let signature: p256::ecdsa::Signature = mine.unwrap().1.sign(text);
+        IdentitySignature(signature.to_bytes().into())
+    }
+
+    /// The child of a key at a path, derived from the secret: the other way than by which the coordinator does it.
+    pub fn child(&self, key: &PublicKey, path: &str) -> PublicKey {
+        use hmac::Mac;
+        let mut secret = self.made.lock().unwrap()[key].clone();
+        let mut chain_code = CHAIN_CODE;
+        for index in path.strip_prefix("m/").unwrap().split('/') {
+            let mut mac = hmac::Hmac::<sha2::Sha512>::new_from_slice(&chain_code).unwrap();
+            mac.update(secret.verifying_key().to_encoded_point(true).as_bytes());
+            mac.update(&index.parse::<u32>().unwrap().to_be_bytes());
+            let digest = mac.finalize().into_bytes();
+            let tweak = k256::NonZeroScalar::try_from(&digest[..32]).unwrap();
+            let child = **secret.as_nonzero_scalar() + *tweak;
+            secret = k256::ecdsa::SigningKey::from_slice(&child.to_bytes()).unwrap();
+            chain_code = digest[32..].try_into().unwrap();
+        }
+        let public = PublicKey::from_bytes(secret.verifying_key().to_encoded_point(true).as_bytes()).unwrap();
+        self.made.lock().unwrap().insert(public, secret);
+        public
     }
 
     pub fn sign(&self, key: &PublicKey, hash: &Digest32) -> EcdsaSignature {

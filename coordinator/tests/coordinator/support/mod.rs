@@ -51,6 +51,7 @@ impl Default for Setup {
 pub struct Lab {
     pub folder: TempDir,
     pub appliances: Vec<Appliance>,
+    pub keys: Arc<Keys>,
 }
 
 /// A coordinator that serves inside the test's process.
@@ -63,7 +64,7 @@ pub struct Running {
 impl Lab {
     pub async fn new(setup: Setup) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let keys = Arc::new(Keys::new(setup.appliances));
+        let keys = Arc::new(Keys::new(setup.appliances + 1));
         let ca = new_ca();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -109,7 +110,7 @@ impl Lab {
             setup.limits
         );
         write("coordinator.toml", &config);
-        Self { folder, appliances }
+        Self { folder, appliances, keys }
     }
 
     pub fn config(&self) -> PathBuf {
