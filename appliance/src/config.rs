@@ -333,6 +333,22 @@ pub fn load_hsm(path: &Path) -> Result<HsmConfig, ConfigError> {
     Loader { path, folder: path.parent().unwrap_or(Path::new(".")) }.hsm(file.hsm)
 }
 
+/// Reads only the data folder, if one is named.
+///
+/// # Errors
+/// As [`Config::load`], for that entry.
+pub fn load_data_dir(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
+    #[derive(Deserialize)]
+    struct FolderOnly {
+        party: Option<PartySection>,
+    }
+    let text = read("the configuration", path)?;
+    let file: FolderOnly =
+        toml::from_str(&text).map_err(|e| ConfigError::Parse { path: path.to_owned(), message: e.to_string() })?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    Ok(file.party.map(|party| folder.join(party.data_dir)))
+}
+
 fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|source| ConfigError::Read { what, path: path.to_owned(), source })
 }

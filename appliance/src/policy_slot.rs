@@ -114,6 +114,7 @@ pub async fn reload(node: &Arc<Node>, origin: Option<Origin>) -> Result<Arc<Sign
     match loaded {
         Ok(bundle) => {
             report(&bundle);
+            node.hsm.set_recipients(bundle.bundle().recipients().recovery().values().cloned());
             let bundle = Arc::new(bundle);
             *state = State { active: Some(bundle.clone()), problem: None };
             Ok(bundle)

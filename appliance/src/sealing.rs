@@ -1,12 +1,13 @@
 //! How secrets lie at rest: `header ‖ wrapped DEKs ‖ body`.
 //!
-//! Every sealed object has a fresh 256-bit DEK, wrapped by the HSM; the body is AES-256-GCM under it. The header is
+//! Every sealed object has a fresh 256-bit DEK, wrapped by the HSM and encrypted to each recovery HSM that the policy bundle
+//! names; the body is AES-256-GCM under it. The header is
 //! authenticated by both: by the body (AAD = SHA-256(header)) and by each wrapped DEK. Whoever changes a header makes
 //! the object unreadable.
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
-use casemate_hsm::{HsmError, Secret32, WrappedKey};
+use casemate_hsm::{HsmError, Secret32};
 use rand::RngCore;
 use rand::rngs::OsRng;
 use serde::Serialize;
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::entries::{DekEntries, DekEntry};
 use crate::store::SealedColumns;
 use crate::vault::Vault;
 
@@ -41,13 +43,17 @@ pub async fn seal<H: Serialize>(hsm: &Vault, header: &H, plain: &[u8]) -> Result
     let header = cbor(header)?;
     let context = Sha256::digest(&header);
     let dek = Secret32::random()?;
-    let wrapped = hsm.wrap(&context, &dek).await?;
+    let mut entries = DekEntries::default();
+    entries.push(DekEntry::Kek(hsm.wrap(&context, &dek).await?));
+    for recipient in hsm.recipients().iter() {
+        entries.push(DekEntry::Recovery(hsm.wrap_for_recovery(recipient, &context, &dek).await?));
+    }
     let mut nonce = [0; 12];
     OsRng.fill_bytes(&mut nonce);
     let body = cipher(&dek)
         .encrypt(Nonce::from_slice(&nonce), Payload { msg: plain, aad: &context })
         .map_err(|_| SealError::Damaged { what: "object", why: "it is too large to seal" })?;
-    Ok(SealedColumns { header, deks: cbor(&[wrapped])?, nonce, body })
+    Ok(SealedColumns { header, deks: cbor(&entries)?, nonce, body })
 }
 
 /// Opens what [`seal`] made, and checks header, DEK and body.
@@ -57,12 +63,13 @@ pub async fn seal<H: Serialize>(hsm: &Vault, header: &H, plain: &[u8]) -> Result
 pub async fn open(hsm: &Vault, what: &'static str, sealed: &SealedColumns) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let damaged = |why| SealError::Damaged { what, why };
     let context = Sha256::digest(&sealed.header);
-    let entries: Vec<WrappedKey> = read_cbor(&sealed.deks).ok_or(damaged("its wrapped keys cannot be read"))?;
-    let entry = entries.first().ok_or(damaged("it has no wrapped key"))?;
-    let dek = hsm.unwrap(&context, entry).await.map_err(|error| match error {
-        HsmError::Rejected => damaged("its wrapped key does not belong to its header"),
-        error => SealError::Hsm(error),
-    })?;
+    let entries = DekEntries::read(&sealed.deks).ok_or(damaged("its wrapped keys cannot be read"))?;
+    let dek = match unwrap_any(hsm, &context, &entries).await? {
+        Unwrapped::Key(dek) => dek,
+        Unwrapped::Rejected => return Err(damaged("its wrapped key does not belong to its header")),
+        Unwrapped::OtherHsm(unknown) => return Err(unknown.into()),
+        Unwrapped::Nothing => return Err(damaged("it has no wrapped key")),
+    };
     cipher(&dek)
         .decrypt(Nonce::from_slice(&sealed.nonce), Payload { msg: &sealed.body, aad: &context })
         .map(Zeroizing::new)
@@ -77,10 +84,43 @@ pub fn header<H: DeserializeOwned>(what: &'static str, header: &[u8]) -> Result<
     read_cbor(header).ok_or(SealError::Damaged { what, why: "its header cannot be read" })
 }
 
+/// What came of the entries of one object.
+pub(crate) enum Unwrapped {
+    /// One of them opens here.
+    Key(Secret32),
+    /// One names a KEK that is here, and does not open under it.
+    Rejected,
+    /// None names a KEK that is here.
+    OtherHsm(HsmError),
+    /// There is none under a KEK.
+    Nothing,
+}
+
+/// The DEK by the first entry that opens on this HSM: another HSM's entries may stand beside its own, under the same names.
+///
+/// # Errors
+/// The HSM is away.
+pub(crate) async fn unwrap_any(hsm: &Vault, context: &[u8], entries: &DekEntries) -> Result<Unwrapped, HsmError> {
+    let mut outcome = Unwrapped::Nothing;
+    for entry in entries.keks() {
+        match hsm.unwrap(context, entry).await {
+            Ok(dek) => return Ok(Unwrapped::Key(dek)),
+            Err(HsmError::Rejected) => outcome = Unwrapped::Rejected,
+            Err(unknown @ HsmError::UnknownKek { .. }) => {
+                if matches!(outcome, Unwrapped::Nothing) {
+                    outcome = Unwrapped::OtherHsm(unknown);
+                }
+            }
+            Err(away) => return Err(away),
+        }
+    }
+    Ok(outcome)
+}
+
 /// Which KEK the object's first DEK is wrapped by.
 pub fn kek_of(sealed: &SealedColumns) -> String {
-    let entries: Vec<WrappedKey> = read_cbor(&sealed.deks).unwrap_or_default();
-    entries.first().map(|entry| entry.kek_id.clone()).unwrap_or_default()
+    let entries = DekEntries::read(&sealed.deks).unwrap_or_default();
+    entries.keks().next().map(|entry| entry.kek_id.clone()).unwrap_or_default()
 }
 
 fn cipher(dek: &Secret32) -> Aes256Gcm {

@@ -1,23 +1,26 @@
 //! The HSM as the appliance uses it: every call is measured.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use casemate_hsm::{Anchor, Hsm, HsmError, HsmState, HsmStatus, KeyPurpose, Secret32, WrappedKey};
+use casemate_hsm::{Anchor, Hsm, HsmError, HsmState, HsmStatus, KeyPurpose, RecoveryEntry, Secret32, WrappedKey};
+use casemate_wire::RecoveryKey;
 
 use crate::metrics::HsmMetrics;
 
-/// An open HSM and the metrics that its calls go into. Clones share both.
+/// An open HSM, the metrics that its calls go into, and the recovery HSMs to which new objects are sealed as well. Clones
+/// share all three.
 #[derive(Clone)]
 pub struct Vault {
     hsm: Arc<Hsm>,
     metrics: HsmMetrics,
+    recipients: Arc<RwLock<Arc<[RecoveryKey]>>>,
 }
 
 impl Vault {
     /// Measures the calls to `hsm`.
     pub fn new(hsm: Hsm, metrics: HsmMetrics) -> Self {
-        Self { hsm: Arc::new(hsm), metrics }
+        Self { hsm: Arc::new(hsm), metrics, recipients: Arc::new(RwLock::new(Arc::new([]))) }
     }
 
     /// Wraps a DEK under the live KEK, bound to `context`.
@@ -34,6 +37,32 @@ impl Vault {
     /// Why the HSM did not.
     pub async fn unwrap(&self, context: &[u8], entry: &WrappedKey) -> Result<Secret32, HsmError> {
         self.measured("unwrap", self.hsm.unwrap(context, entry)).await
+    }
+
+    /// Encrypts a DEK to a recovery HSM, bound to `context`.
+    ///
+    /// # Errors
+    /// Why the HSM did not.
+    pub async fn wrap_for_recovery(
+        &self,
+        recipient: &RecoveryKey,
+        context: &[u8],
+        key: &Secret32,
+    ) -> Result<RecoveryEntry, HsmError> {
+        self.measured("wrap_for_recovery", self.hsm.wrap_for_recovery(recipient, context, key)).await
+    }
+
+    /// The recovery HSMs to which new objects are sealed as well.
+    pub fn recipients(&self) -> Arc<[RecoveryKey]> {
+        self.recipients.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Seals new objects to these recovery HSMs as well, from now on.
+    ///
+    /// # Security
+    /// They come from the signed policy bundle that is in force, and from nowhere else.
+    pub fn set_recipients(&self, keys: impl IntoIterator<Item = RecoveryKey>) {
+        *self.recipients.write().unwrap_or_else(PoisonError::into_inner) = keys.into_iter().collect();
     }
 
     /// Signs with one of the HSM's keys: ECDSA P-256 over SHA-256, `r ‖ s`.

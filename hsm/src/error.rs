@@ -212,6 +212,46 @@ pub enum HsmError {
         /// Their `CKA_ID`s.
         ids: Vec<String>,
     },
+    /// The KEK that was to be made is not the one of the next epoch.
+    #[error(
+        "making {asked:?}: the token wraps under {current:?}, and the next one is of the epoch above it; nothing was changed"
+    )]
+    KekOutOfTurn {
+        /// `CKA_ID` of the KEK that was to be made.
+        asked: String,
+        /// `CKA_ID` of the KEK that wraps.
+        current: String,
+    },
+    /// The KEK that was to be destroyed is the one that wraps.
+    #[error(
+        "{kek_id:?} wraps now, so it is not destroyed; make the next one with `casemate hsm new-kek`, and re-wrap, first"
+    )]
+    KekIsCurrent {
+        /// Its `CKA_ID`.
+        kek_id: String,
+    },
+    /// The token has no KEK of this epoch.
+    #[error("there is no {kek_id:?} on the token; `casemate hsm status` lists those that are there")]
+    NoSuchKek {
+        /// The `CKA_ID` that was looked for.
+        kek_id: String,
+    },
+    /// The token has no recovery key.
+    #[error("there is no recovery key on this token; `casemate hsm init-recovery` makes one")]
+    NoRecoveryKey,
+    /// A recovery entry is not signed by the host that is said to have sealed it.
+    #[error(
+        "the recovery entry is not signed by the identity that was named; it was altered, or another host sealed it"
+    )]
+    RecoveryNotSigned,
+    /// The entry is for another recovery key.
+    #[error("the entry is for the recovery key {wanted}, this token has {there}")]
+    OtherRecoveryKey {
+        /// Fingerprint of the key that the entry is for.
+        wanted: String,
+        /// Fingerprint of the token's key.
+        there: String,
+    },
     /// A log name that an anchor does not take.
     #[error("an anchor names its log with 1 to 128 visible ASCII characters")]
     AnchorLogName,

@@ -99,15 +99,20 @@ impl<'a> Facts<'a> {
         Ok(())
     }
 
+    pub(crate) fn check_type(&self, key_type: KeyType) -> Result<(), HsmError> {
+        if self.get(AttributeType::KeyType) != Some(&Attribute::KeyType(key_type)) {
+            return Err(self.unfit(format!("its type is not {key_type}")));
+        }
+        Ok(())
+    }
+
     pub(crate) fn check_kind(
         &self,
         key_type: KeyType,
         parameter: AttributeType,
         value: &Attribute,
     ) -> Result<(), HsmError> {
-        if self.get(AttributeType::KeyType) != Some(&Attribute::KeyType(key_type)) {
-            return Err(self.unfit(format!("its type is not {key_type}")));
-        }
+        self.check_type(key_type)?;
         if self.get(parameter) != Some(value) {
             return Err(self.unfit(format!("{parameter} is not that of AES-256 or P-256")));
         }

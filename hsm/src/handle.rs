@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use casemate_wire::RecoveryKey;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -16,6 +17,7 @@ use crate::keys::KeyPurpose;
 use crate::module::Module;
 use crate::profile::{HsmStatus, Profile};
 use crate::queue::NotTaken;
+use crate::recovery_entry::RecoveryEntry;
 use crate::secret::Secret32;
 use crate::session::OpenSession;
 use crate::state::HsmState;
@@ -96,6 +98,24 @@ impl Hsm {
     pub async fn unwrap(&self, context: &[u8], entry: &WrappedKey) -> Result<Secret32, HsmError> {
         let (context, entry) = (context.to_vec(), entry.clone());
         self.call(move |session| session.unwrap(&context, &entry)).await
+    }
+
+    /// Encrypts a key to a recovery HSM, bound to `context`, and signs that with the identity key. Only the recovery HSM
+    /// opens it: see [`crate::RecoveryHsm`].
+    ///
+    /// # Errors
+    /// As [`Hsm::wrap`].
+    ///
+    /// # Security
+    /// Whoever holds the recovery HSM can open the key; recipients come from the signed policy bundle alone.
+    pub async fn wrap_for_recovery(
+        &self,
+        recipient: &RecoveryKey,
+        context: &[u8],
+        key: &Secret32,
+    ) -> Result<RecoveryEntry, HsmError> {
+        let (recipient, context, key) = (recipient.clone(), context.to_vec(), key.duplicate());
+        self.call(move |session| session.wrap_for_recovery(&recipient, &context, &key)).await
     }
 
     /// Signs a message: ECDSA P-256 over its SHA-256, as `r ‖ s`, 32 bytes each. The signature is verified against the

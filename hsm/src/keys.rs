@@ -167,7 +167,7 @@ pub(crate) fn taken(session: &Session) -> Result<Vec<String>, HsmError> {
 }
 
 /// Epochs of all objects whose `CKA_ID` is that of a KEK, each once.
-fn kek_epochs(session: &Session) -> Result<Vec<u32>, HsmError> {
+pub(crate) fn kek_epochs(session: &Session) -> Result<Vec<u32>, HsmError> {
     let mut epochs = Vec::new();
     for class in [ObjectClass::SECRET_KEY, ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
         let wanted = [Attribute::Class(class), Attribute::Token(true)];
@@ -186,7 +186,7 @@ fn kek_epochs(session: &Session) -> Result<Vec<u32>, HsmError> {
 }
 
 /// All key objects with one `CKA_ID`.
-struct KeyObjects<'a> {
+pub(crate) struct KeyObjects<'a> {
     id: &'a str,
     secret: Vec<ObjectHandle>,
     private: Vec<ObjectHandle>,
@@ -194,7 +194,7 @@ struct KeyObjects<'a> {
 }
 
 impl<'a> KeyObjects<'a> {
-    fn with_id(session: &Session, id: &'a str) -> Result<Self, HsmError> {
+    pub(crate) fn with_id(session: &Session, id: &'a str) -> Result<Self, HsmError> {
         let find = |class| {
             let wanted = [Attribute::Class(class), Attribute::Id(id.as_bytes().to_vec())];
             session.find_objects(&wanted).doing("looking for a key by its CKA_ID")
@@ -207,7 +207,7 @@ impl<'a> KeyObjects<'a> {
         })
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.secret.is_empty() && self.private.is_empty() && self.public.is_empty()
     }
 
@@ -217,7 +217,7 @@ impl<'a> KeyObjects<'a> {
         self.one("secret", &self.secret)
     }
 
-    fn only_pair(&self) -> Result<(ObjectHandle, ObjectHandle), HsmError> {
+    pub(crate) fn only_pair(&self) -> Result<(ObjectHandle, ObjectHandle), HsmError> {
         self.none("secret", &self.secret)?;
         Ok((self.one("private", &self.private)?, self.one("public", &self.public)?))
     }

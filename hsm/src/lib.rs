@@ -10,7 +10,9 @@
 //! the call tried once more; a lost token makes the HSM [unavailable](HsmState::Unavailable) until it is back; a
 //! refused PIN is never tried twice.
 //!
-//! [`init_token`] and [`init_keys`] make what [`Hsm::open`] expects.
+//! [`init_token`] and [`init_keys`] make what [`Hsm::open`] expects; [`new_kek`] and [`destroy_kek`] are the two ends of a
+//! KEK's life. A recovery HSM is another token, with one RSA pair that [`init_recovery`] makes: any [`Hsm`] wraps
+//! [for it](Hsm::wrap_for_recovery), and [`RecoveryHsm`] opens that.
 
 mod anchor;
 mod anchor_objects;
@@ -19,6 +21,7 @@ mod config;
 mod error;
 mod facts;
 mod handle;
+mod kek;
 mod keys;
 mod login;
 mod module;
@@ -26,6 +29,8 @@ mod pin;
 mod profile;
 mod provision;
 mod queue;
+mod recovery;
+mod recovery_entry;
 mod secret;
 mod session;
 mod state;
@@ -38,10 +43,13 @@ pub use anchor::Anchor;
 pub use config::{HsmConfig, TokenSelector, WrapMode};
 pub use error::{HsmError, TokenError};
 pub use handle::Hsm;
+pub use kek::{destroy_kek, new_kek};
 pub use keys::{KeyPurpose, KeyStatus};
 pub use pin::{Pin, PinError, PinKind, PinSource};
 pub use profile::HsmStatus;
-pub use provision::{CreatedKey, init_keys, init_token};
+pub use provision::{CreatedKey, init_keys, init_keys_from, init_token};
+pub use recovery::{RecoveryHsm, init_recovery};
+pub use recovery_entry::{RecoveryAlgorithm, RecoveryEntry};
 pub use secret::Secret32;
 pub use state::HsmState;
 pub use token::TokenDescription;

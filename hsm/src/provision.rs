@@ -83,6 +83,14 @@ fn free_slot(pkcs11: &Pkcs11) -> Result<(Slot, TokenInfo), HsmError> {
 /// [`HsmError::KeysExist`], which names them, when any of the keys or any KEK is there; the errors of
 /// [`crate::Hsm::open`].
 pub fn init_keys(config: &HsmConfig) -> Result<Vec<CreatedKey>, HsmError> {
+    init_keys_from(config, 1)
+}
+
+/// As [`init_keys`], with the KEK of another epoch: for a token that takes the place of one with older KEKs.
+///
+/// # Errors
+/// As [`init_keys`].
+pub fn init_keys_from(config: &HsmConfig, epoch: u32) -> Result<Vec<CreatedKey>, HsmError> {
     config.check()?;
     let module = Module::load(&config.module)?;
     let lease = module.enter();
@@ -92,7 +100,7 @@ pub fn init_keys(config: &HsmConfig) -> Result<Vec<CreatedKey>, HsmError> {
         return Err(HsmError::KeysExist { ids: taken });
     }
     let mut made = Vec::new();
-    let outcome = make_all(&session, &mut made).and_then(|()| Keys::find(&session)?.status());
+    let outcome = make_all(&session, epoch, &mut made).and_then(|()| Keys::find(&session)?.status());
     match outcome {
         Ok(keys) => Ok(keys
             .into_iter()
@@ -113,7 +121,7 @@ pub fn init_keys(config: &HsmConfig) -> Result<Vec<CreatedKey>, HsmError> {
     }
 }
 
-fn log_in_to_write(module: &Module, lease: &Lease<'_>, config: &HsmConfig) -> Result<Session, HsmError> {
+pub(crate) fn log_in_to_write(module: &Module, lease: &Lease<'_>, config: &HsmConfig) -> Result<Session, HsmError> {
     let (slot, token) = token::find(lease.pkcs11(), &config.token)?;
     let session = lease.pkcs11().open_rw_session(slot).doing("opening a session")?;
     let target = Target { module: module.path(), pkcs11: lease.pkcs11(), slot, serial: &token.serial };
@@ -121,15 +129,15 @@ fn log_in_to_write(module: &Module, lease: &Lease<'_>, config: &HsmConfig) -> Re
     Ok(session)
 }
 
-fn make_all(session: &Session, made: &mut Vec<ObjectHandle>) -> Result<(), HsmError> {
-    made.push(make_kek(session, 1)?);
+fn make_all(session: &Session, epoch: u32, made: &mut Vec<ObjectHandle>) -> Result<(), HsmError> {
+    made.push(make_kek(session, epoch)?);
     for purpose in KeyPurpose::ALL {
         made.extend(make_pair(session, purpose)?);
     }
     Ok(())
 }
 
-fn make_kek(session: &Session, epoch: u32) -> Result<ObjectHandle, HsmError> {
+pub(crate) fn make_kek(session: &Session, epoch: u32) -> Result<ObjectHandle, HsmError> {
     let id = kek_id(epoch);
     let mut template = kept(&id, &format!("Casemate KEK, epoch {epoch}"));
     template.extend([
@@ -180,7 +188,7 @@ fn make_pair(session: &Session, purpose: KeyPurpose) -> Result<[ObjectHandle; 2]
 
 /// Makes a key limited to its mechanism, or without the limit on a token that does not know `CKA_ALLOWED_MECHANISMS`;
 /// the key's `mechanism_enforced` tells which.
-fn limited_if_known<T>(
+pub(crate) fn limited_if_known<T>(
     template: &[Attribute],
     make: impl Fn(&[Attribute]) -> cryptoki::error::Result<T>,
 ) -> cryptoki::error::Result<T> {
@@ -195,7 +203,7 @@ fn limited_if_known<T>(
 }
 
 /// What all secret and private keys have in common: they stay on the token, as they are.
-fn kept(id: &str, label: &str) -> Vec<Attribute> {
+pub(crate) fn kept(id: &str, label: &str) -> Vec<Attribute> {
     vec![
         Attribute::Id(id.into()),
         Attribute::Label(label.into()),

@@ -1,5 +1,6 @@
 //! One logged-in session and what is done in it.
 
+use casemate_wire::RecoveryKey;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
@@ -7,6 +8,7 @@ use cryptoki::session::Session;
 use p256::ecdsa::Signature;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use rand_core::{OsRng, RngCore};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::anchor_objects::AnchorObjects;
@@ -16,6 +18,8 @@ use crate::keys::{KeyPurpose, Keys};
 use crate::login::{Occasion, Target, log_in};
 use crate::module::{Lease, Module};
 use crate::profile::Profile;
+use crate::recovery;
+use crate::recovery_entry::{BLOB_LEN, CKM_RSA_PKCS_OAEP, RecoveryAlgorithm, RecoveryEntry, binding, plain, statement};
 use crate::secret::Secret32;
 use crate::token::{self, TokenDescription};
 use crate::wrapped::{Binding, IV_LEN, TAG_LEN, WrapAlgorithm, WrappedKey};
@@ -117,6 +121,29 @@ impl OpenSession {
             Err(_) if self.opens_own(kek) => Err(HsmError::Rejected),
             Err(error) => Err(error),
         }
+    }
+
+    /// Encrypts to a recovery key, and signs that with the identity key.
+    pub(crate) fn wrap_for_recovery(
+        &self,
+        recipient: &RecoveryKey,
+        context: &[u8],
+        key: &Secret32,
+    ) -> Result<RecoveryEntry, HsmError> {
+        let alg = RecoveryAlgorithm::OaepSha1;
+        let fingerprint = recipient.fingerprint().0;
+        let bound = binding(alg, &fingerprint, context)?;
+        let blob = recovery::encrypt(&self.session, recipient, plain(key, &bound).as_slice())?;
+        let blob: [u8; BLOB_LEN] = blob.try_into().map_err(|_| canary("its RSA ciphertext has the wrong length"))?;
+        let digest = Sha256::digest(statement(&bound, &blob)).into();
+        let signature = self.sign(KeyPurpose::Identity, &digest)?;
+        Ok(RecoveryEntry {
+            alg,
+            ckm: CKM_RSA_PKCS_OAEP,
+            key: fingerprint.into(),
+            blob: blob.into(),
+            signature: signature.into(),
+        })
     }
 
     /// ECDSA over a SHA-256 digest; `r ‖ s`, verified.

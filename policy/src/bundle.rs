@@ -3,6 +3,7 @@
 //! ```text
 //! *.cedar          policies; each has a unique @id("...") and may carry @reason("shown to the requester")
 //! entities.json    asset table, address books, key groups, calendars (see `tables`)
+//! recipients.toml  to whom secrets may be encrypted beside the host's own HSM (see `recipients`)
 //! tests/*.json     test cases: a request and the expected verdict (see `cases`)
 //! manifest.toml    version, name, schema, not_before, previous, time_zone, and the SHA-256 of every file above
 //! manifest.toml.sig*  signatures over the manifest, one for each person (see `signatures`)
@@ -42,6 +43,7 @@ mod limits;
 mod manifest;
 mod outline;
 mod policies;
+mod recipients;
 mod seal;
 mod signatures;
 pub(crate) mod tables;
@@ -52,6 +54,7 @@ pub use draft::Draft;
 pub use error::{BundleError, Diagnostic, Position};
 pub use format::format;
 pub use outline::{EntitiesOutline, ManifestOutline, Outline, PolicyOutline};
+pub use recipients::{AgeRecipient, Recipients};
 pub use seal::{SealFields, Sealed, seal, seal_as};
 pub use signatures::{
     IgnoredSignature, Newest, SignatureReport, SignedBundle, ToBeSigned, TrustError, signatures, to_be_signed,
@@ -65,6 +68,7 @@ use tables::Tables;
 pub struct Bundle {
     manifest: Manifest,
     rules: Rules,
+    recipients: Recipients,
 }
 
 /// What the evaluator needs of a bundle.
@@ -173,6 +177,11 @@ impl Bundle {
     /// What the evaluator needs.
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// To whom secrets may be encrypted beside the host's own HSM.
+    pub fn recipients(&self) -> &Recipients {
+        &self.recipients
     }
 
     /// SHA-256 of the manifest's bytes, which hold the hashes of all other files.

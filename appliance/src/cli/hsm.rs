@@ -1,11 +1,18 @@
-//! `casemate hsm init` and `hsm status`.
+//! `casemate hsm`: making keys, showing them, and the life of the KEKs.
+
+mod kek;
+mod offline;
+mod recovery;
+mod rewrap;
+mod rows;
 
 use std::path::PathBuf;
 
 use casemate_attest::AuditKey;
 use casemate_attest::attestation::AttestKey;
 use casemate_hsm::{
-    Anchor, Hsm, HsmConfig, HsmError, HsmState, HsmStatus, KeyPurpose, PinSource, TokenSelector, init_keys, init_token,
+    Anchor, Hsm, HsmConfig, HsmError, HsmState, HsmStatus, KeyPurpose, PinSource, TokenSelector, init_keys_from,
+    init_token,
 };
 use casemate_wire::IdentityKey;
 use clap::{Args, Subcommand};
@@ -13,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::{CommandResult, Format, exit, say};
 use crate::config::load_hsm;
+use rows::Rows;
 
 #[derive(Subcommand)]
 pub(super) enum HsmCommand {
@@ -20,6 +28,17 @@ pub(super) enum HsmCommand {
     Init(InitArguments),
     /// Open the token as the daemon does, check every key, and show what is there.
     Status(StatusArguments),
+    /// Make the next KEK, which wraps from then on. The daemon must not run.
+    NewKek(kek::NewArguments),
+    /// Bring the wrapped keys of all rows to the current KEK and the recovery HSMs of the policy bundle, or to another HSM.
+    /// No share is opened. It may be cut off and run again.
+    Rewrap(rewrap::RewrapArguments),
+    /// Destroy an old KEK, once every row opens without it. The daemon must not run.
+    DestroyKek(kek::DestroyArguments),
+    /// Make the key of a recovery HSM, on the host that has it.
+    InitRecovery(recovery::InitArguments),
+    /// After the loss of an HSM: open the rows by the recovery HSM, and wrap them under the current KEK of this one.
+    RecoverEntries(rewrap::RecoverArguments),
 }
 
 #[derive(Args)]
@@ -33,6 +52,10 @@ pub(super) struct InitArguments {
     /// The security officer's PIN, one line in a file that only you can read.
     #[arg(long, value_name = "FILE")]
     so_pin_file: Option<PathBuf>,
+    /// The epoch of the first KEK. For an HSM that takes the place of another: above all epochs of that one, since the audit
+    /// log tells KEKs by their epochs.
+    #[arg(long, value_name = "EPOCH", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    kek_epoch: u32,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -40,7 +63,7 @@ pub(super) struct InitArguments {
 
 #[derive(Args)]
 pub(super) struct StatusArguments {
-    /// The configuration; only its [hsm] section is read.
+    /// The configuration; only its [hsm] section and the data folder are read.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// How to print the result.
@@ -52,6 +75,11 @@ pub(super) fn run(command: HsmCommand) -> CommandResult {
     match command {
         HsmCommand::Init(arguments) => init(&arguments),
         HsmCommand::Status(arguments) => status(&arguments),
+        HsmCommand::NewKek(arguments) => kek::make(&arguments),
+        HsmCommand::Rewrap(arguments) => rewrap::rewrap(&arguments),
+        HsmCommand::DestroyKek(arguments) => kek::destroy(&arguments),
+        HsmCommand::InitRecovery(arguments) => recovery::init(&arguments),
+        HsmCommand::RecoverEntries(arguments) => rewrap::recover(&arguments),
     }
 }
 
@@ -60,7 +88,7 @@ fn init(arguments: &InitArguments) -> CommandResult {
     if arguments.create_token {
         create_token(&config, arguments.so_pin_file.as_ref())?;
     }
-    let keys = init_keys(&config)?;
+    let keys = init_keys_from(&config, arguments.kek_epoch)?;
     let pins = Pins::of(|id| keys.iter().find(|key| key.id == id)?.public_key.as_deref())?;
     if arguments.format == Format::Json {
         let ids: Vec<&str> = keys.iter().map(|key| key.id.as_str()).collect();
@@ -99,10 +127,12 @@ fn status(arguments: &StatusArguments) -> CommandResult {
         hsm.shutdown().await?;
         Ok::<_, HsmError>((status, anchor))
     })?;
+    let rows = Rows::of(&arguments.config);
     match arguments.format {
-        Format::Json => say(to_json(&status, &anchor)?),
+        Format::Json => say(to_json(&status, &anchor, &rows)?),
         Format::Human => {
             show(&status)?;
+            rows.show(&status);
             say(format!("anchor    {}", in_words(&anchor)));
         }
     }
@@ -119,7 +149,7 @@ fn in_words(anchor: &Result<Option<Anchor>, HsmError>) -> String {
     }
 }
 
-fn to_json(status: &HsmStatus, anchor: &Result<Option<Anchor>, HsmError>) -> Result<Value, InvalidPin> {
+fn to_json(status: &HsmStatus, anchor: &Result<Option<Anchor>, HsmError>, rows: &Rows) -> Result<Value, InvalidPin> {
     let anchor = match anchor {
         Ok(Some(anchor)) => {
             json!({"log": anchor.log(), "size": anchor.size(), "root": hex::encode(anchor.root())})
@@ -146,7 +176,7 @@ fn to_json(status: &HsmStatus, anchor: &Result<Option<Anchor>, HsmError>) -> Res
             "manufacturer": status.token.manufacturer, "firmware": status.token.firmware,
         },
         "wrap": status.wrap.name(), "kek": status.kek_id, "kek_epoch": status.kek_epoch, "keys": keys,
-        "identity": identity, "audit": audit, "attest": attest, "anchor": anchor,
+        "identity": identity, "audit": audit, "attest": attest, "anchor": anchor, "sealed": rows.to_json(),
         "ready": status.state == HsmState::Ready,
     }))
 }

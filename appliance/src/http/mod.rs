@@ -14,6 +14,7 @@
 
 mod attestation;
 mod audit;
+mod kek;
 mod participate;
 mod peers;
 mod policy;

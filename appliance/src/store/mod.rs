@@ -7,6 +7,7 @@
 //! | `sessions.rs` | session rows and used tokens |
 //! | `shares.rs` | shares, through their whole life |
 //! | `sealed.rs` | committees' aux info and primes, all sealed |
+//! | `rewrap.rs` | the wrapped keys of all sealed rows, walked and replaced |
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
 //! | `disk/` | what is wrong with the disk, and who may still write |
@@ -37,6 +38,7 @@ mod examine;
 mod peers;
 mod policy;
 mod prune;
+mod rewrap;
 mod schema;
 mod sealed;
 mod sessions;
@@ -66,6 +68,7 @@ pub use examine::{Examined, examine};
 pub use peers::PeerRow;
 pub(crate) use policy::PolicyRow;
 pub use prune::{Exported, Segment};
+pub use rewrap::{EntriesRow, SealedTable};
 pub use sealed::{CommitteeRow, SealedColumns};
 pub(crate) use sealed::{count_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};

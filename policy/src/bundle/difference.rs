@@ -46,6 +46,8 @@ pub enum Section {
     Calendar,
     /// A day in a calendar.
     CalendarDay,
+    /// A recipient beside the host's own HSM, or how many custodians open a backup.
+    Recipient,
     /// A test case.
     Test,
 }
@@ -111,6 +113,9 @@ fn things(outline: &Outline) -> Things {
         for day in days {
             add(Section::CalendarDay, format!("{calendar}: {day}"), String::new());
         }
+    }
+    for (name, recipient) in &outline.recipients {
+        add(Section::Recipient, name.clone(), recipient.clone());
     }
     for (name, case) in &outline.tests {
         add(Section::Test, name.clone(), case.clone());

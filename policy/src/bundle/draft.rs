@@ -10,6 +10,7 @@ use super::error::BundleError;
 use super::files::Files;
 use super::manifest::Manifest;
 use super::policies::Source;
+use super::recipients::Recipients;
 use super::tables::Tables;
 use super::{Bundle, Client, Rules, policies};
 use crate::stack::on_large_stack;
@@ -21,6 +22,7 @@ pub struct Draft {
     manifest: Manifest,
     rules: Rules,
     cases: Cases,
+    recipients: Recipients,
 }
 
 impl Draft {
@@ -44,6 +46,7 @@ impl Draft {
     ) -> Result<Self, BundleError> {
         let time_zone = manifest.time_zone()?;
         let tables = Tables::parse(files.entities())?;
+        let recipients = Recipients::parse(files.recipients())?;
         let sources = files
             .policies()?
             .into_iter()
@@ -52,13 +55,13 @@ impl Draft {
         let rules = on_large_stack(|| policies::compile(&sources, tables, clients, time_zone, digest))
             .map_err(|error| BundleError::Evaluator(error.to_string()))??;
         let cases = Cases::parse(files)?;
-        Ok(Self { manifest, rules, cases })
+        Ok(Self { manifest, rules, cases, recipients })
     }
 
     /// The bundle, if all of its cases pass and suffice.
     pub(super) fn tested(self) -> Result<Bundle, BundleError> {
         cases::check(&self.run_cases(), &self.rules)?;
-        Ok(Bundle { manifest: self.manifest, rules: self.rules })
+        Ok(Bundle { manifest: self.manifest, rules: self.rules, recipients: self.recipients })
     }
 
     /// Runs every test case, in the order of the files.

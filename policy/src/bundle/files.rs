@@ -11,6 +11,8 @@ use super::error::BundleError;
 pub(super) const MANIFEST: &str = "manifest.toml";
 /// The tables' name.
 pub(super) const ENTITIES: &str = "entities.json";
+/// The recipients' name.
+pub(super) const RECIPIENTS: &str = "recipients.toml";
 /// The folder of test cases.
 const TESTS: &str = "tests";
 /// The largest file, in bytes.
@@ -69,7 +71,7 @@ impl Files {
         if path != MANIFEST && !is_signature(&path) && !belongs(&path) {
             return Err(BundleError::file(
                 &path,
-                "it does not belong in a bundle: only *.cedar, entities.json, tests/*.json and manifest.toml do",
+                "it does not belong in a bundle: only *.cedar, entities.json, recipients.toml, tests/*.json and manifest.toml do",
             ));
         }
         let limit = match path.as_str() {
@@ -125,6 +127,11 @@ impl Files {
         self.listed.get(ENTITIES).map(Vec::as_slice)
     }
 
+    /// The bytes of `recipients.toml`, if there is one.
+    pub(super) fn recipients(&self) -> Option<&[u8]> {
+        self.listed.get(RECIPIENTS).map(Vec::as_slice)
+    }
+
     /// The Cedar files: path and text.
     pub(super) fn policies(&self) -> Result<Vec<(&str, &str)>, BundleError> {
         self.listed
@@ -144,7 +151,7 @@ impl Files {
 }
 
 fn belongs(path: &str) -> bool {
-    path == ENTITIES || is_policy(path) || is_test(path)
+    path == ENTITIES || path == RECIPIENTS || is_policy(path) || is_test(path)
 }
 
 fn is_signature(path: &str) -> bool {

@@ -15,6 +15,7 @@ use super::files::{ENTITIES, Files};
 use super::format;
 use super::manifest::{Manifest, sha256};
 use super::policies::{self, Source};
+use super::recipients::Recipients;
 use crate::stack::on_large_stack;
 
 /// A bundle's contents by name.
@@ -32,6 +33,8 @@ pub struct Outline {
     pub policies: BTreeMap<String, PolicyOutline>,
     /// `entities.json`.
     pub entities: EntitiesOutline,
+    /// `recipients.toml`: `recovery NAME` → the key's fingerprint, `custodian NAME` → the age recipient, the threshold.
+    pub recipients: BTreeMap<String, String>,
     /// File and name of each test case → the case, as formatted JSON.
     pub tests: BTreeMap<String, String>,
 }
@@ -100,6 +103,7 @@ impl Outline {
             signatures: files.signatures().map(|(name, _)| name.to_owned()).collect(),
             policies: policies_of(&files)?,
             entities: entities_of(files.entities())?,
+            recipients: Recipients::parse(files.recipients())?.outline(),
             tests: tests_of(&files)?,
             files: hashes,
         })

@@ -14,6 +14,7 @@ mod disk;
 mod end_to_end;
 mod evidence_routes;
 mod join_tokens;
+mod keks;
 mod load;
 mod lying_peer;
 mod lying_witness;

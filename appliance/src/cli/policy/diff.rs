@@ -79,6 +79,7 @@ fn told(change: &Change) -> Vec<String> {
         Section::GroupMember => "key group member",
         Section::Calendar => "calendar",
         Section::CalendarDay => "calendar day",
+        Section::Recipient => "recipient",
         Section::Test => "test",
     };
     let became = match change.change {

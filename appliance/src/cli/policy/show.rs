@@ -113,6 +113,8 @@ fn tell(dir: &Path, outline: &Outline) {
     for (calendar, days) in &entities.calendars {
         say(format!("  {calendar}: {}", days.iter().cloned().collect::<Vec<_>>().join(", ")));
     }
+    say("recipients");
+    outline.recipients.iter().for_each(|(name, recipient)| say(format!("  {name}: {recipient}")));
     say(format!("tests: {}", outline.tests.len()));
     outline.tests.keys().for_each(|name| say(format!("  {name}")));
     say("files");

@@ -1,0 +1,108 @@
+//! The ways to a sealed object's DEK: wrapped under a KEK of an HSM, or encrypted to a recovery HSM. Each alone suffices.
+
+use casemate_hsm::{RecoveryEntry, WrappedKey};
+use serde::{Deserialize, Serialize};
+
+/// Entries that one object may have; more is not read.
+const MOST: usize = 32;
+
+/// One way to a DEK.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum DekEntry {
+    /// Wrapped under a KEK. Which HSM has it is not said: the one on which the entry opens.
+    Kek(WrappedKey),
+    /// Encrypted to a recovery HSM.
+    Recovery(RecoveryEntry),
+}
+
+/// All entries of one object, as its column `deks` holds them: a CBOR list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct DekEntries(Vec<DekEntry>);
+
+impl DekEntries {
+    /// Reads a column; `None` when it is no such list.
+    pub fn read(column: &[u8]) -> Option<Self> {
+        let mut rest = column;
+        let entries: Vec<DekEntry> = ciborium::from_reader(&mut rest).ok()?;
+        (rest.is_empty() && entries.len() <= MOST).then_some(Self(entries))
+    }
+
+    /// The column.
+    pub fn to_column(&self) -> Option<Vec<u8>> {
+        let mut column = Vec::new();
+        ciborium::into_writer(self, &mut column).ok()?;
+        Some(column)
+    }
+
+    /// Adds an entry.
+    pub fn push(&mut self, entry: DekEntry) {
+        self.0.push(entry);
+    }
+
+    /// Those under a KEK, in their order.
+    pub fn keks(&self) -> impl Iterator<Item = &WrappedKey> {
+        self.0.iter().filter_map(|entry| match entry {
+            DekEntry::Kek(entry) => Some(entry),
+            DekEntry::Recovery(_) => None,
+        })
+    }
+
+    /// Those for recovery HSMs, in their order.
+    pub fn recovery(&self) -> impl Iterator<Item = &RecoveryEntry> {
+        self.0.iter().filter_map(|entry| match entry {
+            DekEntry::Recovery(entry) => Some(entry),
+            DekEntry::Kek(_) => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use casemate_hsm::{RecoveryAlgorithm, WrapAlgorithm};
+
+    fn both() -> DekEntries {
+        let wrapped = WrappedKey {
+            alg: WrapAlgorithm::HostIv,
+            ckm: 0x1087,
+            kek_id: "kek/1".into(),
+            kek_epoch: 1,
+            iv: [1; 12].into(),
+            blob: [2; 48].into(),
+        };
+        let recovery = RecoveryEntry {
+            alg: RecoveryAlgorithm::OaepSha1,
+            ckm: 9,
+            key: [3; 32].into(),
+            blob: [4; 384].into(),
+            signature: [5; 64].into(),
+        };
+        DekEntries(vec![DekEntry::Kek(wrapped), DekEntry::Recovery(recovery)])
+    }
+
+    #[test]
+    fn both_kinds_come_back_from_the_column() {
+        let column = both().to_column().unwrap();
+        assert_eq!(DekEntries::read(&column).unwrap(), both());
+    }
+
+    #[test]
+    fn a_column_from_before_there_were_recovery_entries_is_read() {
+        let wrapped: Vec<WrappedKey> = both().keks().cloned().collect();
+        let mut column = Vec::new();
+        ciborium::into_writer(&wrapped, &mut column).unwrap();
+        assert_eq!(DekEntries::read(&column).unwrap().keks().count(), 1);
+    }
+
+    #[test]
+    fn foreign_bytes_and_endless_lists_are_not_read() {
+        let column = both().to_column().unwrap();
+        assert!(DekEntries::read(&[column.as_slice(), &[0]].concat()).is_none());
+        assert!(DekEntries::read(column.get(1..).unwrap()).is_none());
+        let many = DekEntries(both().0.into_iter().cycle().take(MOST + 1).collect());
+        assert!(DekEntries::read(&many.to_column().unwrap()).is_none());
+    }
+}

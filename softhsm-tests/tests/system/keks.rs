@@ -1,0 +1,139 @@
+//! The life of a KEK on a real appliance, by the commands and routes that operators have: it signs before and after each step.
+
+use std::fs;
+
+use casemate_appliance::clients::Role;
+use casemate_attest::{Guard, Op};
+use casemate_softhsm_tests::ethereum::Transfer;
+use casemate_softhsm_tests::policy::publish;
+use casemate_softhsm_tests::template::Kind;
+use casemate_softhsm_tests::{Key, LyingCoordinator, TestLab};
+use serde_json::{Value, json};
+
+/// `casemate hsm COMMAND --config …` of party-1; its exit code, result and complaint.
+fn hsm(lab: &TestLab, command: &[&str]) -> (i32, Value, String) {
+    let config = lab.parties[0].config.to_str().unwrap();
+    let arguments = [&["hsm"], command, &["--config", config, "--format", "json"]].concat();
+    let done = lab.program(0, "casemate", &arguments);
+    let said = serde_json::from_slice(&done.stdout).unwrap_or(Value::Null);
+    (done.status.code().unwrap(), said, String::from_utf8(done.stderr).unwrap())
+}
+
+async fn signs(coordinator: &LyingCoordinator, key: &Key, nonce: u64) {
+    let proposal = coordinator.convener.sign(key, &[0, 1], &Transfer::allowed(nonce));
+    coordinator.run_honestly(&proposal).await[0].signature();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kek_is_made_rewrapped_to_and_the_old_one_destroyed_while_the_key_goes_on_signing() {
+    let (mut lab, key) = TestLab::keyed().await;
+    let coordinator = lab.lying_coordinator();
+    signs(&coordinator, &key, 0).await;
+    let (code, _, why) = hsm(&lab, &["new-kek"]);
+    assert!(code == 2 && why.contains("lock"), "a daemon runs: {why}");
+    lab.stop(0);
+    let (code, made, why) = hsm(&lab, &["new-kek"]);
+    assert_eq!((code, &made["kek"]), (0, &json!("kek/2")), "{why}");
+    let (code, refused, _) = hsm(&lab, &["destroy-kek", "1", "--yes"]);
+    assert!(code == 1 && refused["destroyed"] == false, "{refused}");
+    assert!(refused["needed_by"].as_array().unwrap().iter().any(|row| row["table"] == "shares"), "{refused}");
+
+    lab.start(0).await;
+    signs(&coordinator, &key, 1).await;
+    let operator = lab.client(0, Role::Operator);
+    let rewrapped = operator.post("kek/rewrap", &json!({})).await.value();
+    assert_eq!((&rewrapped["kek"], &rewrapped["unopened"]), (&json!("kek/2"), &json!(0)), "{rewrapped}");
+    assert!(rewrapped["renewed"].as_u64().unwrap() >= 2, "a share and its committee: {rewrapped}");
+    signs(&coordinator, &key, 2).await;
+    assert_eq!(lab.client(0, Role::Coordinator).post("kek/rewrap", &json!({})).await.status, 403);
+    assert_eq!(operator.post("kek/rewrap", &json!({"force": true})).await.status, 400);
+    lab.stop(0);
+
+    let (code, again, _) = hsm(&lab, &["rewrap"]);
+    assert_eq!((code, &again["report"]["renewed"]), (0, &json!(0)), "{again}");
+    let (code, _, why) = hsm(&lab, &["destroy-kek", "1"]);
+    assert!(code == 2 && why.contains("--yes"), "{why}");
+    let (code, _, why) = hsm(&lab, &["destroy-kek", "2", "--yes"]);
+    assert!(code != 0, "{why}");
+    let (code, destroyed, why) = hsm(&lab, &["destroy-kek", "1", "--yes"]);
+    assert!(code == 0 && destroyed["destroyed"] == true, "{why}");
+    let (_, status, _) = hsm(&lab, &["status"]);
+    assert_eq!(status["sealed"]["keks"]["kek/2"], status["sealed"]["rows"]);
+    assert!(status["keys"].as_array().unwrap().iter().all(|key| key["id"] != "kek/1"), "{status}");
+
+    lab.start(0).await;
+    signs(&coordinator, &key, 3).await;
+    let (leaves, _) = lab.audit(0);
+    let told: Vec<String> = leaves
+        .iter()
+        .filter(|leaf| leaf.op == Op::Kek)
+        .flat_map(|leaf| &leaf.guards)
+        .map(|change| {
+            assert_eq!(change.guard, Guard::Kek);
+            format!("{} {}", change.id.as_str(), change.to.as_ref().unwrap().as_str())
+        })
+        .collect();
+    assert_eq!(told, ["2 made", "1 retired", "2 current", "1 destroyed"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shares_are_sealed_to_the_recovery_hsm_of_the_signed_bundle_and_opened_by_it_when_the_kek_is_lost() {
+    let mut lab = TestLab::new(Kind::Keyed).await;
+    let party = &lab.parties[0];
+    // A recovery HSM, here another token of the same module.
+    let text = fs::read_to_string(&party.config).unwrap().replace("casemate-party-1", "casemate-recovery");
+    let recovery = party.folder.join("recovery.toml");
+    fs::write(&recovery, text).unwrap();
+    let (recovery, so_pin) = (recovery.to_str().unwrap(), party.folder.join("so-pin"));
+    let make =
+        ["hsm", "init-recovery", "--config", recovery, "--create-token", "--so-pin-file", so_pin.to_str().unwrap()];
+    let made = lab.program(0, "casemate", &[&make[..], &["--format", "json"]].concat());
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+
+    // Whoever writes to the disk names no recipient: an unsigned bundle does not load.
+    let table = format!("[[recovery]]\nname = \"vault\"\nkey = {}\n", made["key"]);
+    fs::write(party.policy_dir.join("recipients.toml"), table).unwrap();
+    let (code, _, why) = hsm(&lab, &["rewrap"]);
+    assert!(code == 2 && why.contains("recipients.toml"), "{why}");
+    publish(&lab.staff(), &party.policy_dir);
+    let (code, done, why) = hsm(&lab, &["rewrap"]);
+    assert!(code == 0 && done["report"]["renewed"].as_u64().unwrap() >= 2, "{why}");
+    let (_, status, _) = hsm(&lab, &["status"]);
+    let fingerprint = made["fingerprint"].as_str().unwrap();
+    assert_eq!(status["sealed"]["recovery"][fingerprint], status["sealed"]["rows"], "{status}");
+    let identity = status["identity"].as_str().unwrap().to_owned();
+
+    // The KEK's entries are gone, as if the HSM that had it were: the share opens by the recovery HSM alone.
+    let database = party.data_dir.join("casemate.db");
+    lose_keks(&database);
+    let (_, lost, _) = hsm(&lab, &["rewrap"]);
+    assert_eq!(lost["report"]["unopened"], lost["report"]["rows"], "{lost}");
+    let peer = lab.program(
+        1,
+        "casemate",
+        &["hsm", "status", "--config", lab.parties[1].config.to_str().unwrap(), "--format", "json"],
+    );
+    let stranger: Value = serde_json::from_slice(&peer.stdout).unwrap();
+    let by = |identity: &str| hsm(&lab, &["recover-entries", "--recovery", recovery, "--sealed-by", identity]);
+    let (code, refused, _) = by(stranger["identity"].as_str().unwrap());
+    assert!(code == 1 && refused["report"]["renewed"] == 0, "{refused}");
+    let (code, back, why) = by(&identity);
+    assert_eq!((code, &back["report"]["unopened"]), (0, &json!(0)), "{why}");
+
+    lab.start_appliances().await;
+    signs(&lab.lying_coordinator(), &lab.key(), 0).await;
+}
+
+/// Takes the entries under KEKs out of every row.
+fn lose_keks(database: &std::path::Path) {
+    use casemate_appliance::entries::{DekEntries, DekEntry};
+    let store = rusqlite::Connection::open(database).unwrap();
+    for row in casemate_appliance::store::EntriesRow::after(&store, None, usize::MAX).unwrap() {
+        let mut left = DekEntries::default();
+        DekEntries::read(&row.deks).unwrap().recovery().for_each(|entry| left.push(DekEntry::Recovery(entry.clone())));
+        let key = if row.table.as_str() == "committees" { "roster" } else { "id" };
+        let sql = format!("UPDATE {} SET deks = ?1 WHERE {key} = ?2", row.table.as_str());
+        store.execute(&sql, (left.to_column().unwrap(), row.id)).unwrap();
+    }
+}
