@@ -55,7 +55,7 @@ impl Full {
         let since = Timestamp::from_second(self.since).ok()?;
         let until = Timestamp::from_second(self.since.saturating_add(length)).ok()?;
         Some(format!(
-            "this appliance's audit log was begun anew at {since}, and what was spent before is not known: its windows of {article} \
+            "this appliance's audit log was begun anew, or a backup restored, at {since}, and what was spent before is not known: its windows of {article} \
              {name} count as full until {until}"
         ))
     }

@@ -3,6 +3,7 @@
 mod approve;
 mod attest;
 mod audit;
+mod backup;
 mod hsm;
 mod init;
 pub mod lab;
@@ -39,6 +40,9 @@ enum Command {
     /// The audit log, offline: verify, export.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Backups: made by the daemon, verified by the custodians, restored on another host.
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// A lab on this machine: several appliances and a coordinator, for trying things out.
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -82,6 +86,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Approve(arguments) => approve::run(&arguments),
         Command::Attest(command) => attest::run(command),
         Command::Audit(command) => audit::run(command),
+        Command::Backup(command) => backup::run(command),
         Command::Lab(command) => lab::run(command),
     };
     result.unwrap_or_else(|error| {

@@ -8,12 +8,14 @@
 //! | `stream.rs` | the full-duplex message stream |
 //! | `attestation.rs` | what this appliance says of itself |
 //! | `audit.rs` | the audit log, its details, checkpoints and proofs |
+//! | `backups.rs` | backups: made, listed, noted as verified |
 //! | `peers.rs` | what is known of the peers' logs; accepting another one |
 //! | `reads.rs` | sessions, shares, health, metrics |
 //! | `reply.rs` | JSON in and out, problems, request ids |
 
 mod attestation;
 mod audit;
+mod backups;
 mod kek;
 mod participate;
 mod peers;

@@ -10,6 +10,7 @@ use casemate_policy::approval::{
 };
 use casemate_policy::bundle::SignedBundle;
 use casemate_policy::{Action, Allowed, Approvals, Client, Denied, NewRoster, Request, SessionFacts, Signing, Verdict};
+use casemate_wire::api::Approval;
 use casemate_wire::{Code, Digest32, Member, Problem, Roster};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ pub(super) async fn decide(node: &Arc<Node>, understood: Understood) -> Result<A
     }
 }
 
-fn ready(node: &Node) -> Result<(), Problem> {
+pub(super) fn ready(node: &Node) -> Result<(), Problem> {
     node.clock.check().map_err(|why| Problem::new(Code::ClockUntrusted, why))?;
     if node.hsm.state() == HsmState::Ready {
         return Ok(());
@@ -101,9 +102,12 @@ fn ready(node: &Node) -> Result<(), Problem> {
     Err(Problem::new(Code::HsmUnavailable, "the HSM is not available; health says since when and why"))
 }
 
-/// Which of the request's statements were used up before.
 async fn used_approvals(node: &Node, understood: &Understood) -> Result<BTreeSet<Digest32>, StoreError> {
-    let approvals = understood.authenticated().ask().approvals();
+    used_among(node, understood.authenticated().ask().approvals()).await
+}
+
+/// Which of these statements were used up before.
+pub(super) async fn used_among(node: &Node, approvals: &[Approval]) -> Result<BTreeSet<Digest32>, StoreError> {
     let statements: Vec<Digest32> = approvals.iter().map(|one| approval::statement_digest(one.statement())).collect();
     if statements.is_empty() {
         return Ok(BTreeSet::new());
@@ -322,7 +326,7 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-fn problem(denied: &Denied, counted: &Counted) -> Problem {
+pub(super) fn problem(denied: &Denied, counted: &Counted) -> Problem {
     let ids: Vec<&str> = denied.policies().iter().map(|note| note.id.as_str()).collect();
     let names: Vec<&str> = counted.counted.iter().map(|one| one.approver.as_str()).collect();
     let ignored: Vec<String> = counted.ignored.iter().map(ToString::to_string).collect();

@@ -16,6 +16,7 @@ mod authenticate;
 mod commit;
 mod decide;
 mod join;
+mod operator;
 mod receipt;
 mod record;
 mod refused;
@@ -36,6 +37,7 @@ use crate::session::Place;
 use crate::store::StoreError;
 
 pub use ask::{Ask, Caller};
+pub(crate) use share::KeyShare;
 pub use share::{ShareHeader, SharedKey};
 
 use answer::answer;
@@ -46,6 +48,7 @@ use commit::{Committed, commit};
 use decide::decide;
 pub(crate) use decide::policy_client;
 use join::join;
+pub(crate) use operator::{OperatorAct, Permitted, Standing, permit};
 use record::record;
 use refused::Refused;
 pub(crate) use refused::session_guard;

@@ -99,6 +99,18 @@ impl ShareRow {
         rows.map(|row| row.map_err(&failed)?.parse()).collect()
     }
 
+    /// All shares that have a body: what a backup holds. In the order of their ids.
+    ///
+    /// # Errors
+    /// Says that the store cannot be read.
+    pub fn held(connection: &Connection) -> Result<Vec<Self>, StoreError> {
+        let failed = StoreError::sqlite("read the shares");
+        let mut statement =
+            connection.prepare_cached(&format!("{SELECT} WHERE body IS NOT NULL ORDER BY id")).map_err(&failed)?;
+        let rows = statement.query_map([], RawShare::read).map_err(&failed)?;
+        rows.map(|row| row.map_err(&failed)?.parse()).collect()
+    }
+
     /// The share with this id.
     ///
     /// # Errors

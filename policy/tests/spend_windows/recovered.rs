@@ -45,7 +45,7 @@ fn a_refusal_by_a_full_window_says_so_and_until_when() {
     let since = Timestamp::from_second(party.clock).unwrap();
     let until = Timestamp::from_second(party.clock + 86_400).unwrap();
     let sentence = format!(
-        "this appliance's audit log was begun anew at {since}, and what was spent before is not known: its windows of a day \
+        "this appliance's audit log was begun anew, or a backup restored, at {since}, and what was spent before is not known: its windows of a day \
          count as full until {until}"
     );
     assert!(denied.explanation().contains(&sentence), "{:?}", denied.explanation());
