@@ -10,6 +10,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
+/// How the wall clock stands to the newest time in the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Recorded {
+    /// It is not behind by more than the skew.
+    Fits,
+    /// It is behind, and an operator has accepted that: the clock was ahead before. What the store forgot while it was may
+    /// still count, so windows of spending must be taken for full.
+    Accepted,
+    /// It is behind: signing has stopped.
+    Behind,
+}
+
 /// The two clocks as first seen, and the first jump.
 ///
 /// Time synchronisation steers the rate of both alike, so their distance changes by steps only, and steps add up.
@@ -45,19 +58,22 @@ impl Clock {
     /// not move what was spent since then out of sight.
     ///
     /// `accepted` is the file in which an operator who has looked writes that newest time: it was wrong, not the clock.
-    pub(crate) fn compare_with_record(&self, recorded: Timestamp, accepted: &Path) {
-        let text = std::fs::read_to_string(accepted).unwrap_or_default();
-        if text.trim().parse::<Timestamp>().ok() == Some(recorded) {
-            tracing::warn!(event = "clock_accepted", %recorded, "an operator has accepted that the audit log is ahead");
-            return;
-        }
-        self.judge_record(read().0, recorded, accepted);
+    pub(crate) fn compare_with_record(&self, recorded: Timestamp, accepted: &Path) -> Recorded {
+        self.judge_record(read().0, recorded, accepted)
     }
 
-    fn judge_record(&self, wall_ms: i64, recorded: Timestamp, accepted: &Path) {
+    fn judge_record(&self, wall_ms: i64, recorded: Timestamp, accepted: &Path) -> Recorded {
         let behind = recorded.as_millisecond().saturating_sub(wall_ms);
+        if behind <= self.skew_ms {
+            return Recorded::Fits;
+        }
+        let text = std::fs::read_to_string(accepted).unwrap_or_default();
+        if text.trim().parse::<Timestamp>().ok() == Some(recorded) {
+            tracing::warn!(event = "clock_accepted", %recorded, "an operator has accepted that the audit log is ahead; windows count as full until they have passed");
+            return Recorded::Accepted;
+        }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if behind > self.skew_ms && seen.jump.is_none() {
+        if seen.jump.is_none() {
             let seconds = behind / 1000;
             tracing::error!(event = "clock_behind_record", seconds, "the wall clock went back; signing has stopped");
             seen.jump = Some(format!(
@@ -67,6 +83,7 @@ impl Clock {
                 accepted.display()
             ));
         }
+        Recorded::Behind
     }
 
     fn judge(&self, wall_ms: i64, boot_ms: i64) -> Result<(), String> {
@@ -122,10 +139,10 @@ mod tests {
         let at = |ms| Timestamp::from_millisecond(ms).unwrap();
         let nowhere = Path::new("/nowhere/clock-accepted");
         let ahead = clock();
-        ahead.judge_record(1_000_000, at(1_030_000), nowhere);
+        assert_eq!(ahead.judge_record(1_000_000, at(1_030_000), nowhere), Recorded::Fits);
         assert_eq!(ahead.judge(1_000_000, 0), Ok(()));
         let behind = clock();
-        behind.judge_record(1_000_000, at(1_031_000), nowhere);
+        assert_eq!(behind.judge_record(1_000_000, at(1_031_000), nowhere), Recorded::Behind);
         assert!(behind.judge(1_000_000, 0).unwrap_err().contains("31 s behind"));
     }
 
@@ -139,9 +156,14 @@ mod tests {
         {
             std::fs::write(&file, &text).unwrap();
             let clock = Clock::new(Duration::from_secs(30));
-            clock.compare_with_record(ahead, &file);
+            let verdict = if trusted { Recorded::Accepted } else { Recorded::Behind };
+            assert_eq!(clock.compare_with_record(ahead, &file), verdict, "{text}");
             assert_eq!(clock.check().is_ok(), trusted, "{text}");
         }
+        // Once the clock has caught up there is nothing to accept.
+        let (clock, now) = (Clock::new(Duration::from_secs(30)), Timestamp::now());
+        std::fs::write(&file, now.to_string()).unwrap();
+        assert_eq!(clock.compare_with_record(now, &file), Recorded::Fits);
     }
 
     #[test]

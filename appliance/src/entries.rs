@@ -13,7 +13,7 @@ pub enum DekEntry {
     /// Wrapped under a KEK. Which HSM has it is not said: the one on which the entry opens.
     Kek(WrappedKey),
     /// Encrypted to a recovery HSM.
-    Recovery(RecoveryEntry),
+    Recovery(Box<RecoveryEntry>),
 }
 
 /// All entries of one object, as its column `deks` holds them: a CBOR list.
@@ -52,7 +52,7 @@ impl DekEntries {
     /// Those for recovery HSMs, in their order.
     pub fn recovery(&self) -> impl Iterator<Item = &RecoveryEntry> {
         self.0.iter().filter_map(|entry| match entry {
-            DekEntry::Recovery(entry) => Some(entry),
+            DekEntry::Recovery(entry) => Some(entry.as_ref()),
             DekEntry::Kek(_) => None,
         })
     }
@@ -80,7 +80,7 @@ mod tests {
             blob: [4; 384].into(),
             signature: [5; 64].into(),
         };
-        DekEntries(vec![DekEntry::Kek(wrapped), DekEntry::Recovery(recovery)])
+        DekEntries(vec![DekEntry::Kek(wrapped), DekEntry::Recovery(Box::new(recovery))])
     }
 
     #[test]
@@ -95,6 +95,22 @@ mod tests {
         let mut column = Vec::new();
         ciborium::into_writer(&wrapped, &mut column).unwrap();
         assert_eq!(DekEntries::read(&column).unwrap().keks().count(), 1);
+    }
+
+    #[test]
+    fn no_altered_byte_makes_reading_panic_and_what_is_read_is_written_alike() {
+        let column = both().to_column().unwrap();
+        for place in 0..column.len() {
+            for byte in [0, 0x1f, 0x5b, 0x7f, 0x9f, 0xbf, 0xff] {
+                let mut altered = column.clone();
+                *altered.get_mut(place).unwrap() = byte;
+                if let Some(entries) = DekEntries::read(&altered) {
+                    let written = entries.to_column().unwrap();
+                    assert_eq!(DekEntries::read(&written), Some(entries), "byte {place}");
+                }
+            }
+            assert!(DekEntries::read(column.get(..place).unwrap()).is_none(), "cut at {place}");
+        }
     }
 
     #[test]

@@ -46,7 +46,8 @@ pub async fn seal<H: Serialize>(hsm: &Vault, header: &H, plain: &[u8]) -> Result
     let mut entries = DekEntries::default();
     entries.push(DekEntry::Kek(hsm.wrap(&context, &dek).await?));
     for recipient in hsm.recipients().iter() {
-        entries.push(DekEntry::Recovery(hsm.wrap_for_recovery(recipient, &context, &dek).await?));
+        let entry = hsm.wrap_for_recovery(recipient, &context, &dek).await?;
+        entries.push(DekEntry::Recovery(Box::new(entry)));
     }
     let mut nonce = [0; 12];
     OsRng.fill_bytes(&mut nonce);

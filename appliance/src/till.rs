@@ -4,15 +4,54 @@
 //! judged once more, so that of two that race for the rest of a limit the second sees the first; it is written in the
 //! transaction of the audit intent, and what was reserved for a request that came to nothing is taken back.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use casemate_policy::{AlreadyReserved, Bundle, Ledger, Reserved, Signing, Spending, Totals};
-use casemate_wire::SessionId;
+use casemate_wire::{PublicKey, SessionId};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// All windows of this appliance; clones share them.
 #[derive(Clone, Default)]
 pub struct Till(Arc<Mutex<Ledger>>);
+
+/// What a party that joins a key's committee learns of the key's spending from the parties that deal. It stands in the header of
+/// its share, which the share's encryption authenticates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inheritance {
+    /// When it joined, Unix seconds.
+    pub at: i64,
+    /// What counts in the windows, by whoever of the dealers knew it; `None` where it was too much to tell, so that the windows
+    /// count as full.
+    pub spent: Option<Vec<Spending>>,
+}
+
+/// The most sessions that are told; a day of one every fifteen seconds for a week would be too much.
+const TOLD: usize = 2_000;
+
+impl Inheritance {
+    /// What one dealer tells; `None` if it is too much.
+    pub(crate) fn told(spent: Vec<Spending>) -> Option<Vec<Spending>> {
+        (spent.len() <= TOLD).then_some(spent)
+    }
+
+    /// All that the dealers tell of `key`: each session once. Their clocks must not move the own one forward.
+    pub(crate) fn of(key: &PublicKey, dealers: Vec<Option<Vec<Spending>>>, now: Timestamp) -> Self {
+        let at = now.as_second();
+        let mut sessions = BTreeMap::new();
+        let mut known = true;
+        for told in dealers {
+            known &= told.as_ref().is_some_and(|told| told.len() <= TOLD);
+            for spending in told.unwrap_or_default().into_iter().take(TOLD).filter(|spending| spending.key == *key) {
+                let spending = Spending { at: spending.at.min(at), ..spending };
+                sessions.entry(spending.session.clone()).or_insert(spending);
+            }
+        }
+        Self { at, spent: known.then(|| sessions.into_values().collect()) }
+    }
+}
 
 /// What one request will spend at most. Dropped before it is kept, it is taken back.
 #[must_use = "what is dropped is taken back"]
@@ -35,6 +74,26 @@ impl Till {
     /// Counts every window as full until it has passed since `moment`: what was spent before is not known.
     pub(crate) fn fill_since(&self, moment: Timestamp) {
         self.lock().fill_since(moment.as_second());
+    }
+
+    /// Counts every window as full until it has passed from now on: the clock was wrong, and what was spent meanwhile or
+    /// before may have been forgotten.
+    pub(crate) fn fill_from(&self, now: Timestamp) {
+        self.lock().fill_from(now.as_second());
+    }
+
+    /// What a key has spent that still counts.
+    pub(crate) fn of_key(&self, key: &PublicKey, now: Timestamp) -> Vec<Spending> {
+        self.lock().of_key(key, now.as_second())
+    }
+
+    /// Takes over what was spent with a key before it came to this party; what is there already stays.
+    pub(crate) fn inherit(&self, key: PublicKey, inheritance: &Inheritance) {
+        let mut ledger = self.lock();
+        match &inheritance.spent {
+            Some(spent) => spent.iter().for_each(|spending| drop(ledger.restore(spending.clone()))),
+            None => ledger.fill_key_since(key, inheritance.at),
+        }
     }
 
     /// Reserves, and adds up what all windows then hold, this request included.
@@ -104,6 +163,54 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.kept {
             self.till.release(&self.spending().session);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn key() -> PublicKey {
+        "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap()
+    }
+
+    fn spending(session: &str, at: i64) -> Spending {
+        let text = format!(
+            r#"{{"session":"{session}","key":"{}","label":null,"transaction":"{}","at":{at},"charges":[]}}"#,
+            key(),
+            "07".repeat(32)
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    #[test]
+    fn who_joins_counts_each_session_that_any_dealer_knew_once_and_none_from_the_future() {
+        let a = vec![spending("s-1", 1_799_999_000), spending("s-2", 1_799_999_100)];
+        let b = vec![spending("s-2", 1_799_999_101), spending("s-3", 1_900_000_000)];
+        let joined = Inheritance::of(&key(), vec![Some(a), Some(b)], now());
+        let sessions: Vec<(String, i64)> =
+            joined.spent.clone().unwrap().iter().map(|one| (one.session.to_string(), one.at)).collect();
+        let expected = [("s-1", 1_799_999_000), ("s-2", 1_799_999_100), ("s-3", 1_800_000_000)];
+        assert_eq!(sessions, expected.map(|(session, at)| (session.to_owned(), at)));
+        let till = Till::default();
+        till.inherit(key(), &joined);
+        till.inherit(key(), &joined);
+        assert_eq!(till.of_key(&key(), now()).len(), 3);
+    }
+
+    #[test]
+    fn what_is_too_much_to_tell_or_is_not_told_leaves_the_windows_full() {
+        let many: Vec<Spending> = (0..2_001).map(|n| spending(&format!("s-{n}"), 1_799_999_000)).collect();
+        assert!(Inheritance::told(many.clone()).is_none());
+        for told in [None, Some(many)] {
+            let joined = Inheritance::of(&key(), vec![Some(Vec::new()), told], now());
+            assert_eq!(joined.spent, None);
         }
     }
 }

@@ -81,12 +81,12 @@ impl Vault {
         self.measured("anchor_read", self.hsm.anchor()).await
     }
 
-    /// Anchors a head of the audit log.
+    /// Anchors a head of the audit log, if `expected` is what the HSM holds.
     ///
     /// # Errors
     /// Why the HSM did not.
-    pub async fn put_anchor(&self, anchor: &Anchor) -> Result<(), HsmError> {
-        self.measured("anchor", self.hsm.put_anchor(anchor)).await
+    pub async fn put_anchor(&self, expected: Option<&Anchor>, anchor: &Anchor) -> Result<(), HsmError> {
+        self.measured("anchor", self.hsm.put_anchor(expected, anchor)).await
     }
 
     /// Makes this the only anchor, whatever is there.

@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::leaf::{Place, Recovery};
+use crate::leaf::{Guard, Leaf, Place, Recovery};
 use crate::standing::{Finding, Refusal};
 use crate::text::{At, LogId, Text};
 
@@ -142,6 +142,9 @@ pub enum StatementError {
         /// The time now.
         now: At,
     },
+    /// A genesis that it did not lead to.
+    #[error("the genesis has another `{0}` than the statement")]
+    Genesis(&'static str),
     /// The new log would have the name of an old one.
     #[error("the new log would have the name of the old one, {0}")]
     SameLog(LogId),
@@ -224,6 +227,25 @@ impl Statement {
             found: self.found.clone(),
             statement: Self::digest(text),
         }
+    }
+
+    /// Reads the statement that a log's genesis names, and holds the genesis against it: its log, what it replaces, the guards
+    /// that it takes over, and its time. The names beside it are the signatures' matter.
+    ///
+    /// # Errors
+    /// [`StatementError::Genesis`] names what differs; [`StatementError::Time`]; or the text is no statement.
+    pub fn of_genesis(text: &[u8], genesis: &Leaf) -> Result<Self, StatementError> {
+        let same = |field, holds: bool| if holds { Ok(()) } else { Err(StatementError::Genesis(field)) };
+        let stated = genesis.recovery.as_ref().ok_or(StatementError::Genesis("recovery"))?;
+        same("statement", stated.statement == Self::digest(text))?;
+        let statement = Self::read(text)?;
+        same("log", statement.log == genesis.log)?;
+        same("recovery", statement.recovery(text) == *stated)?;
+        let named = genesis.guards.iter().find(|change| change.guard == Guard::Snapshot);
+        let named = named.and_then(|change| change.to.as_ref()).map(Text::as_str);
+        same("tables", named == Some(statement.tables.to_string().as_str()))?;
+        statement.in_time(genesis.at)?;
+        Ok(statement)
     }
 
     fn checked(self) -> Result<Self, StatementError> {

@@ -35,7 +35,14 @@ fn genesis(leaf: &Leaf) -> Result<(), String> {
     only(leaf.seq == 0, "a genesis can only be the first leaf")?;
     only(leaf.boot == 0, "a genesis comes before the first start")?;
     no_request(leaf)?;
-    only(leaf.recovery.is_some() || leaf.approvals.is_empty(), "nobody signs for a log that replaces none")?;
+    match &leaf.recovery {
+        None => only(leaf.approvals.is_empty(), "nobody signs for a log that replaces none")?,
+        Some(recovery) => {
+            only(!leaf.approvals.is_empty(), "somebody signs for a log that replaces another")?;
+            let same = leaf.approvals.iter().all(|approval| approval.statement == recovery.statement);
+            only(same, "those who sign for a log sign the statement that it names")?;
+        }
+    }
     only(leaf.outcome.is_none(), "nothing was begun that could end")?;
     no_fields_of_an_act(leaf)
 }

@@ -6,7 +6,8 @@ mod common;
 
 use casemate_attest::state::Snapshot;
 use casemate_attest::{
-    Act, Entry, FaultKind, Guard, GuardChange, IntentRef, Op, Origin, Outcome, Place, Recovery, State, Verifier,
+    Act, Approval, Entry, FaultKind, Guard, GuardChange, IntentRef, Op, Origin, Outcome, Place, Recovery, State,
+    Verifier,
 };
 use casemate_wire::Digest32;
 use common::{Log, allow, change, fault, key, origin, sample, sign, signature, threshold, time, verify};
@@ -185,12 +186,16 @@ fn primes_are_taken_once_and_only_where_they_lay_ready() {
     primes(&mut log, "taken");
     assert!(last_fault(&log).contains("do not lie ready"));
     let mut log = sample();
-    ["stored", "taken"].into_iter().for_each(|to| primes(&mut log, to));
+    for to in ["stored", "taken"] {
+        primes(&mut log, to);
+    }
     verify(&log.texts()).unwrap();
     primes(&mut log, "taken");
     assert!(last_fault(&log).contains("do not lie ready"));
     let mut log = sample();
-    ["stored", "stored"].into_iter().for_each(|to| primes(&mut log, to));
+    for to in ["stored", "stored"] {
+        primes(&mut log, to);
+    }
     assert!(last_fault(&log).contains("were before"));
 }
 
@@ -208,7 +213,9 @@ fn a_log_that_replaces_another_is_judged_by_the_guards_that_it_took_over() {
         found: Some(Place { log: "old".parse().unwrap(), size: 1, root: Digest32([1; 32]) }),
         statement: Digest32([5; 32]),
     };
-    let genesis = Entry::genesis().recovering(recovery, Vec::new()).guarding(vec![Snapshot::guard(&text)]);
+    let signer =
+        Approval { name: "ann".parse().unwrap(), org: "security".parse().unwrap(), statement: Digest32([5; 32]) };
+    let genesis = Entry::genesis().recovering(recovery, vec![signer]).guarding(vec![Snapshot::guard(&text)]);
     let made = casemate_attest::Head::genesis("casemate/party-1/new".parse().unwrap(), genesis, time(0)).unwrap();
     let mut log = Log { lines: vec![made.line], head: made.head };
     log.add(Entry::admin(Op::Share).guarding(vec![change(Guard::Share, "share-1", "active")]));

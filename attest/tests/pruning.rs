@@ -4,8 +4,8 @@
 use casemate_attest::state::Snapshot;
 use casemate_attest::tree::Frontier;
 use casemate_attest::{
-    Act, At, Decision, Effect, Entry, Fault, FaultKind, Guard, GuardChange, Head, Line, Op, Origin, Outcome, Place,
-    Recovery, Report, State, Text, Verifier,
+    Act, Approval, At, Decision, Effect, Entry, Fault, FaultKind, Guard, GuardChange, Head, Line, Op, Origin, Outcome,
+    Place, Recovery, Report, State, Text, Verifier,
 };
 use casemate_wire::Digest32;
 use jiff::{SignedDuration, Timestamp};
@@ -169,7 +169,8 @@ fn a_log_that_takes_the_place_of_another_rests_on_what_its_genesis_names() {
         found: Some(Place { log: old.head.log().clone(), size: 1, root: old.head.root() }),
         statement: Digest32([5; 32]),
     };
-    let genesis = Entry::genesis().recovering(recovery, Vec::new()).guarding(vec![Snapshot::guard(&snapshot)]);
+    let signer = Approval { name: text("ann"), org: text("security"), statement: Digest32([5; 32]) };
+    let genesis = Entry::genesis().recovering(recovery, vec![signer]).guarding(vec![Snapshot::guard(&snapshot)]);
     let mut log = Log::begin("casemate/party-1/b", genesis);
     log.session("s-9");
     let resumed = Verifier::resume(Snapshot::read(&snapshot).unwrap()).unwrap();

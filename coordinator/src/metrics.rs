@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     keygen_seconds: Histogram,
     sign_seconds: Histogram,
+    rotate_seconds: Histogram,
     sessions: Family<SessionLabels, Counter>,
     success_rate: Gauge<f64, AtomicU64>,
     active: Gauge,
@@ -56,6 +57,7 @@ impl Metrics {
             registry: Registry::default(),
             keygen_seconds: Histogram::new(SECONDS),
             sign_seconds: Histogram::new(SECONDS),
+            rotate_seconds: Histogram::new(SECONDS),
             sessions: Family::default(),
             success_rate: Gauge::default(),
             active: Gauge::default(),
@@ -79,6 +81,11 @@ impl Metrics {
             "mpc_sign_duration_seconds",
             "Completed signing sessions, from request to result",
             self.sign_seconds.clone(),
+        );
+        r.register(
+            "mpc_rotate_duration_seconds",
+            "Completed rotations, from request to result",
+            self.rotate_seconds.clone(),
         );
         r.register("mpc_sessions", "Sessions that have ended", self.sessions.clone());
         r.register(
@@ -104,6 +111,7 @@ impl Metrics {
             let histogram = match session.session_type() {
                 SessionType::Keygen => &self.keygen_seconds,
                 SessionType::Sign => &self.sign_seconds,
+                SessionType::Rotate => &self.rotate_seconds,
             };
             histogram.observe(ended.duration_since(session.created_at()).as_secs_f64());
         }

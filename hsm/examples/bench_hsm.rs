@@ -52,8 +52,9 @@ async fn measure(folder: &Path) -> Result<(), Box<dyn Error>> {
     report("random (32 bytes)", async || hsm.random(32).await.map(drop)).await?;
     let size = AtomicU64::new(0);
     report("put anchor", async || {
-        let next = Anchor::new("bench", size.fetch_add(1, Ordering::Relaxed), [1; 32])?;
-        hsm.put_anchor(&next).await
+        let at = size.fetch_add(1, Ordering::Relaxed);
+        let last = at.checked_sub(1).map(|last| Anchor::new("bench", last, [1; 32])).transpose()?;
+        hsm.put_anchor(last.as_ref(), &Anchor::new("bench", at, [1; 32])?).await
     })
     .await?;
     report("read anchor", async || hsm.anchor().await.map(drop)).await?;

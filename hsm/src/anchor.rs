@@ -120,14 +120,33 @@ pub(crate) enum Placement {
     Stands,
 }
 
-/// Whether `new` may follow the anchor that counts: the same log, and either longer or the very same.
+/// Whether `new` may follow `expected`, the anchor that its caller put last, on a token that holds `found`: the same log, and
+/// either longer or the very same; and nobody else has put an anchor since.
+///
+/// What is smaller than `expected` is what an interrupted cleanup left. Anything else beside `expected` and `new` is of
+/// another writer: two copies of one appliance must not both go on, each over the other's anchors.
 ///
 /// # Errors
-/// [`HsmError::AnchorOfAnotherLog`], [`HsmError::AnchorWouldShrink`], [`HsmError::AnchorForks`].
-pub(crate) fn place(standing: Option<&Anchor>, new: &Anchor) -> Result<Placement, HsmError> {
-    let Some(standing) = standing else {
-        return Ok(Placement::Create);
+/// [`HsmError::AnchorOfAnotherLog`], [`HsmError::AnchorWouldShrink`], [`HsmError::AnchorForks`],
+/// [`HsmError::AnchorsContradict`], [`HsmError::AnchorConflict`].
+pub(crate) fn place(found: &[Anchor], expected: Option<&Anchor>, new: &Anchor) -> Result<Placement, HsmError> {
+    let standing = highest(found)?;
+    let placement = standing.map_or(Ok(Placement::Create), |standing| follow(standing, new))?;
+    let left = |other: &Anchor| expected.is_some_and(|own| other.log == own.log && other.size < own.size);
+    let foreign = found.iter().find(|other| *other != new && Some(*other) != expected && !left(other));
+    let conflict = |standing: Option<&Anchor>| HsmError::AnchorConflict {
+        expected: expected.map(Anchor::size),
+        standing: standing.map(Anchor::size),
     };
+    match placement {
+        _ if foreign.is_some() => Err(conflict(foreign)),
+        Placement::Create if standing != expected => Err(conflict(standing)),
+        settled => Ok(settled),
+    }
+}
+
+/// Whether `new` may follow the anchor that counts, whoever put it.
+fn follow(standing: &Anchor, new: &Anchor) -> Result<Placement, HsmError> {
     if standing.log != new.log {
         return Err(HsmError::AnchorOfAnotherLog { standing: standing.log.clone(), asked: new.log.clone() });
     }
@@ -248,12 +267,44 @@ mod tests {
     #[test]
     fn only_a_longer_or_the_very_same_anchor_of_the_same_log_may_follow() {
         let standing = anchor("a", 5, 5);
-        assert_eq!(place(None, &standing).unwrap(), Placement::Create);
-        assert_eq!(place(Some(&standing), &anchor("a", 6, 5)).unwrap(), Placement::Create);
-        assert_eq!(place(Some(&standing), &standing).unwrap(), Placement::Stands);
-        let refusal = |new| place(Some(&standing), &new).unwrap_err();
+        assert_eq!(place(&[], None, &standing).unwrap(), Placement::Create);
+        let follow = |new: &Anchor| place(std::slice::from_ref(&standing), Some(&standing), new);
+        assert_eq!(follow(&anchor("a", 6, 5)).unwrap(), Placement::Create);
+        assert_eq!(follow(&standing).unwrap(), Placement::Stands);
+        let refusal = |new| follow(&new).unwrap_err();
         assert!(matches!(refusal(anchor("a", 4, 5)), HsmError::AnchorWouldShrink { standing: 5, asked: 4 }));
         assert!(matches!(refusal(anchor("a", 5, 6)), HsmError::AnchorForks { size: 5 }));
         assert!(matches!(refusal(anchor("b", 6, 6)), HsmError::AnchorOfAnotherLog { .. }));
+    }
+
+    #[test]
+    fn an_anchor_follows_only_the_one_that_its_caller_put_last() {
+        let [old, own, others, new] = [3, 5, 7, 9].map(|size| anchor("a", size, 1));
+        let judge = |found: &[&Anchor], expected| {
+            let found: Vec<Anchor> = found.iter().copied().cloned().collect();
+            place(&found, expected, &new)
+        };
+        assert_eq!(judge(&[&own], Some(&own)).unwrap(), Placement::Create);
+        assert_eq!(judge(&[&old, &own], Some(&own)).unwrap(), Placement::Create, "a cleanup was interrupted");
+        assert_eq!(judge(&[&own, &new], Some(&own)).unwrap(), Placement::Stands, "an answer was lost");
+        assert_eq!(judge(&[&new], Some(&own)).unwrap(), Placement::Stands);
+        for (found, expected) in [
+            (vec![&others], Some(&own)),
+            (vec![&own, &others], Some(&own)),
+            // Both have written before either looked again: the higher one does not win by that.
+            (vec![&others, &new], Some(&own)),
+            (vec![&own, &others, &new], Some(&own)),
+            // The token was restored or wiped under the caller's feet, or it believes that nothing was ever anchored.
+            (vec![&old], Some(&own)),
+            (vec![], Some(&own)),
+            (vec![&own], None),
+            (vec![&own, &new], None),
+        ] {
+            let refused = judge(&found, expected).unwrap_err();
+            assert!(matches!(refused, HsmError::AnchorConflict { .. }), "{found:?} {expected:?}: {refused}");
+        }
+        // Of another log, at the same size: no leftover of ours.
+        let found = [own.clone(), anchor("b", 3, 1)];
+        assert!(matches!(place(&found, Some(&own), &new), Err(HsmError::AnchorConflict { .. })));
     }
 }

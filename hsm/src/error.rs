@@ -291,6 +291,17 @@ pub enum HsmError {
         /// Leaves that both cover.
         size: u64,
     },
+    /// The token holds another anchor than the one that the caller put last.
+    #[error(
+        "anchoring the audit log: {} was put last by this appliance, but the token holds {}; another copy of this appliance anchors on this token, or the token was restored meanwhile; stop all copies and find out which log the peers know (docs/runbook.md, anchor_conflict)",
+        sized(*.expected), sized(*.standing)
+    )]
+    AnchorConflict {
+        /// Leaves that the anchor covers that was put last; `None` if none was.
+        expected: Option<u64>,
+        /// Leaves that the anchor covers that stands in its place; `None` if there is none.
+        standing: Option<u64>,
+    },
     /// The token anchors another log.
     #[error(
         "anchoring the audit log {asked:?}: the token holds the anchor of {standing:?}; give each appliance its own token, or recover with signatures"
@@ -439,6 +450,10 @@ impl<T> Doing<T> for Result<T, Cryptoki> {
     fn doing(self, doing: &'static str) -> Result<T, HsmError> {
         self.map_err(|error| HsmError::Call { doing, source: TokenError(error) })
     }
+}
+
+fn sized(anchor: Option<u64>) -> String {
+    anchor.map_or_else(|| "no anchor".to_owned(), |size| format!("an anchor of size {size}"))
 }
 
 fn age(since: &SystemTime) -> u64 {

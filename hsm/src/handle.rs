@@ -152,18 +152,22 @@ impl Hsm {
     /// Anchors a head of the audit log: writes it, reads it back, then destroys all earlier ones. When this returns, it
     /// is the only one on the token.
     ///
-    /// Repeating the anchor that counts is fine and ends what an earlier try left undone. After an error, a time limit
-    /// or a crash either the earlier anchor counts or this one, never neither.
+    /// `expected` is the anchor that the caller put or read last, `None` if there was none: if the token holds another one,
+    /// somebody else writes anchors, and this call changes nothing. Of two that race from one anchor at most one succeeds.
+    ///
+    /// Repeating a call is fine and ends what an earlier try left undone. After an error, a time limit or a crash either the
+    /// earlier anchor counts or this one, never neither.
     ///
     /// Anchor calls of one handle are made one at a time; those that wait for their turn hold no thread, and their time
     /// limit runs.
     ///
     /// # Errors
-    /// [`HsmError::AnchorWouldShrink`], [`HsmError::AnchorForks`] and [`HsmError::AnchorOfAnotherLog`], with nothing
-    /// changed; [`HsmError::AnchorUnsupported`]; the errors of [`Hsm::anchor`].
-    pub async fn put_anchor(&self, anchor: &Anchor) -> Result<(), HsmError> {
-        let anchor = anchor.clone();
-        self.anchor_call(move |session| patiently(|| session.anchors().put(&anchor))).await
+    /// [`HsmError::AnchorConflict`], [`HsmError::AnchorWouldShrink`], [`HsmError::AnchorForks`] and
+    /// [`HsmError::AnchorOfAnotherLog`]: no repetition helps; [`HsmError::AnchorUnsupported`]; the errors of
+    /// [`Hsm::anchor`].
+    pub async fn put_anchor(&self, expected: Option<&Anchor>, anchor: &Anchor) -> Result<(), HsmError> {
+        let (expected, anchor) = (expected.cloned(), anchor.clone());
+        self.anchor_call(move |session| patiently(|| session.anchors().put(expected.as_ref(), &anchor))).await
     }
 
     /// Makes this the only audit anchor, whatever is there: higher ones, contradicting ones, damaged ones. It may be

@@ -36,6 +36,11 @@ impl TokenDescription {
         }
     }
 
+    /// Whether it is a folder of files that SoftHSM keeps.
+    pub(crate) fn is_softhsm(&self) -> bool {
+        self.model.starts_with("SoftHSM")
+    }
+
     fn matches(&self, selector: &TokenSelector) -> bool {
         match selector {
             TokenSelector::Label(label) => self.label == *label,

@@ -1,4 +1,4 @@
-//! Cost of auxiliary info, key generation and signing, all parties in one process:
+//! Cost of auxiliary info, key generation, signing and redistribution, all parties in one process:
 //! `cargo run --release -p casemate-mpc --example bench_mpc`.
 //!
 //! Takes prepared safe primes from `mpc/tests/data/`, or from the JSON file named as the only argument.
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use casemate_mpc::aux::{AuxInfo, AuxSetup};
 use casemate_mpc::primes::PrimePair;
 use casemate_mpc::{
-    Cggmp21, DkgParams, Engine, ExecutionId, Inbound, KeyShare, Limits, Outbound, Recipient, Scheme, Session,
-    SignParams, Wiring,
+    Cggmp21, Dealer, DkgParams, Engine, ExecutionId, Inbound, KeyShare, Limits, OldKey, Outbound, Recipient,
+    ReshareParams, Resharing, Scheme, Session, SignParams, Wiring,
 };
 use futures::future::join_all;
 use rand::RngCore;
@@ -53,6 +53,9 @@ async fn main() {
             .collect();
         println!("{:<26} {:>12} bytes", "key share, stored", shares[0].to_bytes().expect("encodes").len());
         measured(&format!("signing, {t}-of-{n}"), REPEAT, t, || sign(engine, &shares, t)).await;
+        measured(&format!("refresh, {t}-of-{n}"), REPEAT, n, || reshare(engine, &shares, 0)).await;
+        let step = format!("new committee, {t}-of-{n}");
+        measured(&step, REPEAT, n + t, || reshare(engine, &shares, n)).await;
         if t == 2 {
             delay_of_other_work(engine, &shares).await;
         }
@@ -76,6 +79,25 @@ fn sign<'a>(
             derivation_path: None,
         };
         Cggmp21::sign(engine, params, Limits::sign(t), wiring)
+    })
+}
+
+/// One redistribution at the same threshold, dealt by the first `t` parties: with `offset` 0 to the same committee, with
+/// `offset` n to one of others.
+fn reshare<'a>(
+    engine: &'a Engine,
+    shares: &'a [Arc<KeyShare>],
+    offset: u16,
+) -> impl Future<Output = (Vec<Resharing>, u64)> + use<'a> {
+    let (t, n, execution_id) = (shares[0].t(), shares[0].n(), execution_id());
+    let count = if offset == 0 { n } else { n + t };
+    parties(count, move |position, wiring| {
+        let dealers: Vec<Dealer> = (0..t).map(|old_index| Dealer { position: offset + old_index, old_index }).collect();
+        let dealt = dealers.iter().find(|dealer| dealer.position == position);
+        let share = dealt.map(|dealer| Arc::clone(&shares[usize::from(dealer.old_index)]));
+        let old = OldKey::from_share(&shares[0], 1);
+        let params = ReshareParams { execution_id, position, dealers, old, new_t: t, new_n: n, share };
+        engine.reshare(params, Limits::reshare(count), wiring)
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use casemate_mpc::codec::{Caps, decode, encode};
 use casemate_mpc::levels::ReducedLevel;
-use casemate_mpc::{Engine, Limits};
+use casemate_mpc::{Engine, Limits, OldKey};
 use cggmp21::keygen::ThresholdMsg;
 use cggmp21::signing::msg::Msg;
 use cggmp21::supported_curves::Secp256k1;
@@ -33,6 +33,16 @@ static BODIES: LazyLock<[Vec<Vec<u8>>; 2]> = LazyLock::new(|| {
     })
 });
 
+/// The encoded facts of a key, as old parties state them to who joins.
+static FACTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let engine = Engine::start(Some(1)).expect("threads");
+        let shares = make_key(&engine, 2, &reduced_aux(3)).await;
+        OldKey::from_share(&shares[0], 1).to_bytes().expect("encodes")
+    })
+});
+
 fn caps() -> Caps {
     Caps { body: Limits::sign(2).max_body, string: 2048 }
 }
@@ -41,13 +51,15 @@ fn caps() -> Caps {
 fn one_meaning(body: &[u8]) -> bool {
     let signing = decode::<Signing>(body, caps()).is_ok_and(|message| encode(&message).unwrap() != body);
     let keygen = decode::<Keygen>(body, caps()).is_ok_and(|message| encode(&message).unwrap() != body);
-    !signing && !keygen
+    let facts = OldKey::from_bytes(body).is_ok_and(|facts| facts.to_bytes().unwrap() != body);
+    !signing && !keygen && !facts
 }
 
 #[test]
 fn honest_bodies_decode() {
     assert!(BODIES[0].len() == 5 && BODIES[0].iter().all(|body| decode::<Keygen>(body, caps()).is_ok()));
     assert!(BODIES[1].len() == 6 && BODIES[1].iter().all(|body| decode::<Signing>(body, caps()).is_ok()));
+    assert!(OldKey::from_bytes(&FACTS).is_ok());
 }
 
 proptest! {
@@ -83,5 +95,15 @@ proptest! {
         let mut body = first[..cut.index(first.len())].to_vec();
         body.extend_from_slice(&second[glue.index(second.len())..]);
         prop_assert!(one_meaning(&body));
+    }
+    #[test]
+    fn changed_facts_of_a_key_are_refused_or_are_others(at: prop::sample::Index, byte: u8) {
+        let mut body = FACTS.clone();
+        let at = at.index(body.len());
+        body[at] = byte;
+        prop_assert!(one_meaning(&body));
+        if let Ok(facts) = OldKey::from_bytes(&body) {
+            prop_assert_eq!(body == *FACTS, facts == OldKey::from_bytes(&FACTS).unwrap());
+        }
     }
 }

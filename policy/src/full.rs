@@ -1,7 +1,7 @@
 //! Windows that count as full, whatever stands in the ledger.
 //!
-//! Where the audit log was begun anew, nobody knows what had been spent before: a ledger that was rolled back may lack any
-//! amount. Each window then holds the largest amounts and counts until it has passed since that moment, so that every limit
+//! Where the audit log was begun anew, or the clock was far ahead for a while, nobody knows what had been spent before: such a
+//! ledger may lack any amount. Each window then holds the largest amounts and counts until it has passed since that moment, so that every limit
 //! over time refuses. What no policy limits over time is judged as ever.
 
 use jiff::Timestamp;
@@ -55,8 +55,8 @@ impl Full {
         let since = Timestamp::from_second(self.since).ok()?;
         let until = Timestamp::from_second(self.since.saturating_add(length)).ok()?;
         Some(format!(
-            "this appliance's audit log was begun anew, or a backup restored, at {since}, and what was spent before is not known: its windows of {article} \
-             {name} count as full until {until}"
+            "what was spent before {since} is not known to this appliance, since its audit log was begun anew or a backup restored, its \
+             clock was wrong, or the key came to it then: its windows of {article} {name} count as full until {until}"
         ))
     }
 }

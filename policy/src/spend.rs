@@ -91,6 +91,8 @@ pub struct Ledger {
     newest: Option<i64>,
     /// From this moment on nothing before it is known, Unix seconds.
     full_since: Option<i64>,
+    /// The same for single keys.
+    full_keys: BTreeMap<PublicKey, i64>,
 }
 
 impl Ledger {
@@ -118,9 +120,33 @@ impl Ledger {
         self.newest = self.newest.max(Some(moment));
     }
 
-    /// The windows that count as full at `now`.
-    pub(crate) fn full(&self, now: i64) -> Option<Full> {
-        Full::at(self.full_since?, now)
+    /// Counts every window as full until it has passed since now, by the ledger's own time: of what lies in the past and in the
+    /// future of `wall` (Unix seconds) some may have been forgotten while the clock was wrong.
+    pub fn fill_from(&mut self, wall: i64) {
+        self.fill_since(self.now(wall));
+    }
+
+    /// Counts the windows of one key as full until they have passed since `moment` (Unix seconds): the key came to this party
+    /// then, and what it had spent before is not known.
+    pub fn fill_key_since(&mut self, key: PublicKey, moment: i64) {
+        let since = self.full_keys.entry(key).or_insert(moment);
+        *since = moment.max(*since);
+        self.newest = self.newest.max(Some(moment));
+    }
+
+    /// What a key has spent in the longest window before `wall` (Unix seconds), the oldest first: for a party that joins its
+    /// committee.
+    pub fn of_key(&self, key: &PublicKey, wall: i64) -> Vec<Spending> {
+        let counts = self.now(wall).saturating_sub(WEEK);
+        let entries = self.keys.get(key).into_iter().flat_map(BTreeMap::values);
+        let mut recent: Vec<Spending> = entries.filter(|entry| entry.at > counts).cloned().collect();
+        recent.sort_by(|a, b| (a.at, &a.session).cmp(&(b.at, &b.session)));
+        recent
+    }
+
+    /// When the windows of a key count as full from, if they do.
+    pub(crate) fn full(&self, key: &PublicKey, now: i64) -> Option<Full> {
+        Full::at(self.full_since.max(self.full_keys.get(key).copied())?, now)
     }
 
     /// Enters a request, stamped with `wall` (Unix seconds) or the newest stamp, whichever is later; returns it as entered.

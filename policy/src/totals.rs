@@ -143,7 +143,7 @@ pub(crate) fn reserve(
         Some(understood) => understood.effects().map(|effect| sums.counters(rules, effect)).collect(),
         None => vec![sums.blind()],
     };
-    let full = ledger.full(spending.at);
+    let full = ledger.full(&spending.key, spending.at);
     if let Some(full) = full {
         for counters in &mut counters {
             *counters = full.fill(*counters);

@@ -1,8 +1,9 @@
 //! What a coordinator says when it convenes a session: join tokens and participate bodies. Tests alter both.
 
 use casemate_appliance::lab::Lab;
+use casemate_wire::rotation::{Auxiliary, Rotation};
 use casemate_wire::token::{Claims, TokenAlgorithm, TokenSigner};
-use casemate_wire::{Digest32, Member, SessionId, SessionType, ShareType};
+use casemate_wire::{Digest32, Member, SessionId, SessionType, ShareType, Threshold};
 use serde_json::{Value, json};
 
 use crate::ethereum::Transfer;
@@ -15,6 +16,28 @@ const LIFETIME: i64 = 600;
 pub struct Convener {
     signer: TokenSigner,
     members: Vec<Member>,
+}
+
+/// A rotation in a few words: parties by their place in the lab.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The epoch that begins.
+    pub epoch: u64,
+    /// Who will hold a share, by index.
+    pub committee: &'a [usize],
+    /// How many will sign together.
+    pub t: u16,
+    /// Who deals, in the order of the old committee.
+    pub dealers: &'a [usize],
+    /// What becomes of the auxiliary info.
+    pub auxiliary: Auxiliary,
+}
+
+impl Plan<'_> {
+    /// The same three parties, with the auxiliary info that they have.
+    pub fn refresh(epoch: u64) -> Self {
+        Self { epoch, committee: &[0, 1, 2], t: 2, dealers: &[0, 1], auxiliary: Auxiliary::Keep }
+    }
 }
 
 /// One session as it is proposed to each of its parties.
@@ -86,10 +109,22 @@ impl Convener {
     /// Proposes to sign a hash without saying what it means.
     pub fn sign_blindly(&self, key: &Key, signers: &[usize], hash: Digest32) -> Proposal {
         let session = new_session();
-        let roster: Vec<Member> = signers.iter().map(|signer| self.members[*signer].clone()).collect();
+        let statement = &key.certificate.statement;
+        let member = |signer: &usize| {
+            let member = self.members[*signer].clone();
+            let party_index = statement.roster.position(&member.party_id).unwrap_or(member.party_index);
+            Member { party_index, ..member }
+        };
+        let mut roster: Vec<Member> = signers.iter().map(member).collect();
+        roster.sort_by_key(|member| member.party_index);
+        let invitation =
+            |member: &Member| self.members.iter().position(|known| known.party_id == member.party_id).unwrap();
+        let parties: Vec<usize> = roster.iter().map(invitation).collect();
         let invitation = |party: &usize| Invitation {
             party: *party,
             claims: Claims {
+                threshold_t: statement.threshold_t,
+                threshold_n: statement.threshold_n,
                 public_key: Some(key.public_key()),
                 message_hash: Some(hash),
                 ..self.claims(&session, SessionType::Sign, *party, roster.clone())
@@ -99,8 +134,43 @@ impl Convener {
                 "message_hash": hash,
             }),
         };
-        let invitations = signers.iter().map(invitation).collect();
+        let invitations = parties.iter().map(invitation).collect();
         Proposal { session, session_type: SessionType::Sign, invitations }
+    }
+
+    /// Proposes to give a key new shares: `committee` will hold them, and `dealers` deal.
+    pub fn rotate(&self, key: &Key, plan: &Plan<'_>) -> Proposal {
+        let session = new_session();
+        let statement = &key.certificate.statement;
+        let leaving = plan.dealers.iter().filter(|dealer| !plan.committee.contains(dealer));
+        let parties: Vec<usize> = plan.committee.iter().chain(leaving).copied().collect();
+        let seated = |(party_index, party): (u16, &usize)| Member { party_index, ..self.members[*party].clone() };
+        let participants: Vec<Member> = (0..).zip(&parties).map(seated).collect();
+        let rotation = Rotation {
+            epoch: plan.epoch,
+            from_epoch: statement.epoch,
+            from_threshold: Threshold::new(statement.threshold_t, statement.threshold_n).unwrap(),
+            from_roster: statement.roster.clone(),
+            dealers: plan.dealers.iter().map(|dealer| self.members[*dealer].party_id.clone()).collect(),
+            auxiliary: plan.auxiliary,
+        };
+        let invitation = |party: &usize| Invitation {
+            party: *party,
+            claims: Claims {
+                threshold_t: plan.t,
+                threshold_n: u16::try_from(plan.committee.len()).unwrap(),
+                share_type: Some(statement.share_type),
+                label: statement.label.clone(),
+                public_key: Some(key.public_key()),
+                rotation: Some(rotation.clone()),
+                ..self.claims(&session, SessionType::Rotate, *party, participants.clone())
+            },
+            body: json!({
+                "session_id": session, "party_id": self.members[*party].party_id, "key": key.public_key(),
+            }),
+        };
+        let invitations = parties.iter().map(invitation).collect();
+        Proposal { session, session_type: SessionType::Rotate, invitations }
     }
 
     fn claims(&self, session: &SessionId, session_type: SessionType, party: usize, roster: Vec<Member>) -> Claims {
@@ -145,6 +215,7 @@ impl Proposal {
         match self.session_type {
             SessionType::Keygen => "keygen/participate",
             SessionType::Sign => "signing/participate",
+            SessionType::Rotate => "rotation/participate",
         }
     }
 

@@ -85,6 +85,13 @@ impl TestLab {
         (lab, key)
     }
 
+    /// A lab of five appliances that run; the first three hold a key. The coordinator does not run.
+    pub async fn spare() -> (Self, Key) {
+        let lab = Self::running(Kind::Spare).await;
+        let key = lab.key();
+        (lab, key)
+    }
+
     async fn running(kind: Kind) -> Self {
         let mut lab = Self::new(kind).await;
         lab.start_appliances().await;

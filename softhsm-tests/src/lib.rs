@@ -35,7 +35,7 @@ pub mod relay;
 pub mod stream;
 pub mod template;
 
-pub use convene::{Convener, Invitation, Proposal};
+pub use convene::{Convener, Invitation, Plan, Proposal};
 pub use http::{Answer, ApplianceClient, Identity};
 pub use lab::{Key, TestLab};
 pub use relay::{End, LyingCoordinator, Parcel};

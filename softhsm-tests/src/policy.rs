@@ -7,10 +7,11 @@ use casemate_appliance::lab::Staff;
 use casemate_policy::bundle::seal;
 use serde_json::{Value, json};
 
-/// Everything is signed, but no more than `limit` whole ether within an hour.
+/// Every key may be rotated, and everything is signed, but no more than `limit` whole ether within an hour.
 pub fn hourly_limit(dir: &Path, limit: &str) {
     let rules = format!(
-        r#"@id("sign") permit (principal, action == Mpc::Action::"Sign", resource);
+        r#"@id("rotate") permit (principal, action == Mpc::Action::"Rotate", resource);
+@id("sign") permit (principal, action == Mpc::Action::"Sign", resource);
 @id("hourly") @reason("at most {limit} ETH an hour") forbid (principal, action == Mpc::Action::"Sign", resource)
 when {{ context has tx }} unless {{ context.spent.hour.lessThanOrEqual(decimal("{limit}")) }};
 "#

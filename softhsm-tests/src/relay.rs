@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use casemate_wire::api::SessionView;
 use casemate_wire::frame::{Frame, Outcome};
-use casemate_wire::{Code, EcdsaSignature, KeyCertificate, Problem, SessionId};
+use casemate_wire::{Code, EcdsaSignature, KeyCertificate, Problem, SessionId, Succession};
 use hyper::Method;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -68,6 +68,14 @@ impl End {
         match &self.outcome {
             Some(Outcome::Sign { signature }) => *signature,
             other => panic!("party {} should have signed: {other:?}", self.party),
+        }
+    }
+
+    /// What proves a rotation that was completed here.
+    pub fn succession(&self) -> &Succession {
+        match &self.outcome {
+            Some(Outcome::Rotate { succession }) => succession,
+            other => panic!("party {} should have switched: {other:?}", self.party),
         }
     }
 
@@ -196,7 +204,7 @@ async fn carry<P: Into<Parcel>>(
                     Frame::Outcome(outcome) => Some(*outcome),
                     _ => None,
                 });
-                if !matches!(outcome, Some(Outcome::Sign { .. } | Outcome::Keygen { .. })) {
+                if !matches!(outcome, Some(Outcome::Sign { .. } | Outcome::Keygen { .. } | Outcome::Rotate { .. })) {
                     close_at = close_at.min(Instant::now() + PATIENCE);
                 }
                 ends[from].get_or_insert(End { party: parties[from], outcome, after: begun.elapsed() });

@@ -29,6 +29,8 @@ pub enum Kind {
     Empty,
     /// The same with a 2-of-3 wallet key, which the coordinator has an account for.
     Keyed,
+    /// Five appliances with primes, of which the first three hold such a key.
+    Spare,
 }
 
 /// Holds the ports of a lab against other tests; they are free again when this is dropped.
@@ -86,10 +88,17 @@ async fn ready(kind: Kind) -> PathBuf {
     match kind {
         Kind::Empty => {
             discard_older(&all, &own);
-            create(&unfinished, PRIMES);
+            create(&unfinished, 3, PRIMES);
         }
-        Kind::Bare => create(&unfinished, 0),
-        Kind::Keyed => Box::pin(make_key(&unfinished)).await,
+        Kind::Bare => create(&unfinished, 3, 0),
+        Kind::Keyed => {
+            let (lab, _ports) = Box::pin(copy(Kind::Empty, &unfinished)).await;
+            make_key(&lab).await;
+        }
+        Kind::Spare => {
+            create(&unfinished, 5, 3);
+            make_key(&Lab::open(&unfinished).unwrap()).await;
+        }
     }
     fs::rename(&unfinished, &name).unwrap();
     let party_folders = Lab::open(&name).unwrap().parties;
@@ -109,8 +118,8 @@ fn discard_older(all: &Path, own: &Path) {
     }
 }
 
-fn create(root: &Path, primes: u32) {
-    let options = LabOptions { bin_dir: programs::folder().to_owned(), ..LabOptions::default() };
+fn create(root: &Path, parties: u16, primes: u32) {
+    let options = LabOptions { parties, bin_dir: programs::folder().to_owned(), ..LabOptions::default() };
     let lab = Lab::create(root, &options).unwrap();
     for index in 0..lab.parties.len() {
         seed_primes(&lab, index, primes);
@@ -129,14 +138,15 @@ pub(crate) fn seed_primes(lab: &Lab, index: usize, copies: u32) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// A copy of the empty lab in which the coordinator has had a key made.
-async fn make_key(root: &Path) {
-    let (lab, _ports) = copy(Kind::Empty, root).await;
+/// Has the coordinator of a lab make a key for its first three appliances.
+async fn make_key(lab: &Lab) {
+    let root = &lab.root;
     let running = lab.start_all().unwrap();
     lab.wait_healthy(Duration::from_secs(30)).await.unwrap();
+    let holders = &lab.parties[..3];
     let participants: Vec<Value> =
-        lab.parties.iter().map(|party| json!({"party_id": party.party_id, "device_type": "server"})).collect();
-    let order = json!({"threshold_t": 2, "threshold_n": lab.parties.len(), "participants": participants});
+        holders.iter().map(|party| json!({"party_id": party.party_id, "device_type": "server"})).collect();
+    let order = json!({"threshold_t": 2, "threshold_n": holders.len(), "participants": participants});
     let wait = Some(Duration::from_secs(240));
     let answer = lab.front_door().unwrap().post("/api/v1/mpc/keygen", &order, wait).await.unwrap();
     assert_eq!(answer.body["status"], "completed", "{}", answer.body);

@@ -5,8 +5,8 @@
 mod envelope_common;
 
 use casemate_wire::envelope::{
-    Checkpoint, Fault, Handshake, Limits, Local, LocalFault, PeerFault, SessionView, SignedHello, To, TransportFault,
-    Witnessed,
+    Checkpoint, Fault, Handshake, Limits, Local, LocalFault, MAX_WITNESSED, PeerFault, SessionView, SignedHello, To,
+    TransportFault, Witnessed,
 };
 use casemate_wire::{Code, Digest32, Roster, SessionType, ShareType, Threshold};
 use ciborium::Value;
@@ -284,12 +284,9 @@ fn what_a_party_has_witnessed_is_of_its_peers_and_bounded() {
         begin(&sign_view(), 0, 1).accept(&forged_hello(stated, 2), now())
     };
     accept(vec![of("party-0", (1 << 53) - 1), of("party-0", 3)]).unwrap();
-    for bad in [
-        vec![of("party-0", 1), of("party-0", 2), of("party-0", 3)],
-        vec![of("party-0", 1 << 53)],
-        vec![of("party-2", 1)],
-        vec![of("party-9", 1)],
-    ] {
+    let many = |count: usize| (1..).map(|size| of("party-0", size)).take(count).collect::<Vec<_>>();
+    accept(many(MAX_WITNESSED)).unwrap();
+    for bad in [many(MAX_WITNESSED + 1), vec![of("party-0", 1 << 53)], vec![of("party-2", 1)], vec![of("party-9", 1)]] {
         assert_eq!(peer(accept(bad), 2), PeerFault::BadWitness);
     }
 }

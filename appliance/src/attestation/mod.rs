@@ -16,7 +16,7 @@ use casemate_attest::attestation::{
     AttestKey, AuditClaim, Claims, InvalidClaims, InvalidNonce, KekClaim, MAX_LIFETIME, Measurements, Nonce, Nonces,
     Quote, TokenClaim, Ueid, hardware_model, now_in_seconds,
 };
-use casemate_attest::{Head, Text};
+use casemate_attest::{Checkpoint, Text};
 use casemate_hsm::{HsmError, KeyPurpose};
 use casemate_tpm::TpmError;
 use jiff::{SignedDuration, Timestamp};
@@ -63,6 +63,16 @@ pub enum AttestError {
 /// # Errors
 /// Bad nonces, or that HSM or TPM did not do their part.
 pub async fn token(node: &Node, nonces: &[Vec<u8>]) -> Result<Vec<u8>, AttestError> {
+    let head = Checkpoint::of(&node.store.audit_head());
+    token_at(node, nonces, &head).await
+}
+
+/// The same, that says of the audit log where it stood at `place`, which it has signed: whoever is shown both can compare
+/// them.
+///
+/// # Errors
+/// As [`token`].
+pub(crate) async fn token_at(node: &Node, nonces: &[Vec<u8>], place: &Checkpoint) -> Result<Vec<u8>, AttestError> {
     if node.store.quarantine().is_some() {
         return Err(AttestError::Quarantined);
     }
@@ -70,7 +80,7 @@ pub async fn token(node: &Node, nonces: &[Vec<u8>]) -> Result<Vec<u8>, AttestErr
     let nonces = Nonces::new(nonces)?;
     let key = attest_key(node)?;
     let quote = quote(node, &nonces, &key).await?;
-    let unsigned = claims(node, nonces, quote, Timestamp::now()).unsigned(&key)?;
+    let unsigned = claims(node, nonces, quote, place, Timestamp::now()).unsigned(&key)?;
     let signature = node.hsm.sign(KeyPurpose::Attest, unsigned.to_sign()).await?;
     Ok(unsigned.signed(&signature)?)
 }
@@ -83,9 +93,8 @@ pub fn attest_key(node: &Node) -> Result<AttestKey, AttestError> {
     Ok(AttestKey::from_spki(&node.hsm.public_key(KeyPurpose::Attest))?)
 }
 
-fn claims(node: &Node, nonces: Nonces, quote: Option<Quote>, now: Timestamp) -> Claims {
+fn claims(node: &Node, nonces: Nonces, quote: Option<Quote>, place: &Checkpoint, now: Timestamp) -> Claims {
     let hsm = node.hsm.status();
-    let head = node.store.audit_head();
     let issued_at = now_in_seconds(now);
     let measured = &node.measured;
     let policy = node.policy.active().map(|active| active.bundle().digest());
@@ -95,11 +104,11 @@ fn claims(node: &Node, nonces: Nonces, quote: Option<Quote>, now: Timestamp) -> 
         expires_at: issued_at.saturating_add(SignedDuration::from_secs(MAX_LIFETIME)).unwrap_or(issued_at),
         ueid: Ueid::of(&node.identity),
         hwmodel: hardware_model(&hsm.token.manufacturer, &hsm.token.model),
-        boots: head.boot(),
+        boots: node.store.audit_head().boot(),
         version: Text::fitted(VERSION),
         measurements: Measurements { binary: measured.binary, config: node.config.digest, policy },
         party: node.config.party.clone(),
-        audit: audit_claim(&head),
+        audit: audit_claim(place),
         token: TokenClaim {
             model: Text::fitted(&hsm.token.model),
             serial: Text::fitted(&hsm.token.serial),
@@ -112,8 +121,8 @@ fn claims(node: &Node, nonces: Nonces, quote: Option<Quote>, now: Timestamp) -> 
 }
 
 /// Where the audit log stands, as a token says it.
-fn audit_claim(head: &Head) -> AuditClaim {
-    AuditClaim { origin: head.log().clone(), size: head.size(), root: head.root() }
+fn audit_claim(place: &Checkpoint) -> AuditClaim {
+    AuditClaim { origin: place.log.clone(), size: place.size, root: place.root }
 }
 
 /// The TPM answers in its own time, so off the network threads.

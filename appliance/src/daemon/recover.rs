@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use casemate_attest::{Entry, IntentRef, Line, Outcome, Text};
+use casemate_attest::{At, Entry, IntentRef, Line, Outcome, Text};
 use casemate_wire::api::SessionStatus;
 use casemate_wire::{Code, Problem, SessionId};
+use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::{DaemonError, Node};
 use crate::checkpoints;
+use crate::clock::Recorded;
+use crate::pipeline::ShareHeader;
 use crate::policy_slot::{self, ReloadError};
+use crate::sealing;
 use crate::store::{
-    JOB_LEAVES, PeerRow, SessionRow, Store, StoreError, Transaction, Urgency, audit_lines, load_spending,
+    JOB_LEAVES, PeerRow, SessionRow, ShareRow, Store, StoreError, Transaction, Urgency, audit_lines, load_spending,
 };
-use crate::witness::refused_before;
+use crate::witness::{refused_before, side_by_side};
 
 /// The pause between attempts to end a session that came to nothing.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -22,9 +26,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Checks that the clock is not behind the audit log, records the boot, ends sessions that a crash cut off, counts what was
 /// spent, and loads the policy. A store in quarantine is left as it is.
 pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
-    if let Some(latest) = node.store.latest() {
-        node.clock.compare_with_record(latest.timestamp(), &node.config.data_dir.join("clock-accepted"));
-    }
+    let accepted = node.config.data_dir.join("clock-accepted");
+    let compare = |latest: At| node.clock.compare_with_record(latest.timestamp(), &accepted);
+    let recorded = node.store.latest().map_or(Recorded::Fits, compare);
     if let Some(quarantine) = node.store.quarantine() {
         tracing::error!(
             event = "evidence_refused", verdict = node.store.verdict(),
@@ -37,26 +41,44 @@ pub(super) async fn recover(node: &Arc<Node>) -> Result<(), DaemonError> {
         tracing::warn!(event = "sessions_interrupted", count = cut_off, "sessions in flight were failed");
     }
     checkpoints::take_up(node).await?;
-    let (known, refused) = node
+    let (known, refused, beside) = node
         .store
         .read(|store| {
             let known = PeerRow::all(store)?;
             let refused = refused_before(store, &known)?;
-            Ok((known, refused))
+            let beside = side_by_side(store, &known)?;
+            Ok((known, refused, beside))
         })
         .await?;
-    node.witnesses.fill(known, refused);
+    node.witnesses.fill(known, beside, refused);
     let spent = node.store.read(load_spending).await?;
     node.till.fill(spent).map_err(|error| StoreError::corrupt("what was spent")(error.to_string()))?;
+    inherit(node).await?;
     if let Some(recovered) = node.store.recovered() {
         tracing::warn!(event = "log_was_recovered", at = %recovered, "tokens from before are refused, and windows count as full until they have passed");
         node.till.fill_since(recovered.timestamp());
+    }
+    // At every start for which the acceptance is needed: nothing on this host tells how long the clock was wrong.
+    if recorded == Recorded::Accepted {
+        node.till.fill_from(Timestamp::now());
     }
     match policy_slot::reload(node, None).await {
         // Without a bundle the daemon serves and denies; health says why.
         Ok(_) | Err(ReloadError::Refused { .. }) => Ok(()),
         Err(ReloadError::Store(error)) => Err(error.into()),
     }
+}
+
+/// Counts what keys had spent before they came to this party.
+async fn inherit(node: &Node) -> Result<(), StoreError> {
+    for row in node.store.read(ShareRow::held).await? {
+        let header: ShareHeader = sealing::header("share", row.material.header())
+            .map_err(|e| StoreError::corrupt("a share")(e.to_string()))?;
+        if let Some(joined) = &header.joined {
+            node.till.inherit(header.key.public_key, joined);
+        }
+    }
+    Ok(())
 }
 
 /// Appends `first`, then an `interrupted` outcome for every session without an end; says how many there were. No session may

@@ -16,7 +16,8 @@ use crate::daemon::Node;
 use crate::kek::{KekError, Plan, Report, Rewrap, Step};
 use crate::store::StoreError;
 
-/// `POST kek/rewrap` takes an empty object, or one with approvals.
+/// `POST kek/rewrap` takes an empty object, or one with approvals: policy is not asked, since nothing becomes possible that
+/// was not before, and their number is logged.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RewrapRequest {

@@ -172,11 +172,13 @@ pub(super) async fn health(State(node): State<Arc<Node>>) -> Response {
     ok(code, &Health { status, checks, primes_ready: primes.ok(), active_sessions, version: VERSION })
 }
 
-/// Which peers are refused, why, and since when.
+/// Which peers are refused, why, and since when; and which doubt this appliance's own log. No peer's word alone makes the
+/// appliance fail.
 fn refused_peers(node: &Node) -> Option<String> {
     let refused = node.witnesses.refusals().into_iter();
     let lines: Vec<String> = refused
         .map(|(party, Refusal { code, why, since })| format!("{party} is refused since {since} ({code}): {why}"))
+        .chain(node.witnesses.own_doubts())
         .collect();
     (!lines.is_empty()).then(|| lines.join("; "))
 }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use casemate_attest::{Entry, Guard, GuardChange, KekState, Op, Text};
 use casemate_hsm::HsmStatus;
 
-use super::state::KekState;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Urgency};
 
 /// The KEKs' states, as the log had them when the store was opened and as this adds to it. For offline commands: nobody else
 /// writes meanwhile.
@@ -39,9 +39,10 @@ pub enum LedgerError {
 
 impl Ledger {
     /// What the log says, and which KEKs are on the token.
-    pub fn of(_store: &Store, status: &HsmStatus) -> Self {
+    pub fn of(store: &Store, status: &HsmStatus) -> Self {
         let present = status.keys.iter().filter_map(|key| key.id.strip_prefix("kek/")?.parse().ok()).collect();
-        Self { logged: BTreeMap::new(), present }
+        let read = |(epoch, state): (&Text, &Text)| Some((epoch.as_str().parse().ok()?, state.as_str().parse().ok()?));
+        Self { logged: store.keks().iter().filter_map(read).collect(), present }
     }
 
     /// Whether a run was cut off after it made this one.
@@ -106,9 +107,15 @@ impl Ledger {
         self.write(store, vec![(epoch, KekState::Destroyed)]).await
     }
 
-    /// The leaf goes here.
-    #[expect(clippy::unused_async, reason = "the leaf is written here")]
-    async fn write(&mut self, _store: &Store, changes: Vec<(u32, KekState)>) -> Result<(), LedgerError> {
+    /// One leaf for all of these changes.
+    async fn write(&mut self, store: &Store, changes: Vec<(u32, KekState)>) -> Result<(), LedgerError> {
+        let change = |(epoch, state): &(u32, KekState)| GuardChange {
+            guard: Guard::Kek,
+            id: Text::fitted(&epoch.to_string()),
+            to: Some(Text::fitted(state.as_str())),
+        };
+        let entry = Entry::admin(Op::Kek).guarding(changes.iter().map(change).collect());
+        store.write(Urgency::Act, move |transaction| transaction.append(entry)).await?;
         self.logged.extend(changes);
         Ok(())
     }

@@ -11,11 +11,10 @@ mod ledger;
 mod plan;
 mod retire;
 mod rewrap;
-mod state;
 
 pub use ledger::{Ledger, LedgerError};
 pub use plan::{Plan, Renewal};
-pub use retire::{Holders, Needed, holders, needing};
+pub use retire::{Holders, Needed, epoch_taken, holders, needing};
 pub use rewrap::{Damaged, Report, Rewrap, Step};
 
 use casemate_hsm::HsmError;

@@ -1,6 +1,6 @@
 //! What every row's entries are to be, and one row's way there.
 
-use casemate_hsm::{HsmError, KeyPurpose, RecoveryHsm, Secret32, WrappedKey};
+use casemate_hsm::{HsmError, KeyPurpose, RecoveryEntry, RecoveryHsm, Secret32, WrappedKey};
 use casemate_wire::ids::InvalidId;
 use casemate_wire::{IdentityKey, RecoveryKey};
 use sha2::{Digest, Sha256};
@@ -116,7 +116,8 @@ impl<'a> Plan<'a> {
             }));
         }
         for recipient in self.recipients {
-            renewed.push(DekEntry::Recovery(self.recovery_entry(recipient, &context, &entries, &dek).await?));
+            let entry = self.recovery_entry(recipient, &context, &entries, &dek).await?;
+            renewed.push(DekEntry::Recovery(Box::new(entry)));
         }
         if renewed == entries {
             return Ok(Renewal::Current);
@@ -132,7 +133,7 @@ impl<'a> Plan<'a> {
         context: &[u8],
         entries: &DekEntries,
         dek: &Secret32,
-    ) -> Result<casemate_hsm::RecoveryEntry, HsmError> {
+    ) -> Result<RecoveryEntry, HsmError> {
         let sound =
             entries.recovery().find(|entry| entry.is_for(recipient) && entry.is_signed_by(&self.identity, context));
         match sound {

@@ -33,21 +33,29 @@ pub struct Needed {
 /// The HSM is away or the store cannot be read.
 pub async fn needing(store: &Store, hsm: &Vault, epoch: u32) -> Result<Vec<Needed>, KekError> {
     let mut needing = Vec::new();
-    let mut last: Option<(SealedTable, String)> = None;
+    let mut last = None;
     loop {
-        let after = last.clone();
-        let read = move |store: &Connection| {
-            EntriesRow::after(store, after.as_ref().map(|(table, id)| (*table, id.as_str())), CHUNK)
-        };
-        let rows = store.read(read).await?;
-        let Some(end) = rows.last() else { return Ok(needing) };
-        last = Some((end.table, end.id.clone()));
+        let rows = next_rows(store, &mut last).await?;
+        if rows.is_empty() {
+            return Ok(needing);
+        }
         for row in rows {
             if let Some(why) = need(hsm, epoch, &row).await? {
                 needing.push(Needed { table: row.table.as_str(), id: row.id, why });
             }
         }
     }
+}
+
+/// The rows after the last one of a walk.
+async fn next_rows(store: &Store, last: &mut Option<(SealedTable, String)>) -> Result<Vec<EntriesRow>, StoreError> {
+    let after = last.clone();
+    let read = move |store: &Connection| {
+        EntriesRow::after(store, after.as_ref().map(|(table, id)| (*table, id.as_str())), CHUNK)
+    };
+    let rows = store.read(read).await?;
+    *last = rows.last().map(|end| (end.table, end.id.clone()));
+    Ok(rows)
 }
 
 async fn need(hsm: &Vault, epoch: u32, row: &EntriesRow) -> Result<Option<String>, HsmError> {
@@ -69,6 +77,34 @@ async fn need(hsm: &Vault, epoch: u32, row: &EntriesRow) -> Result<Option<String
         (false, false) => Some("it opens under no KEK of this HSM; restore or recover it first".into()),
         (false, true) => None,
     })
+}
+
+/// The highest epoch that rows name, where this HSM's current KEK has none above it: entries of another HSM, which the audit
+/// log could not tell from this one's. An entry of the same epoch that opens here is its own.
+///
+/// # Errors
+/// The HSM is away or the store cannot be read.
+pub async fn epoch_taken(store: &Store, hsm: &Vault) -> Result<Option<u32>, KekError> {
+    let current = hsm.status().kek_epoch;
+    let mut taken = None;
+    let mut last = None;
+    loop {
+        let rows = next_rows(store, &mut last).await?;
+        if rows.is_empty() {
+            return Ok(taken);
+        }
+        for row in rows {
+            let context = Sha256::digest(&row.header);
+            let entries = DekEntries::read(&row.deks).unwrap_or_default();
+            for entry in entries.keks().filter(|entry| entry.kek_epoch >= current) {
+                match hsm.unwrap(&context, entry).await {
+                    Ok(_) => {}
+                    Err(HsmError::Rejected | HsmError::UnknownKek { .. }) => taken = taken.max(Some(entry.kek_epoch)),
+                    Err(away) => return Err(away.into()),
+                }
+            }
+        }
+    }
 }
 
 /// How many rows name each KEK, and each recovery key.

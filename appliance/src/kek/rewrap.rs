@@ -132,10 +132,8 @@ impl<'a> Rewrap<'a> {
         let written = self.store.write(Urgency::Act, move |transaction| {
             let (mut written, mut gone) = (0_u64, 0_u64);
             for (row, entries) in &renewed {
-                match row.replace(transaction, entries)? {
-                    true => written = written.saturating_add(1),
-                    false => gone = gone.saturating_add(1),
-                }
+                let counted = if row.replace(transaction, entries)? { &mut written } else { &mut gone };
+                *counted = counted.saturating_add(1);
             }
             Ok((written, gone))
         });

@@ -6,6 +6,8 @@ use casemate_wire::{KeyStatement, PartyId, PublicKey, Roster, ShareType, Thresho
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::till::Inheritance;
+
 /// A share in the clear; it exists in memory only, for one session.
 pub(crate) type KeyShare = <Cggmp21 as Scheme>::KeyShare;
 
@@ -30,6 +32,9 @@ pub struct ShareHeader {
     pub created: i64,
     /// Whether it came out of a backup.
     pub restored: bool,
+    /// What is known of the key's spending before it came to this party, if this party was not there from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Inheritance>,
 }
 
 /// What all parties know of a key.

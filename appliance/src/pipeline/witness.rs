@@ -16,7 +16,7 @@ use super::understand::Act;
 use crate::attestation::{self, AttestError, PeerAppraisal};
 use crate::daemon::Node;
 use crate::session::{Failure, Link, Phase, read_body, to_body};
-use crate::witness::{Hearing, Question, Seen, Testimony, judge};
+use crate::witness::{Hearing, Question, Seen, Testimony, Unbelieved, judge};
 
 /// A session whose parties have all shown that their logs only grew, and all else that policy's yes depended on. Only
 /// [`witness`] makes one; only with it can a share be opened.
@@ -67,11 +67,14 @@ async fn answer(node: &Node, hellos: Vec<Introduction>) -> Result<(Testimony, Op
     let own = node.config.party.clone();
     let demanding = hellos.iter().filter(|hello| hello.attest && hello.party != own);
     let nonces: Vec<Vec<u8>> = demanding.map(|hello| hello.nonce.to_vec()).collect();
-    let token = if nonces.is_empty() { None } else { Some(attestation::token(node, &nonces).await?) };
     let head = Checkpoint::of(&node.store.audit_head());
     let hearing = node.store.read(move |store| Hearing::of(store, &own, &head, &hellos)).await?;
-    let Hearing { sizes, doubted } = hearing;
+    node.witnesses.heard(&hearing.seen);
+    let (doubted, sizes) = (hearing.doubted(), hearing.sizes);
     let signed = node.checkpoints.at_least(sizes.last().copied().unwrap_or_default()).await?;
+    // Of the very place that the checkpoint signs, so that neither can stand for another log than the other.
+    let token =
+        if nonces.is_empty() { None } else { Some(attestation::token_at(node, &nonces, signed.checkpoint()).await?) };
     let testimony = node.store.read(move |store| Testimony::make(store, &signed, &sizes, token)).await?;
     let doubted = doubted.map(|why| {
         tracing::error!(event = "own_log_doubted", why, "was this appliance restored from an older copy?");
@@ -93,9 +96,13 @@ fn hear_peer(
     let party = &hello.party;
     let unpinned = || Failure::new(Code::Internal, format!("{party} is not pinned here"));
     let peer = node.config.peer(party).ok_or_else(unpinned)?;
-    let seen = judge(&node.witnesses, question, &peer.audit, hello, testimony).map_err(|doubt| {
-        node.metrics.peer_log_refused(party);
-        refuse(node, party, Code::PeerLogRefused, doubt.to_string())
+    let seen = judge(&node.witnesses, question, &peer.audit, hello, testimony).map_err(|why| match why {
+        Unbelieved::Doubt(doubt) => {
+            node.metrics.peer_log_refused(party);
+            refuse(node, party, Code::PeerLogRefused, doubt.to_string())
+        }
+        // The peer has done nothing wrong.
+        Unbelieved::TooManyAtOnce => Failure::new(Code::Overloaded, format!("{party}: {why}")),
     })?;
     match obligation {
         Obligation::Nothing => Ok(seen),
@@ -111,9 +118,9 @@ fn attested(node: &Node, party: &PartyId, nonce: &[u8], testimony: &Testimony, s
     let token = testimony.token.as_deref().ok_or("it sent no attestation, although policy demands one here")?;
     let appraisal = attestation::appraise(&node.config, party, token, nonce, Timestamp::now());
     match appraisal.map_err(|e| e.to_string())? {
-        PeerAppraisal::Affirming(claims) => seen
-            .attested(&claims.audit, crate::digest(token))
-            .ok_or_else(|| "its attestation speaks of another audit log than its checkpoint".into()),
+        PeerAppraisal::Affirming(claims) => seen.attested(&claims.audit, crate::digest(token)).ok_or_else(|| {
+            "its attestation speaks of another place of its audit log than its checkpoint, or of another log".into()
+        }),
         other => Err(other.to_string()),
     }
 }

@@ -19,12 +19,12 @@ pub trait Anchor: Send {
     /// It cannot be asked now.
     fn place(&mut self) -> Result<Anchored, AnchorError>;
 
-    /// Makes this the place that stands. The very same place again is fine; so a failed call may be repeated.
+    /// Makes this the place that stands, if `expected` stands there now: what the caller put or found last, `None` for
+    /// nothing. The very same place again is fine; so a failed call may be repeated.
     ///
     /// # Errors
-    /// It cannot be kept now; or it is of another log, below what stands there, or has another root at the same size: then
-    /// nothing was changed.
-    fn put(&mut self, place: &Place) -> Result<(), AnchorError>;
+    /// It cannot be kept now; or something else than `expected` stands there, or this may not follow it.
+    fn put(&mut self, expected: Option<&Place>, place: &Place) -> Result<(), AnchorError>;
 
     /// Makes this the only place that stands, whatever is there: of another log, higher, contradicting. After a failed or
     /// interrupted call what stood before may still stand; it may be repeated.
@@ -40,12 +40,26 @@ pub trait Anchor: Send {
 
 /// Why a place is not kept, in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct AnchorError(pub String);
+pub enum AnchorError {
+    /// It cannot be kept or asked now; a later call may.
+    #[error("{0}")]
+    Unkept(String),
+    /// Another place stands there than the caller's last one: somebody else puts places, or what keeps them was restored.
+    /// No repetition helps.
+    #[error("{0}")]
+    Conflict(String),
+}
 
 impl From<HsmError> for AnchorError {
     fn from(error: HsmError) -> Self {
-        Self(error.to_string())
+        match &error {
+            HsmError::AnchorConflict { .. }
+            | HsmError::AnchorsContradict { .. }
+            | HsmError::AnchorWouldShrink { .. }
+            | HsmError::AnchorForks { .. }
+            | HsmError::AnchorOfAnotherLog { .. } => Self::Conflict(error.to_string()),
+            _ => Self::Unkept(error.to_string()),
+        }
     }
 }
 
@@ -74,9 +88,9 @@ impl Anchor for HsmAnchor {
         }
     }
 
-    fn put(&mut self, place: &Place) -> Result<(), AnchorError> {
-        let anchor = to_stored(place)?;
-        Ok(self.runtime.block_on(self.hsm.put_anchor(&anchor))?)
+    fn put(&mut self, expected: Option<&Place>, place: &Place) -> Result<(), AnchorError> {
+        let (expected, anchor) = (expected.map(to_stored).transpose()?, to_stored(place)?);
+        Ok(self.runtime.block_on(self.hsm.put_anchor(expected.as_ref(), &anchor))?)
     }
 
     fn replace(&mut self, place: &Place) -> Result<(), AnchorError> {

@@ -26,15 +26,15 @@ impl Store {
             return Err(StoreError::Begun(why));
         }
         let anchored = anchor.place().map_err(|error| StoreError::Anchor(error.to_string()))?;
-        let place = match anchored {
-            Anchored::Nothing => begin(&unfinished, log)?,
-            Anchored::At(place) if first_place(&unfinished)?.as_ref() == Some(&place) => place,
+        let (expected, place) = match anchored {
+            Anchored::Nothing => (None, begin(&unfinished, log)?),
+            Anchored::At(place) if first_place(&unfinished)?.as_ref() == Some(&place) => (Some(place.clone()), place),
             Anchored::At(Place { log, size, .. }) => {
                 return Err(StoreError::Begun(format!("the HSM has anchored {size} leaves of the log {log}")));
             }
             Anchored::Unusable(why) => return Err(StoreError::Begun(why)),
         };
-        anchor.put(&place).map_err(|error| StoreError::Anchor(error.to_string()))?;
+        anchor.put(expected.as_ref(), &place).map_err(|error| StoreError::Anchor(error.to_string()))?;
         let failed = |error: std::io::Error| StoreError::Folder { path: folder.to_owned(), why: error.to_string() };
         fs::rename(&unfinished, &database).map_err(failed)?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;

@@ -51,10 +51,11 @@ mod tables;
 pub(crate) mod testing;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use casemate_attest::{At, Finding, Head, Standing};
+use casemate_attest::{Anchored, At, Finding, Head, Standing, Text};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -201,6 +202,7 @@ struct Start {
     verdict: &'static str,
     quarantine: Option<Quarantine>,
     recovered: Option<At>,
+    keks: BTreeMap<Text, Text>,
     latest: Option<At>,
     _held: Option<Held>,
 }
@@ -224,7 +226,7 @@ impl Store {
         let unkept = |error: AnchorError| StoreError::Anchor(error.to_string());
         let anchored = anchor.place().map_err(unkept)?;
         let connection = schema::open(folder)?;
-        let Examined { standing, head, state, latest } = examine(connection.as_ref(), anchored)?;
+        let Examined { standing, head, state, latest } = examine(connection.as_ref(), anchored.clone())?;
         let verdict = match &standing {
             Standing::New => return Err(StoreError::NotBegun(folder.to_owned())),
             Standing::Equal => "equal",
@@ -239,6 +241,7 @@ impl Store {
             verdict,
             quarantine: None,
             recovered: state.recovered,
+            keks: state.keks,
             latest,
             _held: None,
         };
@@ -256,8 +259,12 @@ impl Store {
                     .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
                     .map_err(StoreError::sqlite("empty its log"))?;
                 let disk = Arc::new(Disk::of(folder, &schema::database(folder))?);
+                let expected = match &anchored {
+                    Anchored::At(place) => Some(place),
+                    Anchored::Nothing | Anchored::Unusable(_) => None,
+                };
                 // The very same place again ends what a crash may have left undone.
-                anchor.put(&place_of(&head)).map_err(unkept)?;
+                anchor.put(expected, &place_of(&head)).map_err(unkept)?;
                 let writer = Some(Arc::new(Writer::start(connection, lock, disk.clone(), head, anchor)?));
                 Ok(Self { writer, readers: readers(Some(disk)), start: Arc::new(start) })
             }
@@ -278,6 +285,11 @@ impl Store {
     /// When this log took the place of another, or shares were last restored, if either was: what was issued before counts no more.
     pub fn recovered(&self) -> Option<At> {
         self.start.recovered
+    }
+
+    /// What the log said of KEKs when it was opened: epoch → state. What was written since is not in it.
+    pub fn keks(&self) -> &BTreeMap<Text, Text> {
+        &self.start.keks
     }
 
     /// The newest time in the log when it was opened.

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use casemate_attest::{Checkpoint, Entry, Head, Op, Snapshot, Verifier};
+use casemate_attest::{At, Checkpoint, Entry, Head, Op, Snapshot, Verifier};
+use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::anew::{make_folder, put_log, put_text};
@@ -20,11 +21,12 @@ pub struct Segment {
     folder: PathBuf,
 }
 
-/// A verifier for the first stored line.
-fn stored_verifier(connection: &Connection) -> Result<Verifier, StoreError> {
-    let Some(text) = audit_snapshot(connection)? else { return Ok(Verifier::new()) };
+/// A verifier for the first stored line, and the time of what it rests on.
+fn stored_verifier(connection: &Connection) -> Result<(Verifier, Option<At>), StoreError> {
+    let Some(text) = audit_snapshot(connection)? else { return Ok((Verifier::new(), None)) };
     let snapshot = Snapshot::read(&text).map_err(|error| StoreError::Audit(error.to_string()))?;
-    Verifier::resume(snapshot).map_err(|fault| StoreError::Audit(fault.to_string()))
+    let at = snapshot.at;
+    Ok((Verifier::resume(snapshot).map_err(|fault| StoreError::Audit(fault.to_string()))?, Some(at)))
 }
 
 /// A segment that is exported, and what the log will rest on without it. Only [`Segment::export`] makes one.
@@ -57,22 +59,33 @@ impl Segment {
     /// Verifies all stored lines and writes them to the segment's files; they are on disk when this returns. Files that are
     /// there and say the same are left as they are, so that an export that was cut off can be repeated.
     ///
+    /// `latest` is the wall clock's time and the skew allowed for. A prune forgets what is too old to count, by the log's own
+    /// time: after a clock that was far ahead that would be what still counts.
+    ///
     /// # Errors
-    /// The lines do not verify; a session is still open; or a file cannot be written.
-    pub fn export(&self, connection: &Connection) -> Result<Exported, StoreError> {
+    /// The lines do not verify; one is from after `latest`; a session is still open; or a file cannot be written.
+    pub fn export(&self, connection: &Connection, latest: Timestamp) -> Result<Exported, StoreError> {
         let moment = connection.unchecked_transaction().map_err(StoreError::sqlite("begin to read"))?;
-        let mut verifier = stored_verifier(&moment)?;
+        let (mut verifier, mut newest) = stored_verifier(&moment)?;
         let mut next = verifier.head().map_or(0, Head::size);
         loop {
             let lines = audit_lines(&moment, next, CHUNK)?;
             for line in &lines {
-                verifier.feed(line.as_bytes()).map_err(|fault| StoreError::Audit(fault.to_string()))?;
+                let leaf = verifier.feed(line.as_bytes()).map_err(|fault| StoreError::Audit(fault.to_string()))?;
+                newest = newest.max(Some(leaf.at));
             }
             let read = u64::try_from(lines.len()).unwrap_or(0);
             next = next.saturating_add(read);
             if read < CHUNK {
                 break;
             }
+        }
+        if let Some(ahead) = newest.filter(|newest| newest.timestamp() > latest) {
+            let why = format!(
+                "a line is from {ahead}, which is ahead of this host's clock, so a prune might forget what still counts; check the \
+                 clock, or prune when that time has passed"
+            );
+            return Err(StoreError::Audit(why));
         }
         let snapshot = verifier.snapshot().ok_or_else(|| StoreError::Audit("there is no line to prune".into()))?;
         if let Some(open) = snapshot.open.first() {

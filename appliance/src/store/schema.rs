@@ -172,6 +172,7 @@ DROP TABLE shares;
 ALTER TABLE shares_4 RENAME TO shares;
 CREATE INDEX shares_by_key ON shares (public_key);
 CREATE UNIQUE INDEX one_live_share_a_key ON shares (public_key) WHERE status IN ('active', 'restored');
+CREATE INDEX tokens_by_jti ON tokens (jti);
 CREATE TABLE epochs (
     public_key TEXT PRIMARY KEY,
     epoch      INTEGER NOT NULL

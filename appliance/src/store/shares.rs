@@ -99,14 +99,14 @@ impl ShareRow {
         rows.map(|row| row.map_err(&failed)?.parse()).collect()
     }
 
-    /// All shares that have a body: what a backup holds. In the order of their ids.
+    /// All shares whose material is still there, in the order of their ids: what a backup holds.
     ///
     /// # Errors
     /// Says that the store cannot be read.
     pub fn held(connection: &Connection) -> Result<Vec<Self>, StoreError> {
         let failed = StoreError::sqlite("read the shares");
         let mut statement =
-            connection.prepare_cached(&format!("{SELECT} WHERE body IS NOT NULL ORDER BY id")).map_err(&failed)?;
+            connection.prepare(&format!("{SELECT} WHERE body IS NOT NULL ORDER BY id")).map_err(&failed)?;
         let rows = statement.query_map([], RawShare::read).map_err(&failed)?;
         rows.map(|row| row.map_err(&failed)?.parse()).collect()
     }

@@ -6,12 +6,16 @@
 use std::collections::BTreeMap;
 
 use casemate_attest::{At, State, Text};
+use casemate_policy::approval::MAX_LIFE;
 use rusqlite::{Connection, Row};
 
 use super::StoreError;
 
 /// The most differences that are told.
 const TOLD: usize = 1000;
+
+/// Seconds by which the time in a row and that of its leaf may differ: the clock's skew, and the time that a commit takes.
+const TIMES_APART: i64 = 3600;
 
 /// Rows of one kind by their id, with what each says.
 type Rows = BTreeMap<String, String>;
@@ -32,6 +36,7 @@ pub(super) fn differences(store: &Connection, state: &State, latest: At) -> Resu
     let (logged, due) = (by_kind(state), by_kind(&due));
     let stored = stored(store)?;
     let mut told = misplaced(store)?;
+    told.extend(shortened(store, state)?);
     for (((name, logged), (_, due)), stored) in logged.into_iter().zip(due).zip(stored) {
         Guarded { name, logged, due, stored }.compare(&mut told);
     }
@@ -136,11 +141,32 @@ fn misplaced(store: &Connection) -> Result<Vec<String>, StoreError> {
     Ok(found.into_iter().map(tell).collect())
 }
 
-fn rows(
+/// Rows that would be forgotten sooner than what they are of stops counting: no act sets such a time.
+fn shortened(store: &Connection, state: &State) -> Result<Vec<String>, StoreError> {
+    let kinds = [
+        // A token that is accepted has not expired by more than the skew that is allowed for.
+        ("join token", "SELECT jti, exp FROM tokens", &state.tokens, 0),
+        ("approval", "SELECT statement, keep_until FROM approvals", &state.approvals, MAX_LIFE.as_secs()),
+    ];
+    let mut told = Vec::new();
+    for (name, sql, used, kept) in kinds {
+        for (id, until) in rows(store, sql, |row| Ok((fitted(row, 0)?, row.get::<_, i64>(1)?)))? {
+            let at = used.get(&Text::fitted(&id)).map(|at| at.timestamp().as_second());
+            if at.is_some_and(|at| until < at.saturating_add(kept).saturating_sub(TIMES_APART)) {
+                told.push(format!(
+                    "{name} {id} counts until {until} in the store, which is too early by the time of its leaf"
+                ));
+            }
+        }
+    }
+    Ok(told)
+}
+
+fn rows<T>(
     store: &Connection,
     sql: &str,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<(String, String)>,
-) -> Result<Rows, StoreError> {
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<(String, T)>,
+) -> Result<BTreeMap<String, T>, StoreError> {
     let failed = StoreError::sqlite("compare its tables with the audit log");
     let mut statement = store.prepare(sql).map_err(&failed)?;
     let found = statement.query_map([], read).map_err(&failed)?;

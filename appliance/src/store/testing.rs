@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use casemate_attest::{AuditKey, Checkpoint, Entry, Head, SignedCheckpoint};
+use casemate_attest::{AuditKey, Checkpoint, Entry, Head, Line, SignedCheckpoint};
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::EncodePublicKey;
@@ -19,12 +19,17 @@ pub(crate) fn log(name: &str, leaves: u64) -> (Connection, Head) {
     (connection, head)
 }
 
+/// Adds one leaf; the line, and where the log stands then.
+pub(crate) fn add(connection: &Connection, head: &Head, entry: Entry) -> (Line, Head) {
+    let appended = head.append(entry, jiff::Timestamp::now()).unwrap();
+    write_leaf(connection, &appended, None).unwrap();
+    (appended.line, appended.head)
+}
+
 /// Adds leaves.
 pub(crate) fn grow(connection: &Connection, mut head: Head, leaves: u64) -> Head {
     for _ in 0..leaves {
-        let appended = head.append(Entry::boot(), jiff::Timestamp::now()).unwrap();
-        write_leaf(connection, &appended, None).unwrap();
-        head = appended.head;
+        head = add(connection, &head, Entry::boot()).1;
     }
     head
 }

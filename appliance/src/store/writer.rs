@@ -23,7 +23,7 @@ use rusqlite::config::DbConfig;
 use tokio::sync::{oneshot, watch};
 
 use super::StoreError;
-use super::anchor::Anchor;
+use super::anchor::{Anchor, AnchorError};
 use super::create::place_of;
 use super::disk::{Disk, Urgency, Watch};
 use super::evidence::write_leaf;
@@ -109,7 +109,7 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let (shown, anchored) = watch::channel(head.clone());
         let (sender, receiver) = sync_channel(QUEUE);
-        let worker = Worker { connection, head, anchor, shown, disk: disk.clone(), unscoured: false };
+        let worker = Worker { connection, head, anchor, conflict: None, shown, disk: disk.clone(), unscoured: false };
         worker.be_patient();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -235,6 +235,8 @@ struct Worker {
     /// Where the durable log stands; at most one group beyond what is anchored and shown.
     head: Head,
     anchor: Box<dyn Anchor>,
+    /// Somebody else has put a place where this log goes on: it never does again, whatever stands there later.
+    conflict: Option<StoreError>,
     shown: watch::Sender<Head>,
     disk: Arc<Disk>,
     /// Whether the write-ahead log may hold what was destroyed.
@@ -323,9 +325,21 @@ impl Worker {
         if self.is_anchored() {
             return Ok(());
         }
+        if let Some(conflict) = &self.conflict {
+            return Err(conflict.clone());
+        }
         // What went into a file that is not at its path any more is as good as lost.
         self.disk.admit(Urgency::Record)?;
-        self.anchor.put(&place_of(&self.head)).map_err(|error| StoreError::Anchor(error.to_string()))?;
+        // The place that this process put last: what it shows.
+        let last = place_of(&self.shown.borrow());
+        if let Err(error) = self.anchor.put(Some(&last), &place_of(&self.head)) {
+            let refused = StoreError::Anchor(error.to_string());
+            if let AnchorError::Conflict(why) = &error {
+                tracing::error!(event = "anchor_conflict", why, "nothing is done any more, until a restart has looked");
+                self.conflict = Some(refused.clone());
+            }
+            return Err(refused);
+        }
         self.shown.send_replace(self.head.clone());
         Ok(())
     }

@@ -6,25 +6,47 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use casemate_attest::{Checkpoint, Doubt, ProofError, SignedCheckpoint};
+use casemate_wire::envelope::MAX_WITNESSED;
 use casemate_wire::{Code, PartyId, Problem};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
 use crate::store::{PeerRow, StoreError};
 
-/// What is known of all peers.
+/// What is known of all peers, and what they say of this appliance's log.
 #[derive(Debug, Default)]
-pub struct Book(Mutex<BTreeMap<PartyId, Page>>);
+pub struct Book {
+    pages: Mutex<BTreeMap<PartyId, Page>>,
+    /// The peers that have seen what the own log does not hold: why, and since when.
+    own_doubts: Mutex<BTreeMap<PartyId, (String, String)>>,
+}
 
 /// What is known of one peer.
 #[derive(Debug, Default)]
 struct Page {
     /// The last checkpoint that was verified.
     newest: Option<Checkpoint>,
-    /// One that another session verified at the same time: neither is proven to continue the other yet. The next session
-    /// asks for both, so that a peer gains nothing by showing two histories side by side.
-    beside: Option<Checkpoint>,
+    /// Those that other sessions verified at the same time: none is proven to be part of the newest one's log yet. The next
+    /// session asks for all, so that a peer gains nothing by showing several histories side by side.
+    beside: Vec<Checkpoint>,
     refusal: Option<Refusal>,
+}
+
+/// As many checkpoints of a peer can stand side by side: with the newest, what a hello may name of one peer.
+const BESIDE: usize = MAX_WITNESSED - 1;
+
+/// Why what a peer shows of its log is not taken up. The session must end before a share is opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unbelieved {
+    /// The peer's log is not believed.
+    #[error(transparent)]
+    Doubt(#[from] Doubt),
+    /// To take it up, something else would have to be forgotten that the peer has not proven yet.
+    #[error(
+        "more than {BESIDE} sessions at once have seen its log at different places, and none of them is forgotten before the peer \
+         has proven it; convene the session again when others have begun since"
+    )]
+    TooManyAtOnce,
 }
 
 /// Why a peer is refused.
@@ -39,18 +61,31 @@ pub struct Refusal {
 }
 
 impl Book {
-    /// Takes up what the store holds, and which peers were refused before this start.
-    pub(crate) fn fill(&self, known: Vec<PeerRow>, refused: Vec<(PartyId, Refusal)>) {
+    /// Takes up what the store holds, what the log shows beside it, and which peers were refused before this start.
+    pub(crate) fn fill(
+        &self,
+        known: Vec<PeerRow>,
+        mut beside: BTreeMap<PartyId, Vec<Checkpoint>>,
+        refused: Vec<(PartyId, Refusal)>,
+    ) {
         let mut pages = self.lock();
         for PeerRow { party, checkpoint, .. } in known {
-            pages.entry(party).or_default().newest = Some(checkpoint);
+            let mut beside = beside.remove(&party).unwrap_or_default();
+            // Sessions recorded no more than the book held, but for those that ended while others had been settled: the
+            // newest of them are at the front.
+            if beside.len() > BESIDE {
+                tracing::warn!(event = "witness_beside_cut", %party, seen = beside.len(), "the oldest is left to reconcile");
+                beside.truncate(BESIDE);
+            }
+            let page = pages.entry(party).or_default();
+            (page.newest, page.beside) = (Some(checkpoint), beside);
         }
         for (party, refusal) in refused {
             pages.entry(party).or_default().refusal = Some(refusal);
         }
     }
 
-    /// What a peer must prove that its log continues: at most two checkpoints, none at first contact.
+    /// What a peer must prove that its log continues: at most [`MAX_WITNESSED`] checkpoints, none at first contact.
     pub(crate) fn known(&self, party: &PartyId) -> Vec<Checkpoint> {
         let pages = self.lock();
         let page = pages.get(party);
@@ -60,28 +95,35 @@ impl Book {
     /// A peer has proven that its log continues `asked`, which was known when its hello was awaited.
     ///
     /// # Errors
-    /// Another session has verified something else meanwhile that cannot be the same log.
-    pub(crate) fn proven(&self, party: &PartyId, asked: &[Checkpoint], signed: &SignedCheckpoint) -> Result<(), Doubt> {
+    /// Another session has verified something else meanwhile that cannot be the same log; or so many have verified different
+    /// things that one would have to be forgotten. Nothing is taken up then.
+    pub(crate) fn proven(
+        &self,
+        party: &PartyId,
+        asked: &[Checkpoint],
+        signed: &SignedCheckpoint,
+    ) -> Result<(), Unbelieved> {
         let mut pages = self.lock();
         let page = pages.entry(party.clone()).or_default();
         let shown = signed.checkpoint();
-        if let Some(newest) = page.newest.clone().filter(|newest| newest != shown && !asked.contains(newest)) {
-            if newest.log != shown.log {
-                return Err(Doubt::AnotherLog { known: newest.log, found: shown.log.clone() });
+        let unproven = |known: &&Checkpoint| *known != shown && !asked.contains(known);
+        let mut beside: Vec<Checkpoint> = page.newest.iter().chain(&page.beside).filter(unproven).cloned().collect();
+        for known in &beside {
+            if known.log != shown.log {
+                return Err(Doubt::AnotherLog { known: known.log.clone(), found: shown.log.clone() }.into());
             }
-            if newest.size == shown.size {
-                return Err(Doubt::Forked { from: newest.size, why: ProofError::OtherRoot });
-            }
-            let (later, earlier) =
-                if newest.size > shown.size { (newest, shown.clone()) } else { (shown.clone(), newest) };
-            page.newest = Some(later);
-            page.beside.get_or_insert(earlier);
-        } else {
-            page.newest = Some(shown.clone());
-            if page.beside.as_ref().is_some_and(|beside| asked.contains(beside)) {
-                page.beside = None;
+            if known.size == shown.size {
+                return Err(Doubt::Forked { from: known.size, why: ProofError::OtherRoot }.into());
             }
         }
+        beside.push(shown.clone());
+        // The largest counts as the newest, as in the store.
+        beside.sort_by_key(|known| known.size);
+        let newest = beside.pop();
+        if beside.len() > BESIDE {
+            return Err(Unbelieved::TooManyAtOnce);
+        }
+        (page.newest, page.beside) = (newest, beside);
         if page.refusal.take().is_some() {
             tracing::info!(event = "peer_log_good_again", %party, size = shown.size);
         }
@@ -102,6 +144,26 @@ impl Book {
         self.lock().insert(party.clone(), Page { newest: Some(checkpoint), ..Page::default() });
     }
 
+    /// What peers have seen of the own log: each one's doubt stands until it has seen nothing that does not fit, in a later
+    /// session, or until a restart.
+    pub(crate) fn heard(&self, seen: &BTreeMap<PartyId, Option<String>>) {
+        let mut doubts = self.own_doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        for (party, doubt) in seen {
+            let since = doubts.remove(party).map_or_else(crate::now_text, |(_, since)| since);
+            if let Some(why) = doubt {
+                doubts.insert(party.clone(), (why.clone(), since));
+            }
+        }
+    }
+
+    /// What peers hold against the own log, in words.
+    pub(crate) fn own_doubts(&self) -> Vec<String> {
+        let doubts = self.own_doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        let said =
+            |(why, since): &(String, String)| format!("this appliance's own log is doubted since {since}: {why}");
+        doubts.values().map(said).collect()
+    }
+
     /// The peers that are refused now, and why.
     pub fn refusals(&self) -> Vec<(PartyId, Refusal)> {
         let pages = self.lock();
@@ -109,7 +171,7 @@ impl Book {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PartyId, Page>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -206,12 +268,81 @@ mod tests {
     }
 
     #[test]
+    fn of_many_sessions_side_by_side_the_one_between_is_asked_for_too() {
+        let book = Book::default();
+        book.proven(&party(), &[], &shown("log", 3, 1)).unwrap();
+        let asked = book.known(&party());
+        for (size, root) in [(5, 2), (9, 3), (7, 4), (20, 5), (6, 6)] {
+            book.proven(&party(), &asked, &shown("log", size, root)).unwrap();
+        }
+        let sizes = |book: &Book| book.known(&party()).iter().map(|known| known.size).collect::<Vec<_>>();
+        assert_eq!(sizes(&book), [20, 5, 6, 7, 9]);
+        // Another root at the size of any of them is a fork.
+        let forked = book.proven(&party(), &asked, &shown("log", 7, 9)).unwrap_err();
+        assert!(matches!(forked, Unbelieved::Doubt(Doubt::Forked { from: 7, .. })), "{forked}");
+        // Whoever was asked for some of them leaves the others to be asked for.
+        let some = book.known(&party()).into_iter().filter(|known| known.size != 7).collect::<Vec<_>>();
+        book.proven(&party(), &some, &shown("log", 30, 8)).unwrap();
+        assert_eq!(sizes(&book), [30, 7]);
+    }
+
+    #[test]
+    fn more_sessions_side_by_side_than_can_be_asked_for_are_refused_and_nothing_is_forgotten() {
+        let book = Book::default();
+        book.proven(&party(), &[], &shown("log", 1, 1)).unwrap();
+        let asked = book.known(&party());
+        let most = u64::try_from(MAX_WITNESSED).unwrap();
+        (0..most).for_each(|n| book.proven(&party(), &asked, &shown("log", 10 + n, 1)).unwrap());
+        let full = book.known(&party());
+        assert_eq!(full.len(), MAX_WITNESSED);
+        for size in [5, 10 + most] {
+            let refused = book.proven(&party(), &asked, &shown("log", size, 1)).unwrap_err();
+            assert_eq!(refused, Unbelieved::TooManyAtOnce);
+            assert_eq!(book.known(&party()), full);
+        }
+        assert!(book.refusals().is_empty(), "the peer has done nothing wrong");
+        book.proven(&party(), &full, &shown("log", 100, 1)).unwrap();
+        assert_eq!(book.known(&party()).len(), 1);
+    }
+
+    #[test]
+    fn what_stood_side_by_side_is_asked_for_after_a_restart() {
+        let book = Book::default();
+        let [newest, earlier] = [shown("log", 9, 1), shown("log", 5, 2)].map(|signed| signed.checkpoint().clone());
+        let row = PeerRow { party: party(), checkpoint: newest.clone(), note: String::new(), at: String::new() };
+        book.fill(vec![row], BTreeMap::from([(party(), vec![earlier.clone()])]), Vec::new());
+        assert_eq!(book.known(&party()), [newest, earlier]);
+    }
+
+    #[test]
     fn two_roots_for_one_size_or_two_logs_at_once_are_refused() {
         let book = Book::default();
         book.proven(&party(), &[], &shown("log", 5, 1)).unwrap();
-        assert!(matches!(book.proven(&party(), &[], &shown("log", 5, 2)), Err(Doubt::Forked { from: 5, .. })));
-        assert!(matches!(book.proven(&party(), &[], &shown("new", 5, 1)), Err(Doubt::AnotherLog { .. })));
+        assert!(matches!(
+            book.proven(&party(), &[], &shown("log", 5, 2)),
+            Err(Unbelieved::Doubt(Doubt::Forked { from: 5, .. }))
+        ));
+        assert!(matches!(
+            book.proven(&party(), &[], &shown("new", 5, 1)),
+            Err(Unbelieved::Doubt(Doubt::AnotherLog { .. }))
+        ));
         book.proven(&party(), &[], &shown("log", 5, 1)).unwrap();
+    }
+
+    #[test]
+    fn a_doubt_in_the_own_log_is_shown_until_that_peer_has_none() {
+        let book = Book::default();
+        let [one, other]: [PartyId; 2] = ["party-2", "party-3"].map(|party| party.parse().unwrap());
+        let says = |party: &PartyId, doubt: Option<&str>| {
+            book.heard(&BTreeMap::from([(party.clone(), doubt.map(str::to_owned))]));
+            book.own_doubts()
+        };
+        assert!(says(&one, None).is_empty());
+        let first = says(&one, Some("it has seen 9 leaves"));
+        assert!(first.len() == 1 && first[0].contains("it has seen 9 leaves"), "{first:?}");
+        assert_eq!(says(&other, None), first, "another peer takes it not back");
+        assert_eq!(says(&one, Some("it has seen 9 leaves")), first, "since the first time");
+        assert!(says(&one, None).is_empty());
     }
 
     #[test]

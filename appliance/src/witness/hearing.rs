@@ -9,7 +9,7 @@ use casemate_wire::envelope::{Checkpoint as Stated, Introduction, Witnessed};
 use casemate_wire::{Digest32, PartyId, Roster};
 use rusqlite::Connection;
 
-use super::{Book, Testimony};
+use super::{Book, Testimony, Unbelieved};
 use crate::store::{PeerRow, StoreError, TreeNodes};
 
 /// What this party had seen of its peers' logs when it made its hello.
@@ -48,8 +48,8 @@ pub(crate) fn to_stated(checkpoint: &Checkpoint) -> Stated {
 pub(crate) struct Hearing {
     /// The sizes from which a proof is owed.
     pub(crate) sizes: BTreeSet<u64>,
-    /// What a peer has seen of this very log that does not fit to it: in words.
-    pub(crate) doubted: Option<String>,
+    /// Which peers have seen something of this very log, and what of that does not fit to it: in words, `None` where all does.
+    pub(crate) seen: BTreeMap<PartyId, Option<String>>,
 }
 
 impl Hearing {
@@ -83,10 +83,16 @@ impl Hearing {
                     hearing.sizes.insert(*size);
                     None
                 };
-                hearing.doubted = hearing.doubted.or(doubt);
+                let before = hearing.seen.entry(whose.clone()).or_default();
+                *before = before.take().or(doubt);
             }
         }
         Ok(hearing)
+    }
+
+    /// What the first of them has seen that does not fit.
+    pub(crate) fn doubted(&self) -> Option<String> {
+        self.seen.values().flatten().next().cloned()
     }
 }
 
@@ -99,10 +105,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Adds the attestation that came with it; `None` if that speaks of another log, or of another root at the same size.
+    /// Adds the attestation that came with it; `None` unless that speaks of this very place. Both were made in one message,
+    /// so nothing else has a good reason.
     pub(crate) fn attested(mut self, audit: &AuditClaim, token: Digest32) -> Option<Self> {
         let Checkpoint { log, size, root } = self.signed.checkpoint();
-        let fits = audit.origin == *log && (audit.size != *size || audit.root == *root);
+        let fits = audit.origin == *log && audit.size == *size && audit.root == *root;
         self.attested = Some(token);
         fits.then_some(self)
     }
@@ -122,18 +129,18 @@ impl Seen {
 /// Judges what a peer says of its log, by its hello and its testimony; what is good goes into the book.
 ///
 /// # Errors
-/// Says why the peer's log is not believed.
+/// Says why the peer's log is not believed, or cannot be judged now.
 pub(crate) fn judge(
     book: &Book,
     question: &Question,
     key: &AuditKey,
     hello: &Introduction,
     testimony: &Testimony,
-) -> Result<Seen, Doubt> {
+) -> Result<Seen, Unbelieved> {
     let known = question.known(&hello.party);
     let Stated { log, size, root } = &hello.checkpoint;
     let malformed = |_| CheckpointError::Malformed("its hello names a log as none can be named");
-    let stated = Checkpoint { log: log.parse().map_err(malformed)?, size: *size, root: *root };
+    let stated = Checkpoint { log: log.parse().map_err(malformed).map_err(Doubt::from)?, size: *size, root: *root };
     let claim = Claim { stated: &stated, note: &testimony.note };
     let signed = claim.judge(key, known, |from| testimony.path(from))?;
     book.proven(&hello.party, known, &signed)?;

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use casemate_attest::attestation::AuditClaim;
 use casemate_attest::tree::root_at;
 use casemate_attest::{Checkpoint, Doubt};
 use casemate_wire::Digest32;
@@ -44,13 +45,13 @@ fn heard(seen: impl FnOnce(&Connection) -> Stated) -> Hearing {
 #[test]
 fn a_proof_is_owed_from_the_hello_and_from_what_each_peer_has_seen() {
     let hearing = heard(|store| at(store, "log", 3));
-    assert_eq!((hearing.sizes.into_iter().collect::<Vec<_>>(), hearing.doubted), (vec![3, 4], None));
+    assert_eq!((hearing.sizes.iter().copied().collect::<Vec<_>>(), hearing.doubted()), (vec![3, 4], None));
 }
 
 #[test]
 fn a_peer_that_has_seen_what_the_own_log_does_not_hold_raises_doubt_in_it() {
     let elsewhere = Digest32([7; 32]);
-    let says = |hearing: Hearing| (hearing.sizes.len(), hearing.doubted.unwrap());
+    let says = |hearing: Hearing| (hearing.sizes.len(), hearing.doubted().unwrap());
     let (owed, beyond) = says(heard(|_| Stated { log: "log".into(), size: (1 << 53) - 1, root: elsewhere }));
     assert!(owed == 1 && beyond.contains("party-2 has seen 9007199254740991 leaves"), "{beyond}");
     for size in [0, 3, 6] {
@@ -58,7 +59,7 @@ fn a_peer_that_has_seen_what_the_own_log_does_not_hold_raises_doubt_in_it() {
         assert!(owed == 1 && forked.contains("another history"), "{forked}");
     }
     let other = heard(|_| Stated { log: "the-log-before".into(), size: 99, root: elsewhere });
-    assert_eq!((other.sizes.len(), other.doubted), (1, None), "that peer refuses this one");
+    assert_eq!((other.sizes.len(), other.doubted()), (1, None), "that peer refuses this one");
 }
 
 #[test]
@@ -85,12 +86,37 @@ fn a_testimony_proves_what_was_asked_and_no_other_log_can_give_it() {
     assert_eq!((seen.to_logged().size, seen.to_row().checkpoint.size), (12, 12));
     assert_eq!(
         judge(&book, &question, &key, &later, &testify(&store, &head, &[9])).unwrap_err(),
-        Doubt::Unproven { from: 5 }
+        Unbelieved::Doubt(Doubt::Unproven { from: 5 })
     );
     let (fork, forked) = log("log", 12);
     let lie = introduction("party-2", at(&fork, "log", 9), Vec::new());
     let judged = judge(&book, &question, &key, &lie, &testify(&fork, &forked, &[5, 9]));
-    assert!(matches!(judged.unwrap_err(), Doubt::Forked { from: 5, .. }));
+    assert!(matches!(judged.unwrap_err(), Unbelieved::Doubt(Doubt::Forked { from: 5, .. })));
+}
+
+#[test]
+fn an_attestation_is_taken_only_of_the_very_place_that_was_shown() {
+    let (store, head) = log("log", 5);
+    let (book, key) = (Book::default(), audit_key(1).1);
+    let (roster, own) = (roster(), "party-1".parse().unwrap());
+    let hello = introduction("party-2", at(&store, "log", 5), Vec::new());
+    let testimony = Testimony::make(&store, &signed(&head, 1), &[5].into(), None).unwrap();
+    let seen = judge(&book, &Question::of(&book, &roster, &own), &key, &hello, &testimony).unwrap();
+    let claim = |log: &str, size: u64, root: Digest32| AuditClaim { origin: log.parse().unwrap(), size, root };
+    let (token, root) = (Digest32([9; 32]), head.root());
+    let attested = seen.clone().attested(&claim("log", 5, root), token).unwrap();
+    assert_eq!(attested.to_logged().attested, Some(token));
+    let earlier = root_at(4, &TreeNodes(&store)).unwrap();
+    for other in [
+        claim("other", 5, root),
+        claim("log", 5, Digest32([1; 32])),
+        // A place before or after, be it of this log or not: the root could not be compared with the one that was shown.
+        claim("log", 4, earlier),
+        claim("log", 4, Digest32([1; 32])),
+        claim("log", 6, Digest32([1; 32])),
+    ] {
+        assert!(seen.clone().attested(&other, token).is_none(), "{other:?}");
+    }
 }
 
 fn roster() -> casemate_wire::Roster {

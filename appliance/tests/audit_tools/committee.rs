@@ -31,22 +31,19 @@ pub(crate) struct Party {
 impl Party {
     pub(crate) fn new(number: u8) -> Self {
         let name = format!("party-{number}");
-        let log = format!("casemate/{name}/{number}").parse().unwrap();
-        let Appended { line, head, .. } = Head::genesis(log, Entry::genesis(), time(0)).unwrap();
+        let log = format!("casemate/{name}/{number}");
+        Self::begun(number, &log, Entry::genesis(), None)
+    }
+
+    /// With another first leaf, and what that rests on.
+    pub(crate) fn begun(number: u8, log: &str, genesis: Entry, rests_on: Option<String>) -> Self {
+        let name = format!("party-{number}");
+        let Appended { line, head, .. } = Head::genesis(log.parse().unwrap(), genesis, time(0)).unwrap();
         let mut nodes = MemoryNodes::default();
         nodes.push(line.hash());
         let audit = p256::ecdsa::SigningKey::from_slice(&[number; 32]).unwrap();
-        let mut party = Self {
-            name,
-            lines: vec![line],
-            head,
-            nodes,
-            details: vec![],
-            notes: vec![],
-            rests_on: None,
-            pruned: 0,
-            audit,
-        };
+        let mut party =
+            Self { name, lines: vec![line], head, nodes, details: vec![], notes: vec![], rests_on, pruned: 0, audit };
         party.add(Entry::boot());
         party
     }

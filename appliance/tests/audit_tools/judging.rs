@@ -251,3 +251,11 @@ fn a_session_or_a_key_is_shown_in_plain_words() {
     audit(&["show", text(&export), "--session", "s-77"]).ends(2).says("nothing of that");
     assert_eq!(audit(&["show", text(&export)]).ends(0).out.lines().count(), committee.parties[0].lines.len());
 }
+
+#[test]
+fn a_line_that_is_longer_than_any_detail_is_no_detail() {
+    let (committee, folder) = (signed(), tempfile::tempdir().unwrap());
+    let export = committee.parties[0].export(folder.path());
+    fs::write(export.join("details.jsonl"), "{".repeat(1 << 20)).unwrap();
+    audit(&["verify", text(&export)]).ends(2).says("holds a line that is no detail");
+}

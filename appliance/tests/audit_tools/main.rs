@@ -6,6 +6,7 @@ mod answer;
 mod committee;
 mod exporting;
 mod judging;
+mod mandates;
 mod proving;
 mod reconciling;
 

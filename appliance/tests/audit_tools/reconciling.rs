@@ -292,6 +292,19 @@ fn a_party_whose_log_is_not_given_is_named() {
     assert!(amiss(&answer).contains(&"too_few_decisions".to_owned()));
 }
 
+#[test]
+fn a_log_without_any_checkpoint_is_amiss_unless_the_auditor_says_that_there_is_none() {
+    let (mut committee, under) = (Committee::new(), folder());
+    committee.sign("s-1", digest(1), &[0, 1]);
+    let words = committee.exported(under.path());
+    fs::write(under.path().join("party-2/checkpoints.jsonl"), "").unwrap();
+    let words: Vec<&str> = ["reconcile", "--json"].into_iter().chain(words.iter().map(String::as_str)).collect();
+    let answer = audit(&words).ends(1);
+    assert_eq!(amiss(&answer), ["no_checkpoint"]);
+    let answer = audit(&[&words[..], &["--without-checkpoints"]].concat()).ends(0);
+    assert!(answer.out.contains("no_checkpoint"), "{}", answer.out);
+}
+
 fn of(t: u16, n: u16) -> Threshold {
     Threshold::new(t, n).unwrap()
 }

@@ -6,6 +6,7 @@
 mod support;
 
 mod crashing;
+mod logging;
 mod moving;
 mod recovering;
 mod retiring;

@@ -1,11 +1,11 @@
 //! A recovery HSM brings the rows of a lost HSM back, and nothing that the lost host did not seal.
 
 use casemate_appliance::entries::{DekEntries, DekEntry};
-use casemate_appliance::kek::{Plan, Rewrap};
+use casemate_appliance::kek::{Plan, Rewrap, epoch_taken};
 use casemate_appliance::sealing::seal;
 use casemate_appliance::store::Urgency;
 use casemate_appliance::vault::Vault;
-use casemate_hsm::{KeyPurpose, RecoveryHsm, init_recovery};
+use casemate_hsm::{KeyPurpose, RecoveryHsm, init_keys_from, init_recovery};
 use casemate_wire::{IdentityKey, RecoveryKey};
 use sha2::Digest;
 
@@ -20,6 +20,22 @@ fn recovery(store: &Store, label: &str) -> RecoveryHsm {
 
 fn identity(hsm: &Vault) -> IdentityKey {
     IdentityKey::from_spki(&hsm.public_key(KeyPurpose::Identity)).unwrap()
+}
+
+#[test]
+fn an_epoch_that_rows_of_another_hsm_name_is_taken_and_one_above_is_not() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let site = Site::begin(store.folder(), store.provisioned("lost")).await;
+        site.add_share("a").await;
+        assert_eq!(epoch_taken(&site.store, &site.hsm).await.unwrap(), None, "its own");
+        let same = vault(store.provisioned("same")).await;
+        assert_eq!(epoch_taken(&site.store, &same).await.unwrap(), Some(1));
+        store.token("above");
+        init_keys_from(&store.config("above"), 2).unwrap();
+        let above = vault(store.config("above")).await;
+        assert_eq!(above.status().kek_id, "kek/2");
+        assert_eq!(epoch_taken(&site.store, &above).await.unwrap(), None);
+    });
 }
 
 async fn renewed(site: &Site, hsm: &Vault, recipients: &[RecoveryKey]) -> u64 {
@@ -82,7 +98,7 @@ fn a_damaged_recovery_entry_is_made_anew() {
         entry.blob[0] ^= 1;
         let mut damaged = DekEntries::default();
         damaged.push(DekEntry::Kek(entries(&row).keks().next().unwrap().clone()));
-        damaged.push(DekEntry::Recovery(entry));
+        damaged.push(DekEntry::Recovery(Box::new(entry)));
         let column = damaged.to_column().unwrap();
         site.store.write(Urgency::Act, move |transaction| row.replace(transaction, &column)).await.unwrap();
         assert_eq!(renewed(&site, &site.hsm, &recipients).await, 1);
@@ -102,10 +118,10 @@ fn a_row_that_somebody_else_sealed_to_the_recovery_hsm_is_not_brought_back() {
         // Whoever writes to the disk has the public key and seals a share of their own choice, whole and sound.
         let forger = vault(store.provisioned("forger")).await;
         forger.set_recipients([recovery.public_key().clone()]);
-        let forged = seal(&forger, &("share", "a"), b"a share of the forger's").await.unwrap();
+        let planted = seal(&forger, &("share", "a"), b"a share of the forger's").await.unwrap();
         let change = "UPDATE shares SET header = ?1, deks = ?2, nonce = ?3, body = ?4";
         let put = site.store.write(Urgency::Act, move |transaction| {
-            let row = (&forged.header, &forged.deks, forged.nonce, &forged.body);
+            let row = (&planted.header, &planted.deks, planted.nonce, &planted.body);
             Ok(transaction.sql().execute(change, row).unwrap())
         });
         put.await.unwrap();

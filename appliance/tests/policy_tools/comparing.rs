@@ -141,3 +141,26 @@ fn show_says_whether_the_quorum_has_signed() {
     show("1 of 3").ends(2);
     policy(&["show", &desk.dir()]).ends(0).says("not looked at");
 }
+
+#[test]
+fn a_recipient_that_comes_or_goes_is_shown_and_a_bundle_with_a_bad_one_does_not_load() {
+    let desk = Desk::new();
+    let old = desk.folder.path().join("old");
+    copy(&desk.path(), &old);
+    let key = include_str!("../../../wire/src/recovery_key.hex").trim();
+    desk.write("recipients.toml", &format!("[[recovery]]\nname = \"vault\"\nkey = \"{key}\"\n"));
+    policy(&["seal", &desk.dir()]).ends(0);
+    let changes = policy(&["diff", old.to_str().unwrap(), &desk.dir(), "--format", "json"]).ends(0).json();
+    let added = change(&changes, "recipient", "recovery vault");
+    assert_eq!(added["change"], "added");
+    let fingerprint = added["new"].as_str().unwrap();
+    assert_eq!(fingerprint.len(), 64);
+    policy(&["show", &desk.dir()]).ends(0).says(&format!("recovery vault: {fingerprint}"));
+    policy(&["check", &desk.dir()]).ends(0);
+
+    desk.replace("recipients.toml", "0203010001", "0203010003");
+    policy(&["seal", &desk.dir()]);
+    let refused = policy(&["check", &desk.dir()]);
+    assert_ne!(refused.code, 0);
+    refused.says("recipients.toml");
+}

@@ -149,3 +149,46 @@ async fn a_crash_between_database_and_anchor_is_caught_up_and_one_that_is_furthe
     site.anchor.replace(old);
     assert_eq!(site.refused().0, Refusal::AheadOfWindow);
 }
+
+#[tokio::test]
+async fn of_two_copies_of_one_appliance_on_one_hsm_the_second_does_nothing_once_the_first_has_acted() {
+    let site = Site::begun();
+    let copy = Site { anchor: site.anchor.clone(), ..Site::new() };
+    copy.restore(&site.copy());
+    let (first, second) = (site.open(), copy.open());
+    assert_eq!((first.verdict(), second.verdict()), ("equal", "equal"), "until one acts both are the appliance");
+    append(&first).await.unwrap();
+    let anchored = site.anchor.standing();
+
+    // A longer log than the first one's: by its size alone it would go over that.
+    let longer = second.write(Urgency::Act, |t| (0..3).try_for_each(|_| t.append(note()).map(drop))).await;
+    assert!(matches!(&longer, Err(StoreError::Unanchored(why)) if why.contains("another place")), "{longer:?}");
+    assert!(matches!(append(&second).await, Err(StoreError::Anchor(_))));
+    assert!(second.read_anchored(|_| Ok("a signature")).await.is_err());
+    assert!(second.problem().unwrap().contains("another place"), "{:?}", second.problem());
+    assert_eq!(site.anchor.standing(), anchored);
+    append(&first).await.unwrap();
+
+    // Not even if its own last place came back does it go on by itself; a restart says what it is.
+    let went_on = site.anchor.standing();
+    site.anchor.replace(site.anchor.puts().first().cloned());
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(matches!(append(&second).await, Err(StoreError::Anchor(_))));
+    site.anchor.replace(went_on);
+    drop(second);
+    assert_eq!(copy.refused().0, Refusal::Fork);
+    append(&first).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_anchor_that_is_restored_under_the_running_daemon_stops_it() {
+    for wiped in [false, true] {
+        let site = Site::begun();
+        let store = site.open();
+        let old = site.anchor.standing().filter(|_| !wiped);
+        append(&store).await.unwrap();
+        site.anchor.replace(old);
+        assert!(matches!(append(&store).await, Err(StoreError::Unanchored(_))));
+        assert!(matches!(append(&store).await, Err(StoreError::Anchor(_))));
+    }
+}

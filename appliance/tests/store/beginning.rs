@@ -75,7 +75,7 @@ fn what_is_left_of_another_beginning_is_not_taken_for_this_one() {
     site.anchor.mood(Mood::Works);
     let mut foreign = MemoryAnchor::default();
     other.begin("casemate/party-1/first").unwrap();
-    foreign.put(&other.anchor.standing().unwrap()).unwrap();
+    foreign.put(None, &other.anchor.standing().unwrap()).unwrap();
     site.anchor.replace(foreign.standing());
     assert!(matches!(site.begin("casemate/party-1/first"), Err(StoreError::Begun(_))));
 }

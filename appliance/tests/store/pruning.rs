@@ -7,13 +7,15 @@ use casemate_appliance::store::{Segment, StoreError, TreeNodes, Urgency, open_re
 use casemate_attest::tree::root_at;
 use casemate_attest::{ConsistencyProof, Refusal, Snapshot, Verifier};
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::site::{Mood, Site, intend, lines, note};
 use super::tables::busy;
 
 async fn prune(site: &Site, name: &str) -> (Segment, u64) {
     let store = site.open();
     let segment = Segment::at(&site.path().join(name));
-    let exported = segment.export(&open_read_only(site.path()).unwrap()).unwrap();
+    let exported = segment.export(&open_read_only(site.path()).unwrap(), Timestamp::now()).unwrap();
     assert_eq!(exported.checkpoint().size, store.audit_head().size());
     let size = store.prune(exported).await.unwrap();
     store.close();
@@ -104,7 +106,7 @@ async fn a_prune_that_is_cut_off_before_its_anchor_keeps_all_lines_and_is_done_a
     let store = site.open();
     let held = lines(&store).await.len();
     let segment = Segment::at(&site.path().join("first"));
-    let exported = segment.export(&open_read_only(site.path()).unwrap()).unwrap();
+    let exported = segment.export(&open_read_only(site.path()).unwrap(), Timestamp::now()).unwrap();
     site.anchor.mood(Mood::Refuses);
     assert!(store.prune(exported).await.is_err());
     drop(store);
@@ -121,7 +123,7 @@ async fn a_prune_that_is_cut_off_before_its_anchor_keeps_all_lines_and_is_done_a
 async fn an_export_that_was_cut_off_is_done_again_and_another_file_is_not_written_over() {
     let site = busy_site().await;
     let segment = Segment::at(&site.path().join("out"));
-    let export = || segment.export(&open_read_only(site.path()).unwrap());
+    let export = || segment.export(&open_read_only(site.path()).unwrap(), Timestamp::now());
     export().unwrap();
     fs::remove_file(segment.lines()).unwrap();
     fs::write(segment.lines().with_extension("jsonl.new"), "half").unwrap();
@@ -138,7 +140,7 @@ async fn what_was_exported_is_pruned_only_if_the_log_ends_there() {
     let site = busy_site().await;
     let store = site.open();
     let segment = Segment::at(&site.path().join("out"));
-    let exported = segment.export(&open_read_only(site.path()).unwrap()).unwrap();
+    let exported = segment.export(&open_read_only(site.path()).unwrap(), Timestamp::now()).unwrap();
     store.write(Urgency::Record, |t| t.append(note())).await.unwrap();
     let count = lines(&store).await.len();
     assert!(matches!(store.prune(exported).await, Err(StoreError::Audit(_))));
@@ -151,7 +153,7 @@ async fn a_session_that_runs_keeps_its_intent_here() {
     let store = site.open();
     store.write(Urgency::Act, |t| intend(t, "s-1", Vec::new()).map(|_| ())).await.unwrap();
     let segment = Segment::at(&site.path().join("out"));
-    let refused = segment.export(&open_read_only(site.path()).unwrap()).err().unwrap();
+    let refused = segment.export(&open_read_only(site.path()).unwrap(), Timestamp::now()).err().unwrap();
     assert!(refused.to_string().contains("s-1 has no outcome yet"), "{refused}");
     assert!(!segment.lines().exists());
 }
@@ -175,4 +177,19 @@ async fn a_snapshot_that_is_changed_taken_away_or_put_back_is_found() {
     // A used token that only the snapshot knows is missed as any other.
     assert_eq!(site.by_hand("DELETE FROM tokens WHERE jti = 't-s-2'"), 1);
     assert_eq!(site.refused().0, casemate_attest::Refusal::TablesDiffer);
+}
+
+#[tokio::test]
+async fn nothing_is_pruned_while_a_line_is_ahead_of_the_clock() {
+    let site = busy_site().await;
+    let segment = Segment::at(&site.path().join("out"));
+    // A clock that was put back below the log, or a log that was written while it was ahead.
+    let behind = Timestamp::now() - SignedDuration::from_hours(1);
+    let refused = segment.export(&open_read_only(site.path()).unwrap(), behind).err().unwrap();
+    assert!(matches!(&refused, StoreError::Audit(why) if why.contains("ahead of this host's clock")), "{refused}");
+    assert!(!segment.lines().exists());
+    // What a log rests on counts as its lines do.
+    prune(&site, "first").await;
+    let again = segment.export(&open_read_only(site.path()).unwrap(), behind).err().unwrap();
+    assert!(matches!(again, StoreError::Audit(_)), "{again}");
 }

@@ -252,6 +252,53 @@ async fn a_new_log_without_its_anchor_that_was_changed_meanwhile_gets_none() {
     }
 }
 
+/// A store whose recovery was cut off between its commit and its anchor, and the mandate for it.
+async fn cut_off() -> (Site, Mandate) {
+    let site = rolled_back().await;
+    let mandate = People::new().mandate(&propose(&site, false).unwrap());
+    site.anchor.mood(Mood::Refuses);
+    assert!(recover(&site, &mandate).is_err());
+    site.anchor.mood(Mood::Works);
+    (site, mandate)
+}
+
+#[tokio::test]
+async fn a_recovery_that_was_cut_off_is_ended_in_its_statements_time_only_and_by_its_own_party() {
+    let (site, mandate) = cut_off().await;
+    let anchored = site.anchor.standing();
+    for shift in [HOUR * 2, HOUR * -2] {
+        let late = stopped(&site).recover(&"party-1".parse().unwrap(), &mandate, Timestamp::now() + shift).unwrap_err();
+        assert!(matches!(late, AnewError::Statement(StatementError::Time { .. })), "{late}");
+    }
+    let other = stopped(&site).recover(&"party-2".parse().unwrap(), &mandate, Timestamp::now()).unwrap_err();
+    assert!(matches!(other, AnewError::Changed(_)), "{other}");
+    assert_eq!(site.anchor.standing(), anchored);
+    assert!(matches!(recover(&site, &mandate).unwrap(), Recovered::Finished(_)));
+    // What is done stays done, whenever it is asked for again.
+    let later = stopped(&site).recover(&"party-1".parse().unwrap(), &mandate, Timestamp::now() + HOUR * 2).unwrap();
+    assert!(matches!(later, Recovered::Before(_)));
+}
+
+#[tokio::test]
+async fn a_recovery_that_was_cut_off_is_not_ended_over_anchors_that_contradict_each_other_otherwise() {
+    let (site, mandate) = cut_off().await;
+    site.anchor.spoil("two different anchors of size 9");
+    let refused = recover(&site, &mandate).unwrap_err();
+    assert!(matches!(&refused, AnewError::Changed(why) if why.contains("size 9")), "{refused}");
+    // The old anchor had the size of the new one: half of the replacement looks so.
+    let site = Site::begun();
+    site.anchor.replace(
+        site.anchor.standing().map(|place| casemate_attest::Place { root: casemate_wire::Digest32([7; 32]), ..place }),
+    );
+    let mandate = People::new().mandate(&propose(&site, false).unwrap());
+    site.anchor.mood(Mood::Refuses);
+    assert!(recover(&site, &mandate).is_err());
+    site.anchor.mood(Mood::Works);
+    site.anchor.spoil("two different anchors of size 1");
+    assert!(matches!(recover(&site, &mandate).unwrap(), Recovered::Finished(_)));
+    goes_on(&site).await;
+}
+
 #[tokio::test]
 async fn a_statement_serves_in_its_situation_only() {
     let site = rolled_back().await;

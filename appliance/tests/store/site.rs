@@ -84,20 +84,23 @@ impl Anchor for MemoryAnchor {
         Ok(inner.unusable.clone().map_or(stands, Anchored::Unusable))
     }
 
-    fn put(&mut self, place: &Place) -> Result<(), AnchorError> {
+    fn put(&mut self, expected: Option<&Place>, place: &Place) -> Result<(), AnchorError> {
         let between = self.0.lock().unwrap().between.take();
         if let Some(work) = between {
             work();
         }
         let mut inner = self.0.lock().unwrap();
-        let refuses = |why: &str| Err(AnchorError(why.into()));
+        let refuses = |why: &str| Err(AnchorError::Unkept(why.into()));
+        let conflict = |why: &str| Err(AnchorError::Conflict(why.into()));
         if inner.mood == Mood::Refuses {
             return refuses("the HSM does not answer");
         }
         match &inner.place {
-            Some(stands) if stands.log != place.log => return refuses("it is of another log"),
-            Some(stands) if stands.size > place.size => return refuses("it would shrink"),
-            Some(stands) if stands.size == place.size && stands != place => return refuses("it forks"),
+            Some(stands) if stands == place => {}
+            stands if stands.as_ref() != expected => return conflict("another place was put meanwhile"),
+            Some(stands) if stands.log != place.log => return conflict("it is of another log"),
+            Some(stands) if stands.size > place.size => return conflict("it would shrink"),
+            Some(stands) if stands.size == place.size => return conflict("it forks"),
             _ => {}
         }
         inner.place = Some(place.clone());
@@ -110,7 +113,7 @@ impl Anchor for MemoryAnchor {
 
     fn replace(&mut self, place: &Place) -> Result<(), AnchorError> {
         let mut inner = self.0.lock().unwrap();
-        let refuses = |why: &str| Err(AnchorError(why.into()));
+        let refuses = |why: &str| Err(AnchorError::Unkept(why.into()));
         if inner.mood == Mood::Refuses {
             return refuses("the HSM does not answer");
         }

@@ -119,7 +119,7 @@ pub async fn busy(store: &Store) {
 }
 
 /// What is done by hand, and what the finding must say.
-pub const BY_HAND: [(&str, &str); 41] = [
+pub const BY_HAND: [(&str, &str); 44] = [
     // Shares: a revoked one must not come back, an active one not vanish.
     ("UPDATE shares SET status = 'pending'", "share share-1 is \"pending\" in the store and \"active\" by the log"),
     ("UPDATE shares SET status = 'rotated'", "share share-1"),
@@ -133,6 +133,7 @@ pub const BY_HAND: [(&str, &str); 41] = [
     ("DELETE FROM tokens WHERE jti = 't-s-2'", "join token t-s-2"),
     ("UPDATE tokens SET jti = 'other' WHERE jti = 't-k'", "join token t-k"),
     ("INSERT INTO tokens (issuer, jti, exp) VALUES ('i', 'foreign', 4000000000)", "join token foreign"),
+    ("UPDATE tokens SET exp = unixepoch() - 86400 WHERE jti = 't-s-2'", "join token t-s-2 counts until"),
     // Sessions.
     ("DELETE FROM sessions WHERE session_id = 's-1'", "session s-1"),
     ("UPDATE sessions SET status = 'accepted' WHERE session_id = 's-2'", "session s-2 is \"accepted\""),
@@ -165,6 +166,9 @@ pub const BY_HAND: [(&str, &str); 41] = [
     ("DELETE FROM approvals", "approval 0505"),
     ("INSERT INTO approvals (statement, keep_until) VALUES ('other', 4000000000)", "approval other"),
     ("UPDATE approvals SET statement = 'other'", "approval other"),
+    ("UPDATE approvals SET keep_until = 1", "counts until 1 in the store, which is too early"),
+    // It would be kept for days, and be forgotten before the approval itself expires.
+    ("UPDATE approvals SET keep_until = unixepoch() + 6 * 86400", "approval 0505"),
     // Peers.
     ("UPDATE peers SET size = 11", "checkpoint of peer party-2 is \"11 "),
     ("UPDATE peers SET root = replace(root, '09', '0a')", "checkpoint of peer party-2"),

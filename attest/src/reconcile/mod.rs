@@ -51,6 +51,19 @@ pub struct Given {
     pub released: Option<Vec<Released>>,
     /// Thresholds that are known from elsewhere: from key certificates, or from whoever asks.
     pub thresholds: BTreeMap<PublicKey, Threshold>,
+    /// What it means that a log was compared with no checkpoint.
+    pub unwitnessed: Unwitnessed,
+}
+
+/// What a log weighs that was compared with no signed checkpoint: its end may have been cut off, and all of it written anew,
+/// except as far as others saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unwitnessed {
+    /// Something is amiss.
+    #[default]
+    Amiss,
+    /// Whoever asks knows that there is none.
+    Noted,
 }
 
 /// What the comparison found.
@@ -130,6 +143,6 @@ pub fn reconcile(given: &Given) -> Findings {
     }
     signatures::justify(sessions.values(), &thresholds, &mut findings);
     signatures::compare(given.released.as_deref(), &mut findings);
-    witnesses::compare(&given.accounts, &mut findings);
+    witnesses::compare(&given.accounts, given.unwitnessed, &mut findings);
     findings
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use casemate_wire::EcdsaSignature;
+use casemate_wire::{EcdsaSignature, Threshold};
 
 use super::finding::{About, FindingKind};
 use super::stories::Session;
@@ -28,7 +28,7 @@ pub(super) fn justify<'a>(
                 findings.note(FindingKind::IntentMissing, About::Both(session.id, &account.party), what);
                 continue;
             };
-            let needed = thresholds.when(account, key, intent).map(|threshold| threshold.t());
+            let needed = thresholds.when(account, key, intent).map(Threshold::t);
             let justified = Justified {
                 session: session.id.clone(),
                 key,

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::Findings;
 use super::account::{Account, Seen};
 use super::finding::{About, FindingKind};
+use super::{Findings, Unwitnessed};
 use crate::text::LogId;
 use crate::tree::root_at;
 
-pub(super) fn compare(accounts: &[Account], findings: &mut Findings) {
+pub(super) fn compare(accounts: &[Account], unwitnessed: Unwitnessed, findings: &mut Findings) {
     let mut logs: BTreeMap<&LogId, &Account> = BTreeMap::new();
     for account in accounts {
         if let Some(other) = logs.insert(&account.log, account) {
@@ -20,7 +20,11 @@ pub(super) fn compare(accounts: &[Account], findings: &mut Findings) {
                 "the log of {} was compared with no signed checkpoint; its end may have been cut off, except as far as others saw it",
                 account.party
             );
-            findings.note(FindingKind::NoCheckpoint, About::Party(&account.party), what);
+            let about = About::Party(&account.party);
+            match unwitnessed {
+                Unwitnessed::Amiss => findings.amiss(FindingKind::NoCheckpoint, about, what),
+                Unwitnessed::Noted => findings.note(FindingKind::NoCheckpoint, about, what),
+            }
         }
     }
     for witness in accounts {

@@ -62,6 +62,8 @@ pub enum FaultKind {
     Unterminated,
     /// Not the log whose head is known.
     Head,
+    /// A log that replaces another was not begun as the policy's signers said.
+    Mandate,
     /// A detail is not the one that its leaf commits to.
     Detail,
     /// A recorded signature does not verify.

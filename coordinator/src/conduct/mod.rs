@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casemate_wire::frame::Outcome;
-use casemate_wire::{Code, PartyId, Problem, SessionType};
+use casemate_wire::{Code, Member, PartyId, Problem, SessionType};
 use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -94,7 +94,7 @@ impl Conductor {
                 curtain.as_mut().reset(Instant::now() + GRACE);
             }
         }
-        let pinned = |party: &PartyId| self.stage.config.identity(party).cloned();
+        let pinned = |member: &Member| self.stage.config.identity(&member.party_id).cloned();
         match tally.conclude(&self.session, pinned) {
             Ok(finding) => Event::Completed(Box::new(finding)),
             Err(problem) => Event::Failed(problem),

@@ -87,7 +87,7 @@ impl Tally {
     pub(crate) fn conclude(
         &self,
         session: &Session,
-        pinned: impl Fn(&PartyId) -> Option<IdentityKey>,
+        pinned: impl Fn(&Member) -> Option<IdentityKey>,
     ) -> Result<Finding, Problem> {
         match session.purpose() {
             Purpose::Keygen(_) => self.key(session, pinned),
@@ -95,7 +95,7 @@ impl Tally {
         }
     }
 
-    fn key(&self, session: &Session, pinned: impl Fn(&PartyId) -> Option<IdentityKey>) -> Result<Finding, Problem> {
+    fn key(&self, session: &Session, pinned: impl Fn(&Member) -> Option<IdentityKey>) -> Result<Finding, Problem> {
         let mut agreed: Option<(&PartyId, &KeyCertificate)> = None;
         for report in &self.reports {
             let party = &report.party;
@@ -146,7 +146,7 @@ fn check_key(
     session: &Session,
     public_key: &PublicKey,
     certificate: &KeyCertificate,
-    pinned: impl Fn(&PartyId) -> Option<IdentityKey>,
+    pinned: impl Fn(&Member) -> Option<IdentityKey>,
 ) -> Result<(), String> {
     certificate.verify(pinned).map_err(|e| format!("reported a key whose certificate does not hold: {e}"))?;
     let statement = &certificate.statement;

@@ -31,8 +31,8 @@ pub(crate) fn identity(index: u16) -> IdentityKey {
 }
 
 /// The pins of all three parties.
-pub(crate) fn pinned(id: &PartyId) -> Option<IdentityKey> {
-    (0..3).find(|index| party(*index) == *id).map(identity)
+pub(crate) fn pinned(member: &Member) -> Option<IdentityKey> {
+    (0..3).find(|index| party(*index) == member.party_id).map(identity)
 }
 
 pub(crate) fn threshold() -> Threshold {

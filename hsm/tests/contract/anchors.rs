@@ -16,6 +16,11 @@ pub(crate) fn anchor(size: u64) -> Anchor {
     with_root(size, u8::try_from(size % 251).unwrap())
 }
 
+/// The one that is put before an anchor of this size.
+pub(crate) fn before(size: u64) -> Option<Anchor> {
+    size.checked_sub(1).map(anchor)
+}
+
 fn with_root(size: u64, root: u8) -> Anchor {
     Anchor::new(LOG, size, [root; 32]).unwrap()
 }
@@ -77,7 +82,7 @@ fn an_anchor_is_read_as_it_was_put_also_after_reopening() {
         let config = store.provisioned("vault");
         let longest = Anchor::new("l".repeat(128), u64::MAX, [0xff; 32]).unwrap();
         let hsm = opened(&config).await;
-        hsm.put_anchor(&longest).await.unwrap();
+        hsm.put_anchor(None, &longest).await.unwrap();
         assert_eq!(hsm.anchor().await.unwrap(), Some(longest.clone()));
         hsm.shutdown().await.unwrap();
         drop(hsm);
@@ -89,7 +94,7 @@ fn an_anchor_is_read_as_it_was_put_also_after_reopening() {
 fn an_anchor_lies_on_the_token_as_listed() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let hsm = opened(&store.provisioned("vault")).await;
-        hsm.put_anchor(&anchor(7)).await.unwrap();
+        hsm.put_anchor(None, &anchor(7)).await.unwrap();
         let raw = Raw::log_in(&store, "vault");
         let [object] = data_objects(&raw)[..] else { panic!("not one object") };
         let expected = template("anchor/7", &value_of(&anchor(7)));
@@ -105,7 +110,7 @@ fn two_hundred_puts_leave_one_object() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let hsm = opened(&store.provisioned("vault")).await;
         for size in 0..200 {
-            hsm.put_anchor(&anchor(size)).await.unwrap();
+            hsm.put_anchor(before(size).as_ref(), &anchor(size)).await.unwrap();
         }
         assert_eq!(labels(&Raw::log_in(&store, "vault")), ["anchor/199"]);
         assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(199)));
@@ -116,13 +121,14 @@ fn two_hundred_puts_leave_one_object() {
 fn a_log_that_shrank_or_forked_or_is_another_one_is_refused_and_changes_nothing() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let hsm = opened(&store.provisioned("vault")).await;
-        hsm.put_anchor(&anchor(9)).await.unwrap();
-        let shrunk = hsm.put_anchor(&anchor(8)).await.unwrap_err();
+        hsm.put_anchor(None, &anchor(9)).await.unwrap();
+        let last = Some(&anchor(9));
+        let shrunk = hsm.put_anchor(last, &anchor(8)).await.unwrap_err();
         assert!(matches!(shrunk, HsmError::AnchorWouldShrink { standing: 9, asked: 8 }), "{shrunk}");
-        let forked = hsm.put_anchor(&with_root(9, 1)).await.unwrap_err();
+        let forked = hsm.put_anchor(last, &with_root(9, 1)).await.unwrap_err();
         assert!(matches!(forked, HsmError::AnchorForks { size: 9 }), "{forked}");
         let other = Anchor::new("casemate/other", 10, [1; 32]).unwrap();
-        let other = hsm.put_anchor(&other).await.unwrap_err();
+        let other = hsm.put_anchor(last, &other).await.unwrap_err();
         assert!(matches!(&other, HsmError::AnchorOfAnotherLog { standing, .. } if standing == LOG), "{other}");
         assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(9)));
         assert_eq!(labels(&Raw::log_in(&store, "vault")), ["anchor/9"]);
@@ -140,8 +146,8 @@ fn after_a_crash_between_create_and_destroy_the_highest_counts_and_the_next_put_
         let hsm = opened(&config).await;
         assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(10)));
         // Not even what a leftover says may be anchored again.
-        hsm.put_anchor(&anchor(9)).await.unwrap_err();
-        hsm.put_anchor(&anchor(11)).await.unwrap();
+        hsm.put_anchor(Some(&anchor(10)), &anchor(9)).await.unwrap_err();
+        hsm.put_anchor(Some(&anchor(10)), &anchor(11)).await.unwrap();
         assert_eq!(labels(&raw), ["anchor/11"]);
     });
 }
@@ -155,8 +161,8 @@ fn putting_the_same_anchor_again_ends_an_interrupted_cleanup() {
             leave(&raw, &anchor);
         }
         let hsm = opened(&config).await;
-        hsm.put_anchor(&anchor(6)).await.unwrap();
-        hsm.put_anchor(&anchor(6)).await.unwrap();
+        hsm.put_anchor(Some(&anchor(6)), &anchor(6)).await.unwrap();
+        hsm.put_anchor(Some(&anchor(6)), &anchor(6)).await.unwrap();
         assert_eq!(labels(&raw), ["anchor/6"]);
     });
 }
@@ -173,7 +179,7 @@ fn anchors_that_contradict_each_other_stop_everything_but_the_recovery() {
         let read = hsm.anchor().await.unwrap_err();
         assert!(matches!(read, HsmError::AnchorsContradict { size: 7 }), "{read}");
         for new in [with_root(7, 1), anchor(8)] {
-            let put = hsm.put_anchor(&new).await.unwrap_err();
+            let put = hsm.put_anchor(Some(&with_root(7, 1)), &new).await.unwrap_err();
             assert!(matches!(put, HsmError::AnchorsContradict { size: 7 }), "{put}");
         }
         assert_eq!(labels(&raw).len(), 3);
@@ -198,7 +204,7 @@ fn the_recovery_replaces_higher_damaged_and_other_anchors() {
             assert_eq!(labels(&raw), ["anchor/4"]);
             assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(4)));
         }
-        hsm.put_anchor(&anchor(5)).await.unwrap();
+        hsm.put_anchor(Some(&anchor(4)), &anchor(5)).await.unwrap();
     });
 }
 
@@ -233,7 +239,7 @@ fn an_anchor_that_cannot_be_read_is_named_and_never_passed_over() {
                 other => panic!("{other}"),
             };
             named(hsm.anchor().await.unwrap_err());
-            named(hsm.put_anchor(&anchor(10)).await.unwrap_err());
+            named(hsm.put_anchor(Some(&anchor(3)), &anchor(10)).await.unwrap_err());
             raw.session().destroy_object(object).unwrap();
         }
         assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(3)));
@@ -268,8 +274,8 @@ fn data_objects_of_others_are_passed_over_and_left_alone() {
         assert_eq!(init_keys(&config).unwrap().len(), 4);
         let hsm = opened(&config).await;
         assert_eq!(hsm.anchor().await.unwrap(), None);
-        hsm.put_anchor(&anchor(1)).await.unwrap();
-        hsm.put_anchor(&anchor(2)).await.unwrap();
+        hsm.put_anchor(None, &anchor(1)).await.unwrap();
+        hsm.put_anchor(Some(&anchor(1)), &anchor(2)).await.unwrap();
         hsm.replace_anchor(&anchor(1)).await.unwrap();
         assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(1)));
         assert_eq!(data_objects(&raw).len(), foreign.len() + 1);
@@ -280,38 +286,79 @@ fn data_objects_of_others_are_passed_over_and_left_alone() {
 fn an_anchor_destroyed_by_another_session_is_missed_at_once() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let hsm = opened(&store.provisioned("vault")).await;
-        hsm.put_anchor(&anchor(5)).await.unwrap();
+        hsm.put_anchor(None, &anchor(5)).await.unwrap();
         let raw = Raw::log_in(&store, "vault");
         for object in data_objects(&raw) {
             raw.session().destroy_object(object).unwrap();
         }
         assert_eq!(hsm.anchor().await.unwrap(), None);
+        let error = hsm.put_anchor(Some(&anchor(5)), &anchor(6)).await.unwrap_err();
+        assert!(matches!(error, HsmError::AnchorConflict { expected: Some(5), standing: None }), "{error}");
     });
 }
 
 #[test]
-fn concurrent_puts_end_with_the_highest_as_the_only_one() {
+fn of_concurrent_puts_from_one_anchor_one_succeeds() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let mut config = store.provisioned("vault");
         config.threads = 4;
         let hsm = Arc::new(opened(&config).await);
+        hsm.put_anchor(None, &anchor(0)).await.unwrap();
         // In an order that is neither rising nor falling.
         let puts: Vec<_> = (0..40_u64)
             .map(|n| {
-                let (hsm, size) = (Arc::clone(&hsm), n * 17 % 40);
-                tokio::spawn(async move { (size, hsm.put_anchor(&anchor(size)).await) })
+                let (hsm, size) = (Arc::clone(&hsm), 1 + n * 17 % 40);
+                tokio::spawn(async move { (size, hsm.put_anchor(Some(&anchor(0)), &anchor(size)).await) })
             })
             .collect();
         let mut stood = Vec::new();
         for put in puts {
             match put.await.unwrap() {
                 (size, Ok(())) => stood.push(size),
-                (_, Err(HsmError::AnchorWouldShrink { standing, asked })) => assert!(asked < standing),
+                (_, Err(HsmError::AnchorWouldShrink { .. } | HsmError::AnchorConflict { .. })) => {}
                 (size, Err(other)) => panic!("{size}: {other}"),
             }
         }
-        assert!(stood.contains(&39) && stood.is_sorted(), "{stood:?}");
-        assert_eq!(labels(&Raw::log_in(&store, "vault")), ["anchor/39"]);
+        let [won] = stood[..] else { panic!("{stood:?}") };
+        assert_eq!(labels(&Raw::log_in(&store, "vault")), [format!("anchor/{won}")]);
+    });
+}
+
+#[test]
+fn an_anchor_put_by_another_handle_is_a_conflict_and_stays() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let config = store.provisioned("vault");
+        let (one, other) = (opened(&config).await, opened(&config).await);
+        one.put_anchor(None, &anchor(1)).await.unwrap();
+        other.put_anchor(Some(&anchor(1)), &anchor(2)).await.unwrap();
+        for last in [Some(anchor(1)), None, Some(anchor(3)), Some(with_root(2, 9))] {
+            let error = one.put_anchor(last.as_ref(), &anchor(9)).await.unwrap_err();
+            let expected = last.map(|last| last.size());
+            assert!(
+                matches!(error, HsmError::AnchorConflict { expected: e, standing: Some(2) } if e == expected),
+                "{error}"
+            );
+            assert!(error.to_string().contains("another copy of this appliance"), "{error}");
+        }
+        assert_eq!(labels(&Raw::log_in(&store, "vault")), ["anchor/2"]);
+        other.put_anchor(Some(&anchor(2)), &anchor(3)).await.unwrap();
+    });
+}
+
+#[test]
+fn two_writers_that_have_both_written_before_either_looked_again_both_stop() {
+    on_fresh_store(Module::SoftHsm, async |store| {
+        let config = store.provisioned("vault");
+        let hsm = opened(&config).await;
+        hsm.put_anchor(None, &anchor(1)).await.unwrap();
+        let raw = Raw::log_in(&store, "vault");
+        leave(&raw, &anchor(5));
+        leave(&raw, &anchor(7));
+        // Neither the higher one nor the lower one may take the other away.
+        for own in [anchor(5), anchor(7)] {
+            hsm.put_anchor(Some(&anchor(1)), &own).await.unwrap_err();
+            assert_eq!(labels(&raw), ["anchor/1", "anchor/5", "anchor/7"]);
+        }
     });
 }
 
@@ -336,7 +383,7 @@ fn anchoring_and_the_other_calls_do_not_disturb_each_other() {
             })
             .collect();
         for size in 0..100 {
-            hsm.put_anchor(&anchor(size)).await.unwrap();
+            hsm.put_anchor(before(size).as_ref(), &anchor(size)).await.unwrap();
             assert_eq!(hsm.anchor().await.unwrap(), Some(anchor(size)));
         }
         done.store(true, Ordering::Relaxed);
@@ -347,26 +394,34 @@ fn anchoring_and_the_other_calls_do_not_disturb_each_other() {
 }
 
 #[test]
-fn two_handles_of_one_token_never_lose_the_highest() {
+fn of_two_handles_that_race_from_one_anchor_at_most_one_goes_on() {
     on_fresh_store(Module::SoftHsm, async |store| {
         let config = store.provisioned("vault");
         let handles = [Arc::new(opened(&config).await), Arc::new(opened(&config).await)];
-        let mut highest = 0;
+        let (mut standing, mut won) = (anchor(0), 0);
+        handles[0].put_anchor(None, &standing).await.unwrap();
         for round in 1..20_u64 {
             let puts = [0, 1].map(|n| (round * 2 + n, Arc::clone(&handles[usize::try_from(n).unwrap()])));
-            let puts = puts.map(|(size, hsm)| tokio::spawn(async move { (size, hsm.put_anchor(&anchor(size)).await) }));
+            let puts = puts.map(|(size, hsm)| {
+                let last = standing.clone();
+                tokio::spawn(async move { (size, hsm.put_anchor(Some(&last), &anchor(size)).await) })
+            });
+            let mut winner = None;
             for put in puts {
                 // SoftHSM itself stumbles over two writers now and then: that must be an error and nothing worse.
                 if let (size, Ok(())) = put.await.unwrap() {
-                    highest = highest.max(size);
+                    assert_eq!(winner.replace(size), None, "both went on from {}", standing.size());
                 }
             }
             eventually("both are there", || handles.iter().all(|hsm| hsm.state() == HsmState::Ready)).await;
-            let standing = handles[0].anchor().await.unwrap().unwrap();
-            assert!(standing.size() >= highest, "{} < {highest}", standing.size());
+            if let Some(size) = winner {
+                won += 1;
+                assert!(labels(&Raw::log_in(&store, "vault")).contains(&format!("anchor/{size}")), "{size} is lost");
+            }
+            // What the loser may have left stands in the way of both; a recovery ends that.
+            standing = anchor(round * 2 + 1);
+            handles[0].replace_anchor(&standing).await.unwrap();
         }
-        assert!(highest > 0);
-        handles[1].put_anchor(&anchor(100)).await.unwrap();
-        assert_eq!(labels(&Raw::log_in(&store, "vault")), ["anchor/100"]);
+        assert!(won > 0);
     });
 }

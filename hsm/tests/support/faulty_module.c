@@ -13,14 +13,15 @@ typedef rv (*function)();
 
 enum {
     GetSlotList = 4, GetTokenInfo = 6, OpenSession = 12, CloseAllSessions = 14, GetSessionInfo = 15, Login = 18,
-    Logout = 19, CreateObject = 20, DestroyObject = 22, GetAttributeValue = 24, FindObjectsInit = 26,
+    Logout = 19, CreateObject = 20, CopyObject = 21, DestroyObject = 22, GetAttributeValue = 24, FindObjectsInit = 26,
     EncryptInit = 29, DecryptInit = 33, SignInit = 42, Sign = 43, GenerateKey = 58, GenerateKeyPair = 59,
     FUNCTIONS = 68
 };
 enum {
     CKR_ATTRIBUTE_TYPE_INVALID = 0x12, CKR_ATTRIBUTE_VALUE_INVALID = 0x13, CKR_ACTION_PROHIBITED = 0x1B,
     CKR_DEVICE_REMOVED = 0x32, CKR_MECHANISM_PARAM_INVALID = 0x71, CKR_SESSION_HANDLE_INVALID = 0xB3,
-    CKR_TOKEN_NOT_PRESENT = 0xE0, CKO_DATA = 0, CKO_PRIVATE_KEY = 3, CKA_CLASS = 0, CKA_VALUE = 0x11,
+    CKR_FUNCTION_NOT_SUPPORTED = 0x54, CKR_TOKEN_NOT_PRESENT = 0xE0, CKO_DATA = 0, CKO_PRIVATE_KEY = 3, CKA_CLASS = 0,
+    CKA_TOKEN = 1, CKA_VALUE = 0x11,
     CKA_ID = 0x102, CKM_AES_GCM = 0x1087, CKF_FINAL_TRY = 0x20000, CKF_LOCKED = 0x40000
 };
 static const ulong CKA_ALLOWED_MECHANISMS = 0x40000600UL;
@@ -147,27 +148,52 @@ static rv find_objects_init(ulong session, struct attribute *attributes, ulong c
     return result ? result : real->call[FindObjectsInit](session, attributes, count);
 }
 
-static rv create_object(ulong session, struct attribute *attributes, ulong count, ulong *object) {
-    struct attribute *value = find(attributes, count, CKA_VALUE);
+static void lose(ulong session) {
     struct session_info info;
-    if (is_on("no-data-objects")) return CKR_ATTRIBUTE_VALUE_INVALID;
+    if (real->call[GetSessionInfo](session, &info) == 0) real->call[CloseAllSessions](info.slot);
+}
+
+/* What goes wrong around the call that puts an object on the token, whichever that is. */
+static rv before_placing(ulong session) {
     if (is_on("create-fails")) return CKR_DEVICE_REMOVED;
-    if (once("lost-before-create") && real->call[GetSessionInfo](session, &info) == 0)
-        real->call[CloseAllSessions](info.slot);
+    if (once("lost-before-create")) lose(session);
+    return 0;
+}
+
+static rv after_placing(ulong session, rv result) {
+    if (result || !once("lost-after-create")) return result;
+    lose(session);
+    return CKR_SESSION_HANDLE_INVALID;
+}
+
+static rv create_object(ulong session, struct attribute *attributes, ulong count, ulong *object) {
+    struct attribute *value = find(attributes, count, CKA_VALUE), *token = find(attributes, count, CKA_TOKEN);
+    int places = token && *(unsigned char *)token->value;
+    if (is_on("no-data-objects")) return CKR_ATTRIBUTE_VALUE_INVALID;
+    rv failed = places ? before_placing(session) : 0;
+    if (failed) return failed;
     if (is_on("value-changes") && value) value->length--;
     rv result = real->call[CreateObject](session, attributes, count, object);
     if (is_on("value-changes") && value) value->length++;
-    if (!result && once("lost-after-create") && real->call[GetSessionInfo](session, &info) == 0) {
-        real->call[CloseAllSessions](info.slot);
-        return CKR_SESSION_HANDLE_INVALID;
-    }
-    return result;
+    return places ? after_placing(session, result) : result;
+}
+
+static rv copy_object(ulong session, ulong object, struct attribute *attributes, ulong count, ulong *copy) {
+    if (is_on("no-copies")) return CKR_FUNCTION_NOT_SUPPORTED;
+    rv failed = before_placing(session);
+    if (failed) return failed;
+    return after_placing(session, real->call[CopyObject](session, object, attributes, count, copy));
 }
 
 static rv destroy_object(ulong session, ulong object) {
     struct session_info info;
     char path[4096];
     FILE *note;
+    unsigned char on_token = 1;
+    struct attribute token = { CKA_TOKEN, &on_token, 1 };
+    /* What lives in a session only is no anchor yet. */
+    if (!real->call[GetAttributeValue](session, object, &token, 1ul) && !on_token)
+        return real->call[DestroyObject](session, object);
     if (is_on("destroy-fails")) return CKR_ACTION_PROHIBITED;
     if (object == seen_as_key && !on("key-destroyed", path) && (note = fopen(path, "w"))) fclose(note);
     if (once("lost-before-destroy") && real->call[GetSessionInfo](session, &info) == 0)
@@ -229,6 +255,7 @@ rv C_GetFunctionList(struct list **result) {
     faulty.call[GenerateKeyPair] = generate_key_pair;
     faulty.call[FindObjectsInit] = find_objects_init;
     faulty.call[CreateObject] = create_object;
+    faulty.call[CopyObject] = copy_object;
     faulty.call[DestroyObject] = destroy_object;
     faulty.call[EncryptInit] = encrypt_init;
     faulty.call[DecryptInit] = decrypt_init;

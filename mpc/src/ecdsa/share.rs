@@ -180,6 +180,15 @@ impl<L: Level> KeyShare<L> {
         Self::from_parts(DkgShare { core }, aux)
     }
 
+    /// The auxiliary info in this share, with all checks on its numbers again. A refresh among the same parties can go on
+    /// with it.
+    ///
+    /// # Errors
+    /// [`MpcError::Corrupt`] with what does not hold.
+    pub fn aux_info(&self) -> Result<AuxInfo<L>, MpcError> {
+        AuxInfo::from_bytes(&self.aux)
+    }
+
     /// The [`transcript_digest`](AuxInfo::transcript_digest) of the auxiliary info in this share. Shares that differ in it
     /// do not sign together.
     pub fn aux_digest(&self) -> [u8; 32] {

@@ -21,7 +21,7 @@ use crate::aux::fixtures::network;
 use crate::ecdsa::Curve;
 use crate::ecdsa::public::compressed;
 use crate::error::{ExecutionId, MpcError};
-use crate::io::{Kind, Limits};
+use crate::io::{Kind, Limits, Wiring};
 use crate::round_io::RoundIo;
 
 const ID: ExecutionId = ExecutionId::new([3; 32]);
@@ -51,6 +51,13 @@ impl OldShares {
         Seats::new(ID, me, dealers.collect(), self.facts(), new_t, new_n).unwrap()
     }
 
+    /// What the first dealer of a refresh reveals.
+    pub(super) fn reveal(&self) -> RevealMessage {
+        let dealers: Vec<_> = (0..self.t).map(|index| (index, index)).collect();
+        let seats = self.seats(0, &dealers, self.t, self.n);
+        Dealing::new(&seats, self.secret(&seats).unwrap()).reveal
+    }
+
     /// What the party with these seats deals, if it does.
     fn secret(&self, seats: &Seats) -> Option<SecretScalar<Curve>> {
         let dealer = seats.dealer(seats.me)?;
@@ -58,8 +65,13 @@ impl OldShares {
     }
 }
 
-fn io(seats: &Seats, wiring: crate::io::Wiring) -> RoundIo {
-    let limits = Limits { round: Duration::from_millis(1500), ..Limits::reshare(seats.parties()) };
+/// The rounds as the party with these seats sees them, within limits that no test should reach.
+fn io(seats: &Seats, wiring: Wiring) -> RoundIo {
+    io_within(Duration::from_secs(60), seats, wiring)
+}
+
+fn io_within(round: Duration, seats: &Seats, wiring: Wiring) -> RoundIo {
+    let limits = Limits { round, ..Limits::reshare(seats.parties()) };
     RoundIo::new(seats.me, seats.parties(), &PLAN, limits, wiring).unwrap()
 }
 
@@ -121,11 +133,18 @@ async fn play_rogue(seats: &Seats, lies: Lies, mut io: RoundIo) -> Result<(), Mp
 
 /// Refreshes 2-of-3, dealt by parties 0 and 1 of which 1 lies; what parties 0 and 2 get.
 async fn outcomes(lie: impl FnOnce(&Seats, SecretScalar<Curve>) -> Lies) -> [Result<Resharing, MpcError>; 2] {
+    outcomes_within(Duration::from_secs(60), lie).await
+}
+
+async fn outcomes_within(
+    round: Duration,
+    lie: impl FnOnce(&Seats, SecretScalar<Curve>) -> Lies,
+) -> [Result<Resharing, MpcError>; 2] {
     let old = OldShares::deal(2, 3);
     let [first, rogue, last] = [0, 1, 2].map(|me| old.seats(me, &[(0, 0), (1, 1)], 2, 3));
     let lies = lie(&rogue, old.secret(&rogue).unwrap());
     let mut wirings = network(3).into_iter();
-    let mut open = |seats: &Seats| io(seats, wirings.next().unwrap());
+    let mut open = |seats: &Seats| io_within(round, seats, wirings.next().unwrap());
     let (mut first_io, rogue_io, mut last_io) = (open(&first), open(&rogue), open(&last));
     let dealing = old.secret(&first).map(|secret| Dealing::new(&first, secret));
     let honest_dealer = async {
@@ -205,7 +224,8 @@ async fn a_leading_coefficient_of_zero_is_named_by_all() {
 
 #[tokio::test]
 async fn an_evaluation_wrong_for_one_receiver_is_named_by_it_and_nobody_finishes() {
-    let [dealer, receiver] = outcomes(|seats, secret| Lies { wrong_for: Some(2), ..Lies::none(seats, secret) }).await;
+    let lie = |seats: &Seats, secret| Lies { wrong_for: Some(2), ..Lies::none(seats, secret) };
+    let [dealer, receiver] = outcomes_within(Duration::from_secs(3), lie).await;
     assert_blamed(&receiver, REVEAL, "does not fit its commitment");
     assert!(matches!(dealer, Err(MpcError::Silent { .. } | MpcError::Closed)), "must not finish alone: {dealer:?}");
 }

@@ -1,7 +1,5 @@
 //! What one dealer makes, and how everybody judges it.
 
-use std::borrow::Cow;
-
 use cggmp21::generic_ec::{Point, SecretScalar};
 use rand::RngCore;
 use rand::rngs::OsRng;
@@ -9,6 +7,7 @@ use serde_bytes::ByteArray;
 
 use super::messages::{EvaluationMessage, RevealMessage};
 use super::polynomial::{Commitments, Polynomial};
+use super::protocol::REVEAL;
 use super::schnorr::Claim;
 use super::seats::{Dealer, Seats};
 use crate::aux::hashing::LabelledHash;
@@ -64,49 +63,50 @@ pub(super) fn commitment(seats: &Seats, position: u16, reveal: &RevealMessage) -
 /// to it. Gives its commitments.
 ///
 /// # Errors
-/// The inner result says what is wrong with it, which is the dealer's fault.
+/// [`MpcError::PeerFault`] of the dealer with what is wrong.
 pub(super) fn judge(
     seats: &Seats,
     dealer: Dealer,
     committed: ByteArray<32>,
     reveal: &RevealMessage,
-) -> Result<Result<Commitments, Cow<'static, str>>, MpcError> {
+) -> Result<Commitments, MpcError> {
+    let faulty = |what: &'static str| MpcError::peer(dealer.position, REVEAL, what);
     if commitment(seats, dealer.position, reveal)? != committed {
-        return Ok(Err(Cow::from("the message is not what the party committed to in round 1")));
+        return Err(faulty("the message is not what the party committed to in round 1"));
     }
     if reveal.coefficients.len() != usize::from(seats.new_t) {
-        return Ok(Err(Cow::from("the commitment to its polynomial has the wrong degree")));
+        return Err(faulty("the commitment to its polynomial has the wrong degree"));
     }
-    let Some(points) = reveal.coefficients.iter().map(|point| read_point(point)).collect::<Option<Vec<_>>>() else {
-        return Ok(Err(Cow::from("a commitment is no point, or not canonically encoded")));
-    };
+    let points = reveal.coefficients.iter().map(|point| read_point(point)).collect::<Option<Vec<_>>>();
+    let points = points.ok_or_else(|| faulty("a commitment is no point, or not canonically encoded"))?;
     let commitments = Commitments::new(points.into_iter());
-    let old = seats
-        .old
-        .public_share(dealer.old_index)
-        .ok_or(MpcError::Internal { step: "looking a dealer's public share up" })?;
+    let old = seats.old.public_share(dealer.old_index);
+    let old = old.ok_or(MpcError::Internal { step: "looking a dealer's public share up" })?;
     let constant = commitments.constant();
     if seats.lambda(dealer)? * old != constant {
-        return Ok(Err(Cow::from("it deals another secret than its old share")));
+        return Err(faulty("it deals another secret than its old share"));
     }
     if !claim(seats, dealer.position, &constant).holds(&reveal.proof) {
-        return Ok(Err(Cow::from("its proof of knowledge of what it deals does not verify")));
+        return Err(faulty("its proof of knowledge of what it deals does not verify"));
     }
-    Ok(Ok(commitments))
+    Ok(commitments)
 }
 
 /// Reads the evaluation that a dealer with these commitments has sent to this party.
 ///
 /// # Errors
-/// What is wrong with it, which is the dealer's fault.
+/// [`MpcError::PeerFault`] of the dealer with what is wrong.
 pub(super) fn receive(
-    me: u16,
+    seats: &Seats,
+    dealer: Dealer,
     commitments: &Commitments,
     message: &EvaluationMessage,
-) -> Result<SecretScalar<Curve>, &'static str> {
-    let evaluation = message.read().ok_or("the evaluation that it dealt is not below the group order")?;
-    if Point::generator() * &evaluation != commitments.evaluate(me) {
-        return Err("the evaluation that it dealt does not fit its commitment");
+) -> Result<SecretScalar<Curve>, MpcError> {
+    let faulty = |what: &'static str| MpcError::peer(dealer.position, REVEAL, what);
+    let evaluation =
+        message.read().ok_or_else(|| faulty("the evaluation that it dealt is not below the group order"))?;
+    if Point::generator() * &evaluation != commitments.evaluate(seats.me) {
+        return Err(faulty("the evaluation that it dealt does not fit its commitment"));
     }
     Ok(evaluation)
 }

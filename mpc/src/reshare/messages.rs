@@ -73,3 +73,87 @@ impl<'de> Deserialize<'de> for SecretBytes {
         Ok(Self(bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use proptest::prelude::*;
+    use rand::rngs::OsRng;
+    use serde::de::DeserializeOwned;
+
+    use super::super::attacks::OldShares;
+    use super::*;
+    use crate::codec::{Caps, decode, encode};
+    use crate::io::Limits;
+
+    type Commit = (u16, CommitMessage);
+    type Reveal = (u16, Option<RevealMessage>);
+    type Evaluation = (u16, Option<EvaluationMessage>);
+    type Knowledge = (u16, Option<KnowledgeMessage>);
+
+    fn caps() -> Caps {
+        let body = Limits::reshare(3).max_body;
+        Caps { body, string: body }
+    }
+
+    /// One body of each message, and the empty one.
+    fn bodies() -> [Vec<u8>; 5] {
+        let reveal = OldShares::deal(2, 3).reveal();
+        let commit = CommitMessage { inputs: ByteArray::new([1; 32]), commitment: Some(ByteArray::new([2; 32])) };
+        let evaluation = EvaluationMessage::new(&SecretScalar::random(&mut OsRng));
+        let knowledge = KnowledgeMessage { proof: reveal.proof.clone() };
+        [
+            encode(&(1, commit)).unwrap(),
+            encode(&(3, Some(reveal))).unwrap(),
+            encode(&(3, Some(evaluation))).unwrap(),
+            encode(&(5, Some(knowledge))).unwrap(),
+            encode(&(5, None::<KnowledgeMessage>)).unwrap(),
+        ]
+    }
+
+    fn reads<T: Serialize + DeserializeOwned>(body: &[u8]) -> bool {
+        decode::<T>(body, caps()).is_ok()
+    }
+
+    /// Whether `body` is refused, or decodes to something whose one encoding it is.
+    fn one_meaning(body: &[u8]) -> bool {
+        fn holds<T: Serialize + DeserializeOwned>(body: &[u8]) -> bool {
+            decode::<T>(body, caps()).map_or(true, |message| encode(&message).unwrap() == body)
+        }
+        holds::<Commit>(body) && holds::<Reveal>(body) && holds::<Evaluation>(body) && holds::<Knowledge>(body)
+    }
+
+    #[test]
+    fn every_message_is_read_as_itself_and_as_no_other() {
+        let kinds: [fn(&[u8]) -> bool; 4] = [reads::<Commit>, reads::<Reveal>, reads::<Evaluation>, reads::<Knowledge>];
+        let bodies = bodies();
+        for (sent, body) in bodies.iter().enumerate() {
+            for (expected, reads) in kinds.iter().enumerate() {
+                let empty = sent == 4 && expected != 0;
+                assert_eq!(reads(body), sent == expected || empty, "message {sent} read as {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_the_group_order_is_no_evaluation() {
+        let message = EvaluationMessage { evaluation: SecretBytes(Zeroizing::new([0xFF; 32])) };
+        assert!(message.read().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn changed_bytes_have_no_two_meanings(message in 0usize..5, at: prop::sample::Index, byte: u8) {
+            let mut body = bodies()[message].clone();
+            let at = at.index(body.len());
+            body[at] = byte;
+            prop_assert!(one_meaning(&body));
+        }
+
+        #[test]
+        fn random_bytes_have_no_two_meanings(body in proptest::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(one_meaning(&body));
+        }
+    }
+}

@@ -39,7 +39,8 @@ use crate::ecdsa::DkgShare;
 /// # Security
 /// Nothing of it may become active before all new parties have confirmed, by signatures, that they hold the same
 /// `transcript_digest`: the last round's messages can be kept from one party while the others finish. Old shares are
-/// destroyed only after that.
+/// destroyed only after that. Until fewer than `t` of them are left anywhere, `t` old shares still sign, those of parties
+/// that left included.
 pub struct Resharing {
     /// The new share, at a party of the new committee; its index is the party's position. `None` at a party that leaves.
     pub share: Option<DkgShare>,

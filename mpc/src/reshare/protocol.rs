@@ -181,17 +181,15 @@ async fn reveal(
         dealt.add(&own.commitments, own.evaluations.get(usize::from(seats.me)));
     }
     for (((party, reveal), (_, evaluation)), committed) in reveals.iter().zip(&evaluations).zip(commitments) {
-        let (party, faulty) = (*party, |what| MpcError::peer(*party, REVEAL, what));
-        let dealer = seats.dealer(party);
-        fits_role(party, REVEAL, reveal.is_some(), dealer.is_some())?;
-        fits_role(party, REVEAL, evaluation.is_some(), dealer.is_some() && seats.receives(seats.me))?;
+        let dealer = seats.dealer(*party);
+        fits_role(*party, REVEAL, reveal.is_some(), dealer.is_some())?;
+        fits_role(*party, REVEAL, evaluation.is_some(), dealer.is_some() && seats.receives(seats.me))?;
         let (Some(dealer), Some(reveal), Some(committed)) = (dealer, reveal, committed) else {
             continue;
         };
-        let commitments = dealing::judge(seats, dealer, *committed, reveal)?.map_err(faulty)?;
-        let evaluation = evaluation.as_ref().map(|message| dealing::receive(seats.me, &commitments, message));
-        let evaluation = evaluation.transpose().map_err(|what| faulty(what.into()))?;
-        dealt.add(&commitments, evaluation.as_ref());
+        let commitments = dealing::judge(seats, dealer, *committed, reveal)?;
+        let evaluation = evaluation.as_ref().map(|message| dealing::receive(seats, dealer, &commitments, message));
+        dealt.add(&commitments, evaluation.transpose()?.as_ref());
     }
     Ok(dealt)
 }

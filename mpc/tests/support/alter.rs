@@ -172,6 +172,12 @@ fn negated(bytes: &[u8]) -> Option<Vec<u8>> {
             let scalar = Option::<k256::Scalar>::from(k256::Scalar::from_repr(*k256::FieldBytes::from_slice(bytes)))?;
             (scalar != k256::Scalar::ZERO).then(|| (-scalar).to_bytes().to_vec())
         }
+        // A compressed point's sign is in its first byte.
+        33 => {
+            let mut changed = bytes.to_vec();
+            changed[0] ^= 1;
+            Some(changed)
+        }
         65 => {
             let point = k256::EncodedPoint::from_bytes(bytes).ok()?;
             let point = Option::<k256::AffinePoint>::from(k256::AffinePoint::from_encoded_point(&point))?;

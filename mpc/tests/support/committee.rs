@@ -23,12 +23,17 @@ pub const DIGEST: [u8; 32] = [0x5A; 32];
 
 /// Auxiliary info for `n` parties at the reduced level.
 pub fn reduced_aux(n: u16) -> Vec<AuxInfo<ReducedLevel>> {
-    deal(include_str!("../data/safe-primes-384.json"), n)
+    reduced_aux_from(0, n)
+}
+
+/// Auxiliary info for `n` parties at the reduced level, from prepared primes without the first `skip` pairs.
+pub fn reduced_aux_from(skip: u8, n: u16) -> Vec<AuxInfo<ReducedLevel>> {
+    deal(include_str!("../data/safe-primes-384.json"), skip, n)
 }
 
 /// Auxiliary info for `n` parties at the real level, from prepared primes.
 pub fn real_aux(n: u16) -> Vec<AuxInfo<SecurityLevel128>> {
-    deal(include_str!("../data/safe-primes-1536.json"), n)
+    deal(include_str!("../data/safe-primes-1536.json"), 0, n)
 }
 
 /// Prepared pairs of 1536-bit safe primes, as a party holds them.
@@ -42,10 +47,10 @@ pub fn prime_pairs() -> Vec<PrimePair> {
     numbers(include_str!("../data/safe-primes-1536.json")).into_iter().map(stored).collect()
 }
 
-/// Deals auxiliary info from prepared safe primes.
-fn deal<L: Level>(primes: &str, n: u16) -> Vec<AuxInfo<L>> {
-    let primes = numbers(primes).into_iter().take(usize::from(n)).collect();
-    load(&generate_aux_data_with_primes(&mut OsRng, primes, false, false).expect("dealt"))
+/// Deals auxiliary info from prepared safe primes; `skip` also tells one dealing's transcript from another's.
+fn deal<L: Level>(primes: &str, skip: u8, n: u16) -> Vec<AuxInfo<L>> {
+    let primes = numbers(primes).into_iter().skip(usize::from(skip)).take(usize::from(n)).collect();
+    load(&generate_aux_data_with_primes(&mut OsRng, primes, false, false).expect("dealt"), skip)
 }
 
 fn numbers(primes: &str) -> Vec<(Integer, Integer)> {
@@ -60,7 +65,7 @@ fn numbers(primes: &str) -> Vec<(Integer, Integer)> {
 }
 
 /// Passes dealt numbers through the stored form, as the engine takes them.
-fn load<L: Level>(dealt: &[DealtAux<L>]) -> Vec<AuxInfo<L>> {
+fn load<L: Level>(dealt: &[DealtAux<L>], transcript: u8) -> Vec<AuxInfo<L>> {
     let bytes = |number: &Integer| Value::Bytes(number.to_digits(Order::Msf));
     (0u16..)
         .zip(dealt)
@@ -79,7 +84,7 @@ fn load<L: Level>(dealt: &[DealtAux<L>]) -> Vec<AuxInfo<L>> {
                 "p" => bytes(&aux.p),
                 "q" => bytes(&aux.q),
                 "parties" => parties,
-                "transcript" => Value::Bytes(vec![0; 32])
+                "transcript" => Value::Bytes(vec![transcript; 32])
             });
             let mut body = Vec::new();
             ciborium::into_writer(&stored.expect("CBOR"), &mut body).expect("encodes");

@@ -5,6 +5,7 @@
 pub mod alter;
 pub mod committee;
 pub mod network;
+pub mod reshare;
 pub mod tamper;
 
 use casemate_mpc::ExecutionId;

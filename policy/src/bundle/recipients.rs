@@ -216,6 +216,23 @@ mod tests {
     }
 
     #[test]
+    fn no_altered_byte_is_taken_for_another_recipient_without_a_complaint_or_makes_reading_panic() {
+        let text = custodian("alice", ALICE) + &custodian("bob", BOB) + "[backup]\nthreshold = 2\n";
+        let good = read(&text).unwrap();
+        for place in 0..text.len() {
+            for byte in [0, b'"', b'a', b'q', b'=', b'\n', 0xff] {
+                let mut altered = text.clone().into_bytes();
+                *altered.get_mut(place).unwrap() = byte;
+                // Names may become others; a recipient with one character changed has no valid checksum.
+                if let Ok(read) = Recipients::parse(Some(&altered)) {
+                    let known = |age: &AgeRecipient| good.custodians.values().any(|known| known == age);
+                    assert!(read.custodians.values().all(known), "byte {place}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn without_the_file_there_are_none() {
         assert_eq!(Recipients::parse(None).unwrap(), Recipients::default());
     }

@@ -38,6 +38,22 @@ fn after_a_recovery_each_window_refuses_until_it_has_passed() {
 }
 
 #[test]
+fn after_a_clock_that_was_far_ahead_windows_are_full_by_the_ledgers_own_time() {
+    let mut party = Party::new(limits());
+    let real = party.clock;
+    party.clock += 30 * 86_400;
+    party.sign(&transfer(1, 1)).unwrap();
+    // The clock is put right. Since the real moment alone no window would be full: the ledger's time is ahead of it.
+    party.clock = real;
+    party.ledger.fill_from(party.clock);
+    assert_eq!(party.refused(&transfer(1, 0)), ["count-hour", "fees-day", "spent-hour"]);
+    party.clock = real + 30 * 86_400 + 86_399;
+    assert_eq!(party.refused(&transfer(1, 1)), ["fees-day"]);
+    party.clock += 1;
+    party.sign(&transfer(1, 1)).unwrap();
+}
+
+#[test]
 fn a_refusal_by_a_full_window_says_so_and_until_when() {
     let mut party = Party::new(limits());
     recovered(&mut party);
@@ -45,8 +61,8 @@ fn a_refusal_by_a_full_window_says_so_and_until_when() {
     let since = Timestamp::from_second(party.clock).unwrap();
     let until = Timestamp::from_second(party.clock + 86_400).unwrap();
     let sentence = format!(
-        "this appliance's audit log was begun anew, or a backup restored, at {since}, and what was spent before is not known: its windows of a day \
-         count as full until {until}"
+        "what was spent before {since} is not known to this appliance, since its audit log was begun anew or a backup restored, \
+         its clock was wrong, or the key came to it then: its windows of a day count as full until {until}"
     );
     assert!(denied.explanation().contains(&sentence), "{:?}", denied.explanation());
     assert!(denied.reason().ends_with(&sentence), "{}", denied.reason());
@@ -87,4 +103,16 @@ fn a_clock_that_is_set_back_keeps_the_windows_full() {
     party.ledger.fill_since(party.clock - 1_000_000);
     party.clock += 1_000_000 + 3599;
     assert_eq!(party.refused(&transfer(1, 0)), ["count-hour", "fees-day", "spent-hour"]);
+}
+
+#[test]
+fn a_key_that_came_later_has_full_windows_and_the_others_have_not() {
+    let mut party = Party::new(limits());
+    let mut other = Party::new(limits());
+    other.ledger.fill_key_since(super::OTHER.parse().unwrap(), other.clock);
+    other.sign(&transfer(1, 0)).unwrap();
+    party.ledger.fill_key_since(KEY.parse().unwrap(), party.clock);
+    assert_eq!(party.refused(&transfer(1, 0)), ["count-hour", "fees-day", "spent-hour"]);
+    party.clock += 3600;
+    assert_eq!(party.refused(&transfer(1, 1)), ["fees-day"]);
 }

@@ -145,7 +145,7 @@ async fn nothing_half_made(
         if let Some(Outcome::Keygen { certificate, .. }) = &end.outcome {
             assert_eq!(view.status, SessionStatus::Completed, "{case}");
             assert_eq!(share.unwrap().status, "active", "{case}");
-            certificate.verify(|party| Some(lab.party(party)?.identity.clone())).unwrap();
+            certificate.verify(|member| Some(lab.party(&member.party_id)?.identity.clone())).unwrap();
         } else {
             assert_eq!(view.status, SessionStatus::Failed, "{case}");
             assert!(share.is_none_or(|share| share.status == "pending"), "{case}: {share:?}");

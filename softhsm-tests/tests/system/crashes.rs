@@ -142,7 +142,7 @@ async fn keygens(lab: &mut TestLab, coordinator: &LyingCoordinator, kills: usize
 async fn usable(lab: &TestLab, coordinator: &LyingCoordinator, nonce: u64) {
     let ends = coordinator.run_honestly(&coordinator.convener.keygen()).await;
     let certificate = ends[0].certificate().clone();
-    certificate.verify(|party| Some(lab.party(party)?.identity.clone())).unwrap();
+    certificate.verify(|member| Some(lab.party(&member.party_id)?.identity.clone())).unwrap();
     let key = Key { account_id: String::new(), certificate };
     let proposal = coordinator.convener.sign(&key, &[1, 2], &Transfer::allowed(nonce));
     coordinator.run_honestly(&proposal).await[0].signature();

@@ -75,7 +75,7 @@ async fn a_service_gets_a_key_whose_certificate_every_pinned_identity_signed() {
     let made = door.post(KEYGEN, &keygen(2, &ALL), WAIT).await.unwrap().body;
     assert_eq!(made["status"], "completed", "{made}");
     let certificate: KeyCertificate = serde_json::from_value(made["certificate"].clone()).unwrap();
-    certificate.verify(|party| Some(lab.party(party)?.identity.clone())).unwrap();
+    certificate.verify(|member| Some(lab.party(&member.party_id)?.identity.clone())).unwrap();
     let public_key: PublicKey = serde_json::from_value(made["public_key"].clone()).unwrap();
     assert_eq!(certificate.statement.public_key, public_key);
     assert_eq!(made["address"].as_str().unwrap().parse::<Address>().unwrap(), address(&public_key));

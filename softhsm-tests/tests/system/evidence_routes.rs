@@ -164,7 +164,7 @@ async fn a_durable_outcome_is_released_even_if_no_checkpoint_of_it_can_be_kept()
     let ends = coordinator.run(&proposal, |_, to, frame| {
         // After the witness phase, which needs a checkpoint.
         if !meddled
-            && matches!(&frame, casemate_wire::frame::Frame::Message(message) if message.content.round >> 8 == 6)
+            && matches!(&frame, casemate_wire::frame::Frame::Message(message) if message.content.round >> 8 == 8)
         {
             meddle("CREATE TRIGGER none BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ABORT, 'none'); END");
             meddled = true;

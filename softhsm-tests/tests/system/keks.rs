@@ -85,9 +85,9 @@ async fn shares_are_sealed_to_the_recovery_hsm_of_the_signed_bundle_and_opened_b
     let recovery = party.folder.join("recovery.toml");
     fs::write(&recovery, text).unwrap();
     let (recovery, so_pin) = (recovery.to_str().unwrap(), party.folder.join("so-pin"));
-    let make =
+    let init =
         ["hsm", "init-recovery", "--config", recovery, "--create-token", "--so-pin-file", so_pin.to_str().unwrap()];
-    let made = lab.program(0, "casemate", &[&make[..], &["--format", "json"]].concat());
+    let made = lab.program(0, "casemate", &[&init[..], &["--format", "json"]].concat());
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let made: Value = serde_json::from_slice(&made.stdout).unwrap();
 
@@ -131,9 +131,51 @@ fn lose_keks(database: &std::path::Path) {
     let store = rusqlite::Connection::open(database).unwrap();
     for row in casemate_appliance::store::EntriesRow::after(&store, None, usize::MAX).unwrap() {
         let mut left = DekEntries::default();
-        DekEntries::read(&row.deks).unwrap().recovery().for_each(|entry| left.push(DekEntry::Recovery(entry.clone())));
+        DekEntries::read(&row.deks)
+            .unwrap()
+            .recovery()
+            .for_each(|entry| left.push(DekEntry::Recovery(Box::new(entry.clone()))));
         let key = if row.table.as_str() == "committees" { "roster" } else { "id" };
         let sql = format!("UPDATE {} SET deks = ?1 WHERE {key} = ?2", row.table.as_str());
         store.execute(&sql, (left.to_column().unwrap(), row.id)).unwrap();
     }
+}
+
+/// A configuration of party-1 with another token, whose keys begin with this KEK.
+fn another_token(lab: &TestLab, label: &str, epoch: &str) -> String {
+    let party = &lab.parties[0];
+    let text = fs::read_to_string(&party.config).unwrap().replace("casemate-party-1", label);
+    let path = party.folder.join(format!("{label}.toml"));
+    fs::write(&path, text).unwrap();
+    let (path, so_pin) = (path.to_str().unwrap().to_owned(), party.folder.join("so-pin"));
+    let so_pin = so_pin.to_str().unwrap();
+    let init = ["hsm", "init", "--config", &path, "--create-token", "--so-pin-file", so_pin, "--kek-epoch", epoch];
+    let made = lab.program(0, "casemate", &init);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_move_to_a_token_whose_kek_epoch_is_above_and_the_old_one_signs_until_its_entries_are_dropped() {
+    let mut lab = TestLab::new(Kind::Keyed).await;
+    let own = lab.parties[0].config.to_str().unwrap().to_owned();
+    let (code, _, why) = hsm(&lab, &["rewrap", "--to", &own]);
+    assert!(code == 2 && why.contains("own token"), "{why}");
+    let same_epoch = another_token(&lab, "casemate-same", "1");
+    let (code, _, why) = hsm(&lab, &["rewrap", "--to", &same_epoch]);
+    assert!(code == 2 && why.contains("--kek-epoch 2"), "{why}");
+
+    let new = another_token(&lab, "casemate-new", "2");
+    let (code, both, why) = hsm(&lab, &["rewrap", "--to", &new]);
+    assert!(code == 0 && both["report"]["renewed"].as_u64().unwrap() >= 2, "{why}");
+    lab.start_appliances().await;
+    signs(&lab.lying_coordinator(), &lab.key(), 0).await;
+    lab.stop(0);
+    let (code, moved, why) = hsm(&lab, &["rewrap", "--to", &new, "--drop-old"]);
+    assert_eq!((code, &moved["report"]["unopened"]), (0, &json!(0)), "{why}");
+    let (_, status, _) = hsm(&lab, &["status"]);
+    let sealed = &status["sealed"];
+    assert_eq!(sealed["keks"], json!({"kek/2": sealed["rows"]}), "{status}");
+    let (code, here, _) = hsm(&lab, &["rewrap"]);
+    assert_eq!((code, &here["report"]["unopened"]), (1, &here["report"]["rows"]), "{here}");
 }

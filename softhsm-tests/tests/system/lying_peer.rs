@@ -22,7 +22,7 @@ use std::time::Duration;
 const WITNESS: u16 = 0x0101;
 const OPENING: u16 = 0x0201;
 const FIRST_OF_AUX: u16 = 0x0301;
-const FIRST_OF_SIGN: u16 = 0x0601;
+const FIRST_OF_SIGN: u16 = 0x0801;
 
 /// What the peer does with its good name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -281,6 +281,12 @@ async fn every_lie_about_a_log_names_the_liar_and_changes_nothing() {
     let seen = |name, seen, says| Story { name, seen: Some(seen), code: Code::PeerLogRefused, says, ..truth(20, 20) };
     scene.plays(&seen("seen too much", 1 << 50, "leaves of this appliance's log, which has")).await;
     scene.plays(&seen("seen another history", 2, "another history of this appliance's log")).await;
+    let mut shown = Vec::new();
+    for honest in [0, 1] {
+        let health: Value = lab.client(honest, Role::Monitor).read("health").await;
+        shown.push(health["checks"]["peers"].to_string());
+    }
+    assert!(shown.iter().any(|peers| peers.contains("own log is doubted since")), "{shown:?}");
     scene.plays(&Story { name: "garbage", garbage: true, ..truth(20, 20) }).await;
     let rolled_back = lie("rolled back by one", log.at(19), note(log.at(19)), vec![], "it was rolled back");
     scene.plays(&rolled_back).await;

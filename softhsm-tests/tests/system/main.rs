@@ -26,6 +26,8 @@ mod recovery;
 mod relayed_sessions;
 mod repeated_calls;
 mod restored;
+mod rotation;
+mod rotation_crashes;
 mod spending;
 mod start;
 mod store_trouble;

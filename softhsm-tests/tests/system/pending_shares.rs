@@ -8,7 +8,7 @@ use casemate_wire::{Code, KeyCertificate};
 use serde_json::json;
 
 /// The phase of the last confirmation, in the high byte of a message's round.
-const CONFIRM: u8 = 5;
+const CONFIRM: u8 = 6;
 
 /// Makes a key of which party-3 does not see party-1's confirmation.
 async fn withheld(coordinator: &LyingCoordinator) -> Key {

@@ -220,5 +220,7 @@ async fn hsm_status_shows_the_anchor_and_the_audit_key_that_hosts_and_auditors_p
     let shown = lab.program(0, "casemate", &["hsm", "status", "--config", config]);
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains(&format!("audit     {}", status["audit"].as_str().unwrap())), "{shown}");
-    assert!(status.get("anchor").is_some() && shown.contains("\nanchor    "), "{status} {shown}");
+    let (log, size) = (status["anchor"]["log"].as_str(), status["anchor"]["size"].as_u64());
+    assert!(log.is_some_and(|log| log.contains("party-1")) && size.is_some_and(|size| size > 0), "{status}");
+    assert!(shown.contains(&format!("\nanchor    {}: {} leaves", log.unwrap(), size.unwrap())), "{status} {shown}");
 }

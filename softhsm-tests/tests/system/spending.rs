@@ -98,7 +98,7 @@ async fn what_provably_never_left_is_released() {
 }
 
 /// The phase of the signing protocol, in the high byte of a message's round.
-const SIGN: u16 = 6;
+const SIGN: u16 = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_have_left_stays_counted_although_the_session_failed() {

@@ -143,8 +143,9 @@ impl Checkpoint {
     }
 }
 
-/// How many checkpoints of one peer a hello may name: the last, and one that was seen in a session side by side with it.
-pub const MAX_WITNESSED: usize = 2;
+/// How many checkpoints of one peer a hello may name: the last, and those that were seen in sessions side by side with it, as
+/// many as run at once with the default limits.
+pub const MAX_WITNESSED: usize = 65;
 
 /// What a party has seen of a peer's audit log. The peer must prove, before the first protocol message, that its log still
 /// begins with that.

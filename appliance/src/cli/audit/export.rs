@@ -11,6 +11,7 @@ use casemate_attest::{DisclosedLeaf, Fault, Verifier};
 use clap::Args;
 
 use super::super::{CommandResult, exit, say};
+use super::mandate::Found;
 use super::notes::NoteLine;
 use super::plain;
 use super::source::{CHECKPOINTS, DETAILS, LINES, LogArguments, SNAPSHOT, Source};
@@ -51,6 +52,7 @@ pub(in super::super) fn run(arguments: &ExportArguments) -> CommandResult {
     let checkpoints = checkpoints(&source, &folder)?;
     if arguments.from == 0 {
         snapshot(&source, &folder)?;
+        mandate(&source, &folder)?;
     }
     folder.write(README, HOW_TO_VERIFY.as_bytes())?;
     let shown = arguments.output.display();
@@ -141,6 +143,12 @@ fn snapshot(source: &Source, folder: &Folder) -> Result<(), Box<dyn Error>> {
     }
 }
 
+/// By what right the log takes another's place, for auditors who have no access to the archive.
+fn mandate(source: &Source, folder: &Folder) -> Result<(), Box<dyn Error>> {
+    let found = Found::beside(source)?;
+    found.iter().flat_map(Found::files).try_for_each(|(name, bytes)| folder.write(&name, bytes))
+}
+
 /// A new folder that only its owner can read: details name amounts and addresses.
 struct Folder(PathBuf);
 
@@ -176,7 +184,8 @@ log.jsonl          one leaf a line, each exactly as it was hashed
 details.jsonl      what leaves only commit to; absent if it was withheld
 checkpoints.jsonl  every signed checkpoint that is kept: {"note": the whole note, "size": leaves}
 checkpoint         the newest of them, as a note
-snapshot.json      only where the first lines were pruned: what the lines rest on
+snapshot.json      only where the first lines were pruned, or the log takes another's place: what the lines rest on
+recovery.json      only where the log takes another's place: the statement that the policy's signers signed; .sig-N: by whom
 
 With the tool, and with the audit key that `casemate hsm status` shows on that host. Take the key from there, from a peer's
 configuration or from whoever wrote it down; never from this folder:

@@ -12,13 +12,15 @@
 //! | `reconcile` | `reconcile.rs`; signatures and transactions outside the logs: `released.rs` |
 //! | `verify-receipt` | `receipt.rs` |
 //!
-//! Where a log comes from: `source.rs`; audit keys and checkpoints: `notes.rs`; key certificates: `certificates.rs`.
+//! Where a log comes from: `source.rs`; audit keys and checkpoints: `notes.rs`; key certificates: `certificates.rs`; who let a
+//! log take the place of another: `mandate.rs`.
 //!
 //! Exit codes: 0 it holds, 1 it does not, 2 it could not be looked at.
 
 mod certificates;
 mod export;
 mod init;
+mod mandate;
 mod notes;
 mod progress;
 mod prove;

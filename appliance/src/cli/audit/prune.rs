@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use casemate_attest::{AuditKey, Checkpoint, SignedCheckpoint};
 use casemate_hsm::{Hsm, KeyPurpose};
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -70,10 +71,15 @@ fn prune(
         return Err(quarantine.to_string().into());
     }
     let segment = Segment::at(&arguments.segment);
-    let exported = segment.export(&open_read_only(&config.data_dir)?)?;
+    let exported = segment.export(&open_read_only(&config.data_dir)?, now_at_most(config)?)?;
     let checkpoint = exported.checkpoint();
     sign(runtime, &checkpoint, &segment, hsm, key)?;
     Ok((checkpoint, runtime.block_on(store.prune(exported))?))
+}
+
+/// The latest time that this host's clock can mean.
+fn now_at_most(config: &Config) -> Result<Timestamp, Failed> {
+    Ok(Timestamp::now().checked_add(config.limits.clock_skew())?)
 }
 
 /// Signs the segment's end, unless an earlier run did.

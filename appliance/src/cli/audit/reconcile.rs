@@ -5,7 +5,9 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use casemate_attest::reconcile::{Account, Findings, Given, Recorder, Verdict as Reconciled, Weight, reconcile};
+use casemate_attest::reconcile::{
+    Account, Findings, Given, Recorder, Unwitnessed, Verdict as Reconciled, Weight, reconcile,
+};
 use casemate_attest::{AuditKey, Fault};
 use casemate_wire::{PartyId, PublicKey, Threshold};
 use clap::Args;
@@ -13,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::super::{CommandResult, exit, say};
 use super::certificates::Certificates;
+use super::mandate::MandateArguments;
 use super::notes;
 use super::source::Source;
 use super::verify::{Good, Terms, Verdict, audit, not_checked};
@@ -39,6 +42,10 @@ pub(in super::super) struct ReconcileArguments {
     /// How many parties a key needs, where neither the logs tell of its keygen nor a certificate is at hand; may be repeated.
     #[arg(long = "threshold", value_name = "KEY=T-of-N")]
     thresholds: Vec<KeyThreshold>,
+    /// Take a log of which no signed checkpoint is at hand for what it says: otherwise that is amiss, since its end may have
+    /// been cut off.
+    #[arg(long)]
+    without_checkpoints: bool,
     #[command(flatten)]
     shape: Shape,
 }
@@ -86,7 +93,8 @@ struct Looked {
 
 pub(in super::super) fn run(arguments: &ReconcileArguments) -> CommandResult {
     let certificates = Certificates::read(&arguments.certificates)?;
-    let mut given = Given { thresholds: thresholds(arguments, &certificates)?, ..Given::default() };
+    let unwitnessed = if arguments.without_checkpoints { Unwitnessed::Noted } else { Unwitnessed::Amiss };
+    let mut given = Given { thresholds: thresholds(arguments, &certificates)?, unwitnessed, ..Given::default() };
     if !arguments.signatures.is_empty() || !arguments.transactions.is_empty() {
         let mut all = Vec::new();
         for path in &arguments.signatures {
@@ -157,11 +165,12 @@ fn look(
         checkpoint.is_some_and(|checkpoint| Some(checkpoint.log.as_str()) == log.as_deref())
     };
     let notes = notes.iter().filter(|(_, note)| is_own(note)).cloned().collect();
-    let terms = Terms { notes, keys: keys.clone(), details: &[], snapshot: None, certificates };
+    let mandate = MandateArguments::default();
+    let terms = Terms { notes, keys: keys.clone(), details: &[], snapshot: None, certificates, mandate: &mandate };
     let mut recorder = Recorder::new(party.party.clone());
     let verdict = audit(&source, &terms, |leaf, hash| recorder.take(leaf, hash))?;
     let account = match &verdict {
-        Verdict::Good(good) if good.audit.report.rests_on.is_some() => {
+        Verdict::Good(good) if good.audit.report.rests_on.as_ref().is_some_and(|rest| rest.size > 0) => {
             let why = "its first lines were pruned; give the exported segments from the first on instead";
             return Err(format!("the log of {} cannot be compared: {why}", party.party).into());
         }

@@ -146,12 +146,12 @@ fn tell(arguments: &Arguments, mandate: &Mandate, recovered: &Recovered) {
     say("  approvals from before (docs/runbook.md)");
 }
 
-fn signature(path: &Path) -> Result<GivenSignature, Box<dyn std::error::Error>> {
+pub(super) fn signature(path: &Path) -> Result<GivenSignature, Box<dyn std::error::Error>> {
     Ok(GivenSignature { name: path.display().to_string(), armored: read(path, MAX_SIGNATURE)? })
 }
 
 /// A file, up to one byte more than may be.
-fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+pub(super) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let limit = u64::try_from(limit)?.saturating_add(1);
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;

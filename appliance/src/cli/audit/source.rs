@@ -129,12 +129,11 @@ impl Source {
         }
     }
 
-    /// What the lines rest on, if they do not begin with the log's first.
+    /// What the lines rest on, if they do not begin with the log's first, or if that takes over what another log left.
     pub(super) fn snapshot(&self, given: Option<&Path>) -> Result<Option<Snapshot>, Failure> {
         let text = match (given, self) {
             (Some(path), _) => Some(read_text("the snapshot", path, MAX_SNAPSHOT)?),
-            (None, Self::Store(connection)) if !self.begins()? => audit_snapshot(connection)?,
-            (None, Self::Store(_)) => None,
+            (None, Self::Store(connection)) => audit_snapshot(connection)?,
             (None, Self::Files { folder, .. }) => {
                 let path = folder.as_ref().map(|folder| folder.join(SNAPSHOT)).filter(|path| path.is_file());
                 path.map(|path| read_text("the snapshot", &path, MAX_SNAPSHOT)).transpose()?
@@ -144,11 +143,12 @@ impl Source {
         Ok(read?)
     }
 
-    /// Whether a store still holds the log's first line.
-    fn begins(&self) -> Result<bool, Failure> {
-        let Self::Store(connection) = self else { return Ok(true) };
-        let first = audit_lines(connection, 0, 1)?;
-        Ok(first.first().is_none_or(|line| line.contains("\"seq\":0,")))
+    /// The folder beside the lines, where there is one: an export's, or the data folder.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        match self {
+            Self::Files { folder, .. } => folder.clone(),
+            Self::Store(connection) => Some(Path::new(connection.path()?).parent()?.to_owned()),
+        }
     }
 }
 
@@ -294,4 +294,27 @@ fn lines_of(mut reader: impl BufRead) -> impl Iterator<Item = std::io::Result<Ve
             Err(error) => Some(Err(error)),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A file of details comes from whoever sent the log.
+    #[test]
+    fn a_line_of_details_without_an_end_takes_no_more_memory_than_the_longest_detail() {
+        let mut endless = lines_of(BufReader::new(std::io::repeat(b'x')));
+        for _ in 0..3 {
+            assert_eq!(endless.next().unwrap().unwrap().len() as u64, MAX_DETAIL_LINE);
+        }
+    }
+
+    #[test]
+    fn lines_of_details_are_read_whole_up_to_the_longest() {
+        let longest = usize::try_from(MAX_DETAIL_LINE).unwrap() - 1;
+        let text = ["x".repeat(longest), String::new(), "y".to_owned()].join("\n");
+        let lines: Vec<usize> = lines_of(text.as_bytes()).map(|line| line.unwrap().len()).collect();
+        assert_eq!(lines, [longest, 0, 1]);
+    }
 }

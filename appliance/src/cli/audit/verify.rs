@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::{CommandResult, exit, say};
 use super::certificates::Certificates;
+use super::mandate::{MandateArguments, Mandated};
 use super::notes::{self, NoteArguments};
 use super::source::{LogArguments, Source};
 use super::{Shape, plain};
@@ -30,6 +31,8 @@ pub(in super::super) struct VerifyArguments {
     #[arg(long = "certificate", value_name = "FILE")]
     certificates: Vec<PathBuf>,
     #[command(flatten)]
+    mandate: MandateArguments,
+    #[command(flatten)]
     shape: Shape,
 }
 
@@ -46,6 +49,8 @@ pub(super) struct Good {
     pub(super) audit: Audit,
     /// Checkpoints that lay beside the log, and were passed over for want of an audit key.
     pub(super) notes_unchecked: usize,
+    /// By what right it takes another log's place, if it does.
+    mandated: Option<Mandated>,
 }
 
 /// How a log is to be audited.
@@ -57,6 +62,7 @@ pub(super) struct Terms<'a> {
     pub(super) details: &'a [PathBuf],
     pub(super) snapshot: Option<&'a Path>,
     pub(super) certificates: &'a Certificates,
+    pub(super) mandate: &'a MandateArguments,
 }
 
 pub(in super::super) fn run(arguments: &VerifyArguments) -> CommandResult {
@@ -68,6 +74,7 @@ pub(in super::super) fn run(arguments: &VerifyArguments) -> CommandResult {
         details: &arguments.details,
         snapshot: arguments.snapshot.as_deref(),
         certificates: &certificates,
+        mandate: &arguments.mandate,
     };
     let verdict = audit(&source, &terms, |_, _| ())?;
     if arguments.shape.is_json() {
@@ -93,10 +100,14 @@ pub(super) fn audit(
     };
     let mut auditor = Auditor::new(verifier, terms.certificates);
     let mut details = source.details(terms.details)?;
+    let mut genesis = None;
     let broken = source.each_line(|bytes| {
         let seq = auditor.verifier().head().map_or(0, casemate_attest::Head::size);
         let disclosed = details.of(seq).map_err(Stop::Unreadable)?;
         let leaf = auditor.feed(bytes, disclosed.as_ref().map(|found| &found.disclosure)).map_err(Stop::Bad)?;
+        if leaf.seq == 0 {
+            genesis = Some(leaf.clone());
+        }
         let hash = auditor.verifier().head().map(casemate_attest::Head::hash);
         each(&leaf, hash.unwrap_or_else(|| casemate_attest::line::leaf_hash(bytes)));
         Ok(())
@@ -111,8 +122,12 @@ pub(super) fn audit(
         let line = stray.seq.saturating_add(1);
         return Ok(Verdict::Bad(Fault { seq: stray.seq, line, kind: FaultKind::Detail, what }));
     }
-    Ok(match auditor.finish() {
-        Ok(audit) => Verdict::Good(Box::new(Good { audit, notes_unchecked })),
+    let audit = match auditor.finish() {
+        Ok(audit) => audit,
+        Err(fault) => return Ok(Verdict::Bad(fault)),
+    };
+    Ok(match terms.mandate.judge(source, genesis.as_ref())? {
+        Ok(mandated) => Verdict::Good(Box::new(Good { audit, notes_unchecked, mandated })),
         Err(fault) => Verdict::Bad(fault),
     })
 }
@@ -144,7 +159,7 @@ pub(super) fn to_json(verdict: &Verdict) -> Value {
     match verdict {
         Verdict::Good(good) => json!({
             "valid": true, "report": good.audit, "checkpoints_unchecked": good.notes_unchecked,
-            "not_checked": not_checked(good),
+            "mandate": good.mandated.as_ref().map(Mandated::to_json), "not_checked": not_checked(good),
         }),
         Verdict::Bad(fault) => {
             json!({"valid": false, "fault": fault.to_string(), "kind": fault.kind, "seq": fault.seq})
@@ -178,6 +193,9 @@ fn tell(verdict: &Verdict) {
     say(format!("  root           {}", report.root));
     if report.checkpoints > 0 {
         say(format!("  as signed in {} checkpoints, up to leaf {}", report.checkpoints, report.checkpointed));
+    }
+    if let Some(mandated) = &good.mandated {
+        say(format!("  {}", plain(&mandated.tell())));
     }
     for what in not_checked(good) {
         say(format!("  not checked: {what}"));
@@ -219,6 +237,13 @@ pub(super) fn not_checked(good: &Good) -> Vec<String> {
     add(
         rests_on > 0,
         format!("the {rests_on} leaves before these lines; leaf and checkpoints vouch for a snapshot of them"),
+    );
+    if let Some(unchecked) = good.mandated.as_ref().and_then(Mandated::unchecked) {
+        add(true, unchecked);
+    }
+    add(
+        good.mandated.is_some() && report.rests_on.is_none(),
+        "the guards that it took over from the log before: their snapshot is not at hand (--snapshot)".into(),
     );
     add(details.withheld > 0, format!("{} details, which were withheld", details.withheld));
     add(

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use casemate_hsm::{destroy_kek, new_kek};
+use casemate_hsm::{HsmError, destroy_kek, new_kek};
 use clap::Args;
 use serde_json::json;
 
@@ -95,6 +95,14 @@ pub(super) fn destroy(arguments: &DestroyArguments) -> CommandResult {
 /// The rows that stand against it; it is destroyed if there are none.
 fn destroy_unneeded(offline: &Offline, epoch: u32) -> Result<Vec<crate::kek::Needed>, Failed> {
     let status = offline.hsm.status();
+    let kek_id = format!("kek/{epoch}");
+    // The log must not tell of what the token will refuse.
+    if status.kek_epoch == epoch {
+        return Err(HsmError::KekIsCurrent { kek_id }.into());
+    }
+    if status.keys.iter().all(|key| key.id != kek_id) {
+        return Err(HsmError::NoSuchKek { kek_id }.into());
+    }
     let mut ledger = Ledger::of(&offline.store, &status);
     ledger.may_be_destroyed(epoch)?;
     let needing = offline.runtime.block_on(needing(&offline.store, &offline.hsm, epoch))?;

@@ -30,7 +30,7 @@ impl Offline {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let hsm = vault(&runtime, config.hsm.clone())?;
         let anchor = Box::new(HsmAnchor::new(hsm.clone(), runtime.handle().clone()));
-        let done = match Store::open(&config.data_dir, anchor) {
+        match Store::open(&config.data_dir, anchor) {
             Ok(store) => {
                 let offline = Self { config, runtime, hsm, store };
                 let done = match offline.store.quarantine() {
@@ -45,8 +45,7 @@ impl Offline {
                 runtime.block_on(hsm.shutdown())?;
                 Err(error.into())
             }
-        };
-        done
+        }
     }
 
     /// The recovery HSMs that the signed policy bundle names.

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use casemate_hsm::RecoveryHsm;
 use casemate_wire::IdentityKey;
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::super::{CommandResult, Format, exit, say};
 use super::offline::{Failed, Offline, vault};
 use crate::config::load_hsm;
-use crate::kek::{Plan, Report, Rewrap, Step};
+use crate::kek::{Plan, Report, Rewrap, Step, epoch_taken};
 
 #[derive(Args)]
 pub(in crate::cli) struct RewrapArguments {
@@ -68,7 +69,7 @@ pub(super) fn rewrap(arguments: &RewrapArguments) -> CommandResult {
         offline.runtime.block_on(other.shutdown())?;
         done
     })?;
-    show(&report, &keks, arguments.format)
+    Ok(show(&report, &keks, arguments.format))
 }
 
 /// The other HSM is another token, and its KEK has an epoch of its own: the audit log tells KEKs by their epochs.
@@ -93,11 +94,20 @@ fn differ(offline: &Offline, other: &crate::vault::Vault) -> Result<(), Failed> 
 pub(super) fn recover(arguments: &RecoverArguments) -> CommandResult {
     let (report, kek) = Offline::with(&arguments.config, |offline| {
         let recipients = offline.recipients()?;
+        if let Some(taken) = offline.runtime.block_on(epoch_taken(&offline.store, &offline.hsm))? {
+            return Err(format!(
+                "rows name kek/{taken} of another HSM, and this one's current KEK is {}: KEKs are told apart by their epochs \
+                 for good; make the keys of this HSM with casemate hsm init --kek-epoch {}",
+                offline.hsm.status().kek_id,
+                taken.saturating_add(1)
+            )
+            .into());
+        }
         let recovery = RecoveryHsm::open(&load_hsm(&arguments.recovery)?)?;
         let plan = Plan::recovered(&offline.hsm, (&recovery, &arguments.sealed_by), &recipients)?;
         Ok((run(offline, &plan)?, offline.hsm.status().kek_id))
     })?;
-    show(&report, &[kek], arguments.format)
+    Ok(show(&report, &[kek], arguments.format))
 }
 
 fn run(offline: &Offline, plan: &Plan<'_>) -> Result<Report, Failed> {
@@ -114,7 +124,7 @@ fn run(offline: &Offline, plan: &Plan<'_>) -> Result<Report, Failed> {
     Ok(report?)
 }
 
-fn show(report: &Report, keks: &[String], format: Format) -> CommandResult {
+fn show(report: &Report, keks: &[String], format: Format) -> ExitCode {
     match format {
         Format::Json => say(json!({"keks": keks, "report": report})),
         Format::Human => {
@@ -125,9 +135,11 @@ fn show(report: &Report, keks: &[String], format: Format) -> CommandResult {
             }
             if *unopened > 0 {
                 say(format!("  {unopened} do NOT open and are as they were:"));
-                damaged.iter().for_each(|row| say(format!("    {} {}: {}", row.table, row.id, row.why)));
+                for row in damaged {
+                    say(format!("    {} {}: {}", row.table, row.id, row.why));
+                }
             }
         }
     }
-    Ok(if report.unopened == 0 { exit::OK } else { exit::fails() })
+    if report.unopened == 0 { exit::OK } else { exit::fails() }
 }

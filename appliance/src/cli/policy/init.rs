@@ -66,6 +66,7 @@ pub(super) fn run(arguments: &InitArguments) -> CommandResult {
 const NEXT: &str = "edit next, in this order:
   entities.json     your assets, and the addresses that may receive them
   transfers.cedar   chains, limits, hours; the numbers are examples
+  recipients.toml   (yours to add) recovery HSMs, and custodians of backups
   keys.cedar        who may make, rotate and revoke keys
   tests/*.json      one case for every rule, with your own numbers
 then: casemate policy fmt, check, test, seal, sign; and keep the folder in git";

@@ -22,7 +22,7 @@ mod report;
 mod seal;
 mod show;
 mod sign;
-mod signers;
+pub(super) mod signers;
 pub(crate) mod starter;
 mod test;
 

@@ -1,4 +1,4 @@
-//! Who may sign a bundle.
+//! Who may sign a bundle, or a recovery.
 
 use std::path::PathBuf;
 
@@ -6,8 +6,8 @@ use casemate_policy::{AllowedSigners, Quorum, TrustAnchors};
 use clap::Args;
 
 /// Whose signatures count; as an appliance's configuration states it.
-#[derive(Args)]
-pub(super) struct SignerArguments {
+#[derive(Args, Default)]
+pub(in super::super) struct SignerArguments {
     /// Those who may sign, in OpenSSH's allowed_signers format.
     #[arg(long, value_name = "FILE", requires = "quorum")]
     allowed_signers: Option<PathBuf>,
@@ -21,7 +21,7 @@ impl SignerArguments {
     ///
     /// # Errors
     /// Says what is wrong with the file, by line, or that the quorum does not fit it.
-    pub(super) fn anchors(&self) -> Result<Option<TrustAnchors>, String> {
+    pub(in super::super) fn anchors(&self) -> Result<Option<TrustAnchors>, String> {
         let (Some(path), Some(quorum)) = (&self.allowed_signers, self.quorum) else {
             return Ok(None);
         };

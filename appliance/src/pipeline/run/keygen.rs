@@ -80,6 +80,7 @@ pub(super) async fn run(node: &Arc<Node>, link: &mut Link, session: SessionId) -
         label: view.label,
         created: jiff::Timestamp::now().as_second(),
         restored: false,
+        joined: None,
     };
     let share_id = header.share_id.clone();
     pending::store(node, &header, &share, &statement, session).await?;

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use casemate_hsm::KeyPurpose;
 use casemate_mpc::{Cggmp21, Dealer, KeyShare as Share, Limits, OldKey, ReshareParams, Resharing, Scheme};
+use casemate_policy::spend::Spending;
 use casemate_wire::certificate::IdentitySignature;
-use casemate_wire::rotation::{Auxiliary as Wanted, Endorsement};
+use casemate_wire::rotation::{Auxiliary as Wanted, DealerPlace, Endorsement};
 use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, SessionId, Succession, Threshold};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,6 +22,7 @@ use super::auxiliary::{self, Auxiliary};
 use super::{Rotated, internal, pending};
 use crate::daemon::Node;
 use crate::session::{Failure, Link, Phase, read_body, to_body};
+use crate::till::Inheritance;
 
 /// What each party brings.
 #[derive(Serialize, Deserialize)]
@@ -39,6 +42,8 @@ struct Heritage {
     old: OldKey,
     /// When the key was made, Unix seconds, by the clock of the party that says so.
     created: i64,
+    /// What it knows to count in the key's windows, for those who join; `None` if that is too much.
+    spent: Option<Vec<Spending>>,
 }
 
 /// What each party confirms at the end.
@@ -58,10 +63,12 @@ pub(super) async fn run(
     share: Option<Arc<KeyShare>>,
     session: SessionId,
 ) -> Result<Box<Rotated>, Failure> {
-    let (heritage, aux) = open(node, link, &act, share.as_deref()).await?;
+    let Opened { heritage, aux, joined } = open(node, link, &act, share.as_deref()).await?;
     let view = link.channel().view().clone();
     let receives = link.position() < view.threshold.n();
     let deals = act.dealers.iter().any(|dealer| dealer.position == link.position());
+    // Whoever has nothing to make waits in the next phase for those who have.
+    let made_meanwhile = matches!(aux, Prepared::ToMake);
     let aux = match aux {
         Prepared::Held(aux) => Some(aux),
         Prepared::ToMake if receives => Some(auxiliary::make(node, link, &act.committee).await?),
@@ -81,10 +88,11 @@ pub(super) async fn run(
         share: share.filter(|_| deals),
     };
     let mut limits = Limits::reshare(view.roster.size());
-    // Some may still make auxiliary info while others wait for them here.
-    let patience = Limits::aux(view.threshold.n());
-    limits.round = limits.round.saturating_add(patience.session);
-    limits.session = limits.session.saturating_add(patience.session);
+    if made_meanwhile {
+        let patience = Limits::aux(view.threshold.n()).session;
+        limits.round = limits.round.saturating_add(patience);
+        limits.session = limits.session.saturating_add(patience);
+    }
     let dealt: Resharing =
         link.drive(Phase::Deal, limits, |wiring, limits| node.engine.reshare(params, limits, wiring)).await?;
     let confirmation = aux.as_ref().map(|aux| confirmation(link, aux.digest, &dealt));
@@ -104,8 +112,12 @@ pub(super) async fn run(
         (Some(new), Some(Auxiliary { info, made, .. }), Some(confirmation)) => {
             let share = Share::from_parts(new, &info).map_err(|e| internal(&e))?;
             let stated = statement(confirmation);
-            let header = header(node, &stated, view.threshold, heritage.created);
+            let header = ShareHeader { joined, ..header(node, &stated, view.threshold, heritage.created) };
             pending::store(node, &header, &share, &stated, session).await?;
+            // It may become active by whatever way: from now on it counts what was spent before.
+            if let Some(joined) = &header.joined {
+                node.till.inherit(act.key, joined);
+            }
             (Some(header.share_id), made)
         }
         (None, ..) => (None, None),
@@ -123,17 +135,22 @@ enum Prepared {
     NotOurs,
 }
 
-/// All show what they bring. Gives what is dealt from, which every dealer must state alike, and the auxiliary info.
-async fn open(
-    node: &Arc<Node>,
-    link: &mut Link,
-    act: &RotateAct,
-    share: Option<&KeyShare>,
-) -> Result<(Heritage, Prepared), Failure> {
+/// What follows from all that the parties bring.
+struct Opened {
+    /// What is dealt from, as every dealer states it.
+    heritage: Heritage,
+    aux: Prepared,
+    /// At a party that joins.
+    joined: Option<Inheritance>,
+}
+
+/// All show what they bring.
+async fn open(node: &Arc<Node>, link: &mut Link, act: &RotateAct, share: Option<&KeyShare>) -> Result<Opened, Failure> {
     let own = act.held.as_ref().zip(share).map(|(held, share)| Heritage {
         statement: held.share.statement.clone(),
         old: OldKey::from_share(share, act.rotation.from_epoch),
         created: held.header.created,
+        spent: Inheritance::told(node.till.of_key(&act.key, Timestamp::now())),
     });
     let committee = usize::from(act.committee.size());
     let known = auxiliary::known(node, &act.committee).await?;
@@ -153,7 +170,10 @@ async fn open(
         _ if same => Prepared::NotOurs,
         _ => Prepared::ToMake,
     };
-    Ok((heritage, prepared))
+    let told = |dealer: &DealerPlace| openings.get(usize::from(dealer.position))?.heritage.as_ref()?.spent.clone();
+    let joins = act.held.is_none() && usize::from(link.position()) < committee;
+    let joined = joins.then(|| Inheritance::of(&act.key, act.dealers.iter().map(told).collect(), Timestamp::now()));
+    Ok(Opened { heritage, aux: prepared, joined })
 }
 
 fn all_alike(mut held: impl Iterator<Item = Option<Digest32>>) -> bool {
@@ -221,6 +241,7 @@ fn header(node: &Node, statement: &KeyStatement, threshold: Threshold, created: 
         label: statement.label.clone(),
         created,
         restored: false,
+        joined: None,
     }
 }
 

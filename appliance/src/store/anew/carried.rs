@@ -63,7 +63,8 @@ fn believe(store: &Connection, log: &State, moment: At) -> Result<(), StoreError
         let until = at.timestamp().as_second().saturating_add(MAX_LIFE.as_secs());
         run(
             store,
-            "INSERT OR IGNORE INTO approvals (statement, keep_until) VALUES (?1, ?2)",
+            "INSERT INTO approvals (statement, keep_until) VALUES (?1, ?2)
+             ON CONFLICT (statement) DO UPDATE SET keep_until = max(keep_until, excluded.keep_until)",
             (statement.as_str(), until),
         )?;
     }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use casemate_attest::recovery::{Cause, Restored, Situation, Statement};
 use casemate_attest::{
-    Anchored, Approval, At, Entry, Finding, Guard, Head, Line, LogId, Place, Snapshot, Standing, State, Text,
+    Anchored, Approval, At, Entry, Finding, Guard, Head, Line, LogId, Place, Refusal, Snapshot, Standing, State, Text,
 };
 use casemate_wire::{Digest32, PartyId};
 use jiff::Timestamp;
@@ -140,11 +140,11 @@ impl Stopped {
     /// # Errors
     /// [`AnewError`]. Cut off or failed, it can be called again with the same mandate.
     pub fn recover(mut self, party: &PartyId, mandate: &Mandate, now: Timestamp) -> Result<Recovered, AnewError> {
-        if let Some(genesis) = self.begun_by(mandate)? {
-            return self.finish(mandate, &genesis);
-        }
         let statement = mandate.statement();
         let now = At::new(now).map_err(|e| StoreError::Audit(e.to_string()))?;
+        if let Some(genesis) = self.begun_by(mandate)? {
+            return self.finish(party, mandate, &genesis, now);
+        }
         let restored = matches!(statement.verdict, Cause::Declared(Restored::Restored));
         let (situation, snapshot) = self.situation(party, restored, &statement.log, statement.created)?;
         statement.check(&situation, now)?;
@@ -247,10 +247,17 @@ impl Stopped {
         }))
     }
 
-    /// Puts the anchor of a new log that stands there without it.
-    fn finish(&mut self, mandate: &Mandate, genesis: &Line) -> Result<Recovered, AnewError> {
+    /// Puts the anchor of a new log that stands there without it: whoever can have this done must still be who the statement
+    /// is about, in the time and in the situation in which it serves.
+    fn finish(&mut self, party: &PartyId, mandate: &Mandate, genesis: &Line, now: At) -> Result<Recovered, AnewError> {
         let statement = mandate.statement();
         let changed = |what: &str| AnewError::Changed(what.to_owned());
+        if statement.party != *party {
+            return Err(changed("it is the log of another appliance"));
+        }
+        if genesis.leaf().recovery != Some(statement.recovery(mandate.text())) {
+            return Err(changed("its first leaf names other places than the statement"));
+        }
         let head = self.examined.head.as_ref().ok_or_else(|| changed("it has no good line"))?;
         let place = place_of(head);
         match &self.anchored {
@@ -261,12 +268,13 @@ impl Stopped {
                     Standing::New => Err(changed("it has no line")),
                 };
             }
-            now if anchored(now) == statement.anchored => {}
-            // Half of a replacement may look so.
-            Anchored::Unusable(_) => {}
+            Anchored::Unusable(_) if may_contradict(statement, &place) => {}
+            Anchored::Unusable(why) => return Err(changed(why)),
+            stands if anchored(stands) == statement.anchored => {}
             _ => return Err(changed("the HSM's anchor is not the one that the statement names")),
         }
         statement.in_time(genesis.leaf().at)?;
+        statement.in_time(now)?;
         let named = genesis.leaf().guards.iter().find(|change| change.guard == Guard::Snapshot);
         let named = named.and_then(|change| change.to.as_ref()).map(Text::to_string);
         if named != Some(statement.tables.to_string()) || place.size != 1 {
@@ -280,6 +288,13 @@ impl Stopped {
         self.anchor.replace(&place)?;
         Ok(Recovered::Finished(place))
     }
+}
+
+/// Whether the HSM's anchors may contradict each other while a recovery to `new` is unfinished.
+fn may_contradict(statement: &Statement, new: &Place) -> bool {
+    // As it was found and signed; or as half of the replacement leaves it, beside an old anchor of the very same size.
+    statement.verdict == Cause::Found(Refusal::AnchorUnusable)
+        || statement.anchored.as_ref().is_some_and(|old| old.size == new.size)
 }
 
 /// The people of the quorum, as the genesis names them.

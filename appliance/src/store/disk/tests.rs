@@ -51,16 +51,16 @@ impl Anchor for Kept {
         Ok(place.clone().unwrap_or(Anchored::Nothing))
     }
 
-    fn put(&mut self, place: &casemate_attest::Place) -> Result<(), AnchorError> {
+    fn put(&mut self, _: Option<&casemate_attest::Place>, place: &casemate_attest::Place) -> Result<(), AnchorError> {
         if self.down.load(Ordering::Relaxed) {
-            return Err(AnchorError("it is down".into()));
+            return Err(AnchorError::Unkept("it is down".into()));
         }
         *self.place.lock().unwrap() = Some(Anchored::At(place.clone()));
         Ok(())
     }
 
     fn replace(&mut self, place: &casemate_attest::Place) -> Result<(), AnchorError> {
-        self.put(place)
+        self.put(None, place)
     }
 }
 

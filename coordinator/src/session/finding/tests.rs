@@ -68,8 +68,8 @@ fn a_certificate_that_does_not_hold_for_this_session_names_its_reporter() {
 #[test]
 fn a_certificate_by_identities_other_than_the_pinned_ones_is_refused() {
     let all = tally((0..3).map(|index| (index, key(|_| ()))));
-    let swapped = |id: &PartyId| {
-        if *id == party(1) { Some(identity(7)) } else { pinned(id) }
+    let swapped = |member: &Member| {
+        if member.party_id == party(1) { Some(identity(7)) } else { pinned(member) }
     };
     assert!(all.conclude(&keygen(), swapped).is_err());
     assert!(all.conclude(&keygen(), |_| None).is_err());
