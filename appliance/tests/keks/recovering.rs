@@ -122,6 +122,8 @@ fn a_row_that_somebody_else_sealed_to_the_recovery_hsm_is_not_brought_back() {
         let change = "UPDATE shares SET header = ?1, deks = ?2, nonce = ?3, body = ?4";
         let put = site.store.write(Urgency::Act, move |transaction| {
             let row = (&planted.header, &planted.deks, planted.nonce, &planted.body);
+            // What the database refuses, whoever has its file does past it.
+            transaction.sql().execute_batch("DROP TRIGGER shares_keep").unwrap();
             Ok(transaction.sql().execute(change, row).unwrap())
         });
         put.await.unwrap();

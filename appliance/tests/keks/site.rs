@@ -60,8 +60,9 @@ impl Site {
         let sealed = seal(&self.hsm, &("share", id), id.as_bytes()).await.unwrap();
         let id = id.to_owned();
         let put = self.store.write(Urgency::Act, move |transaction| {
-            let sql = "INSERT INTO shares (id, public_key, session_id, share_type, status, header, deks, nonce, body,
-                       statement, created_at) VALUES (?1, 'k', 's', 'wallet', 'pending', ?2, ?3, ?4, ?5, '{}', 't')";
+            let sql =
+                "INSERT INTO shares (id, public_key, epoch, session_id, share_type, status, header, deks, nonce, body,
+                       statement, created_at) VALUES (?1, 'k', 1, 's', 'wallet', 'pending', ?2, ?3, ?4, ?5, '{}', 't')";
             let row = (&id, &sealed.header, &sealed.deks, sealed.nonce, &sealed.body);
             transaction.sql().execute(sql, row).unwrap();
             let change = GuardChange { guard: Guard::Share, id: Text::fitted(&id), to: Some(Text::fitted("pending")) };
