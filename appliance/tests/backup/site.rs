@@ -92,6 +92,11 @@ impl Site {
     /// Stores a share as a keygen or rotation leaves it, in this state.
     pub(crate) async fn add(&self, which: usize, epoch: u64, state: ShareState) -> ShareRow {
         let row = row(&self.hsm, which, epoch).await;
+        self.put(row, state).await
+    }
+
+    /// Stores this share, brought into this state.
+    pub(crate) async fn put(&self, row: ShareRow, state: ShareState) -> ShareRow {
         let stored = row.clone();
         self.store
             .write(Urgency::Act, move |transaction| {
@@ -165,8 +170,12 @@ impl Site {
 
 /// A share of party-1 with a certificate by identities that exist for it alone.
 pub(crate) async fn row(hsm: &Vault, which: usize, epoch: u64) -> ShareRow {
-    let plain = plain(which);
-    let share: KeyShare = KeyShare::from_bytes(&plain).unwrap();
+    row_of(hsm, &plain(which), epoch, &format!("key-{which}")).await
+}
+
+/// The same for any such share.
+pub(crate) async fn row_of(hsm: &Vault, plain: &[u8], epoch: u64, label: &str) -> ShareRow {
+    let share: KeyShare = KeyShare::from_bytes(plain).unwrap();
     let keys: Vec<SigningKey> = (0..3).map(|_| SigningKey::random(&mut OsRng)).collect();
     let members = keys.iter().zip(0..).map(|(key, index): (&SigningKey, u16)| Member {
         party_id: format!("party-{}", index + 1).parse().unwrap(),
@@ -175,7 +184,7 @@ pub(crate) async fn row(hsm: &Vault, which: usize, epoch: u64) -> ShareRow {
     });
     let roster = Roster::try_from(members.collect::<Vec<_>>()).unwrap();
     let public_key: PublicKey = hex::encode(share.public_key()).parse().unwrap();
-    let label = Some(format!("key-{which}"));
+    let label = Some(label.to_owned());
     let statement = KeyStatement {
         public_key,
         chain_code: share.chain_code(),
@@ -211,7 +220,7 @@ pub(crate) async fn row(hsm: &Vault, which: usize, epoch: u64) -> ShareRow {
         session_id: "s-1".parse().unwrap(),
         share_type: ShareType::Wallet,
         status: ShareState::Pending,
-        material: Material::Held(seal(hsm, &header, &plain).await.unwrap()),
+        material: Material::Held(seal(hsm, &header, plain).await.unwrap()),
         statement,
         certificate: Some(certificate),
         endorsements: Vec::new(),

@@ -39,10 +39,11 @@ async fn with_custodians() -> (TestLab, Vec<PathBuf>) {
         files.push(file);
     }
     table += "[backup]\nthreshold = 2\n";
-    let case = |name: &str, action: &str, resource: Value, verdict: &str, policy: &str, count: u32| {
+    let case = |name: &str, action: &str, resource: Value, verdict: &str, policy: &str, count: usize| {
+        let names = &["anna@acme", "bert@warden"][..count];
         let mut request = json!({
             "principal": {"name": "operator", "roles": ["operator"]}, "action": action, "resource": resource,
-            "approvals": {"count": count, "distinct_orgs": count},
+            "context": {"approvals": {"count": count, "distinct_orgs": count, "names": names}},
         });
         if action == "Sign" {
             let effect = json!({"kind": "native_transfer", "chain_id": 11_155_111, "asset": "ETH", "amount": "1.0"});
