@@ -84,12 +84,12 @@ struct Piece {
     format: String,
     backup: BackupId,
     custodian: String,
-    piece: ByteBuf,
+    point: ByteBuf,
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        self.piece.zeroize();
+        self.point.zeroize();
     }
 }
 
@@ -110,7 +110,7 @@ pub(super) fn split(
             format: FORMAT.into(),
             backup: id.clone(),
             custodian: name.clone(),
-            piece: ByteBuf::from(std::mem::take(&mut *share)),
+            point: ByteBuf::from(std::mem::take(&mut *share)),
         };
         let plain = Zeroizing::new(encoded(&piece).map_err(|e| failed(e.to_string()))?);
         let recipient = recipient.as_str().to_owned();
@@ -187,7 +187,7 @@ impl Keyring {
                 custodians: names_of(backup),
             });
         }
-        let mut shares: Vec<Vec<u8>> = pieces.values().take(needed).map(|piece| piece.piece.to_vec()).collect();
+        let mut shares: Vec<Vec<u8>> = pieces.values().take(needed).map(|piece| piece.point.to_vec()).collect();
         let combined = Gf256::combine_bytes(&shares).map(Zeroizing::new);
         shares.iter_mut().for_each(Zeroize::zeroize);
         let key = combined.ok().and_then(|key| Secret32::from_slice(&key)).ok_or(CustodyError::NotItsKey)?;

@@ -364,7 +364,9 @@ fn hashed(domain: &str, parts: &[&[u8]]) -> Digest32 {
     let mut hash = Sha256::new();
     hash.update(domain);
     hash.update([0]);
-    parts.iter().for_each(|part| hash.update(part));
+    for part in parts {
+        hash.update(part);
+    }
     Digest32(hash.finalize().into())
 }
 

@@ -86,8 +86,8 @@ pub(super) async fn create(
 /// The active bundle, if it names custodians.
 fn custodians(node: &Node) -> Result<Arc<SignedBundle>, Failed> {
     let refused = |detail: String| Failed(Problem::new(Code::PolicyRefused, detail));
-    let none = || refused("no policy bundle is active, and it alone says to whom a backup goes".into());
-    let bundle = node.policy.active().ok_or_else(none)?;
+    let inactive = || refused("no policy bundle is active, and it alone says to whom a backup goes".into());
+    let bundle = node.policy.active().ok_or_else(inactive)?;
     match bundle.bundle().recipients().threshold() {
         Some(_) => Ok(bundle),
         None => Err(refused(CustodyError::NoCustodians.to_string())),

@@ -213,6 +213,7 @@ pub(crate) async fn row_of(hsm: &Vault, plain: &[u8], epoch: u64, label: &str) -
         label,
         created: 1_700_000_000,
         restored: false,
+        joined: None,
     };
     ShareRow {
         id: header.share_id.clone(),
