@@ -36,13 +36,13 @@ impl Anchor for InMemory {
         Ok(self.0.clone().map_or(Anchored::Nothing, Anchored::At))
     }
 
-    fn put(&mut self, place: &Place) -> Result<(), AnchorError> {
+    fn put(&mut self, _expected: Option<&Place>, place: &Place) -> Result<(), AnchorError> {
         self.0 = Some(place.clone());
         Ok(())
     }
 
     fn replace(&mut self, place: &Place) -> Result<(), AnchorError> {
-        self.put(place)
+        self.put(None, place)
     }
 }
 

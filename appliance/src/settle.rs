@@ -130,9 +130,8 @@ fn plan(store: &Connection, proven: &Proven, all_switched: bool) -> Result<Plan,
     for share in shares.iter().filter(|share| share.statement.epoch < statement.epoch) {
         let due = match share.status {
             ShareState::Pending => Some(Transition::Abandon),
-            ShareState::Rotated => Some(Transition::Destroy),
-            // These are superseded in this very change.
-            ShareState::Active | ShareState::Restored => Some(Transition::Destroy),
+            // One that signs still is superseded in this very change.
+            ShareState::Rotated | ShareState::Active | ShareState::Restored => Some(Transition::Destroy),
             ShareState::Revoked | ShareState::Destroyed => None,
         };
         plan.destroy.extend(due.map(|transition| (share.id.clone(), transition)));

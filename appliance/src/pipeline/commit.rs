@@ -221,7 +221,7 @@ impl Writes {
     /// What has changed since policy judged.
     fn changed(&self, store: &Connection) -> Result<Option<Stopped>, StoreError> {
         if let Some((share, judged)) = &self.share
-            && !ShareRow::find(store, share)?.is_some_and(|row| row.status == *judged)
+            && ShareRow::find(store, share)?.is_none_or(|row| row.status != *judged)
         {
             return Ok(Some(Stopped::NotActive));
         }

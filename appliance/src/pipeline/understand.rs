@@ -101,7 +101,7 @@ async fn keygen(node: &Node, token: &VerifiedToken, label: Option<String>) -> Re
 async fn signing(node: &Node, token: &VerifiedToken, request: SigningRequest) -> Result<Act, Problem> {
     let key = request.key;
     let shares = node.store.read(move |store| ShareRow::all_of_key(store, &key)).await.map_err(|e| unavailable(&e))?;
-    let (share, adopt) = usable(node, key, shares, request.certificate)?;
+    let (share, adopt) = usable(node, key, &shares, request.certificate)?;
     let header: ShareHeader = sealing::header("share", share.material.header())
         .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
     if !header.is_stated_by(&share.statement) {
@@ -131,7 +131,7 @@ async fn signing(node: &Node, token: &VerifiedToken, request: SigningRequest) ->
 fn usable(
     node: &Node,
     key: PublicKey,
-    shares: Vec<ShareRow>,
+    shares: &[ShareRow],
     certificate: Option<KeyCertificate>,
 ) -> Result<(ShareRow, Option<KeyCertificate>), Problem> {
     let live = |share: &ShareRow| matches!(share.status, ShareState::Active | ShareState::Restored);

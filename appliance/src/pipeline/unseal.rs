@@ -33,7 +33,7 @@ pub(super) enum Work {
     },
     /// The old share, where this party holds one: a dealer deals from it, and everybody else compares it with what is dealt from.
     Rotate {
-        act: RotateAct,
+        act: Box<RotateAct>,
         share: Option<Arc<KeyShare>>,
     },
 }
@@ -44,7 +44,7 @@ pub(super) async fn unseal(node: &Arc<Node>, witnessed: Witnessed) -> Result<Ope
     let work = match act {
         Act::Keygen { .. } => Ok(Work::Keygen),
         Act::Sign(act) => sign(node, *act, link.channel().view()).await,
-        Act::Rotate(act) => rotate(node, *act).await,
+        Act::Rotate(act) => rotate(node, act).await,
     };
     match work {
         Ok(work) => {
@@ -64,7 +64,7 @@ async fn sign(node: &Node, act: SignAct, view: &SessionView) -> Result<Work, Fai
     Ok(Work::Sign { share, share_id: act.share.id, path: act.path })
 }
 
-async fn rotate(node: &Node, act: RotateAct) -> Result<Work, Failure> {
+async fn rotate(node: &Node, act: Box<RotateAct>) -> Result<Work, Failure> {
     let share = match &act.held {
         Some(held) => Some(open_share(node, &held.share, &held.header).await?),
         None => None,

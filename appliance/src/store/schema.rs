@@ -290,7 +290,7 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
         0 => format!("{TABLES} {SINCE_2} {SINCE_3} {SINCE_4}"),
         1 => format!("{SINCE_2} {SINCE_3} {SINCE_4}"),
         2 => format!("{SINCE_3} {SINCE_4}"),
-        3 => format!("{SINCE_4}"),
+        3 => SINCE_4.to_owned(),
         VERSION => return Ok(()),
         other => {
             return Err(StoreError::Corrupt {
@@ -321,8 +321,9 @@ pub(super) fn put_triggers(connection: &Connection) -> Result<(), StoreError> {
     if found.iter().map(|(_, sql)| format!("{sql};")).eq(wanted.iter().map(|text| (*text).to_owned())) {
         return Ok(());
     }
-    let lift: String =
+    let lift: Vec<String> =
         found.iter().map(|(name, _)| format!("DROP TRIGGER \"{}\";", name.replace('"', "\"\""))).collect();
+    let lift = lift.join(" ");
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {lift} {TRIGGERS} COMMIT;")).map_err(&failed)
 }
 

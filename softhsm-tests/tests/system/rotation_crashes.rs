@@ -71,7 +71,7 @@ async fn whatever_message_is_the_last_the_key_signs_and_the_next_attempt_succeed
         let proposal = proposed(&lab, &coordinator, &key, &Plan::refresh(epoch)).await;
         let mut seen = 0;
         let ends = coordinator
-            .run(&proposal, |from, to, frame| {
+            .run(&proposal, |_, to, frame| {
                 seen += usize::from(phase(&frame) == cut);
                 // Nothing more comes through, and the streams end.
                 let end = phase(&frame) == cut && seen > after;

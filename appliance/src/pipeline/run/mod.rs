@@ -76,7 +76,7 @@ pub(super) async fn run(node: &Arc<Node>, opened: Opened) -> Finished {
             Work::Sign { share, share_id, path } => {
                 sign::run(node, &mut link, share, share_id, path).await.map(End::Signed)
             }
-            Work::Rotate { act, share } => rotate::run(node, &mut link, act, share, session).await.map(End::Rotated),
+            Work::Rotate { act, share } => rotate::run(node, &mut link, &act, share, session).await.map(End::Rotated),
         }
     };
     let end = match timeout(limit, protocol).await {

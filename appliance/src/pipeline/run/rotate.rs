@@ -59,18 +59,18 @@ struct Confirmation {
 pub(super) async fn run(
     node: &Arc<Node>,
     link: &mut Link,
-    act: RotateAct,
+    act: &RotateAct,
     share: Option<Arc<KeyShare>>,
     session: SessionId,
 ) -> Result<Box<Rotated>, Failure> {
-    let Opened { heritage, aux, joined } = open(node, link, &act, share.as_deref()).await?;
+    let Opened { heritage, aux, joined } = open(node, link, act, share.as_deref()).await?;
     let view = link.channel().view().clone();
     let receives = link.position() < view.threshold.n();
-    let deals = act.dealers.iter().any(|dealer| dealer.position == link.position());
+    let is_dealer = act.dealers.iter().any(|dealer| dealer.position == link.position());
     // Whoever has nothing to make waits in the next phase for those who have.
     let made_meanwhile = matches!(aux, Prepared::ToMake);
     let aux = match aux {
-        Prepared::Held(aux) => Some(aux),
+        Prepared::Held(aux) => Some(*aux),
         Prepared::ToMake if receives => Some(auxiliary::make(node, link, &act.committee).await?),
         Prepared::ToMake | Prepared::NotOurs => None,
     };
@@ -85,7 +85,7 @@ pub(super) async fn run(
         old: heritage.old.clone(),
         new_t: view.threshold.t(),
         new_n: view.threshold.n(),
-        share: share.filter(|_| deals),
+        share: share.filter(|_| is_dealer),
     };
     let mut limits = Limits::reshare(view.roster.size());
     if made_meanwhile {
@@ -93,9 +93,9 @@ pub(super) async fn run(
         limits.round = limits.round.saturating_add(patience);
         limits.session = limits.session.saturating_add(patience);
     }
-    let dealt: Resharing =
+    let outcome: Resharing =
         link.drive(Phase::Deal, limits, |wiring, limits| node.engine.reshare(params, limits, wiring)).await?;
-    let confirmation = aux.as_ref().map(|aux| confirmation(link, aux.digest, &dealt));
+    let confirmation = aux.as_ref().map(|aux| confirmation(link, aux.digest, &outcome));
     let statement = |confirmation| KeyStatement {
         public_key: act.key,
         chain_code: heritage.statement.chain_code,
@@ -108,7 +108,7 @@ pub(super) async fn run(
         label: heritage.statement.label.clone(),
         confirmation,
     };
-    let (share_id, committee) = match (dealt.share, aux, confirmation) {
+    let (share_id, committee) = match (outcome.share, aux, confirmation) {
         (Some(new), Some(Auxiliary { info, made, .. }), Some(confirmation)) => {
             let share = Share::from_parts(new, &info).map_err(|e| internal(&e))?;
             let stated = statement(confirmation);
@@ -123,13 +123,13 @@ pub(super) async fn run(
         (None, ..) => (None, None),
         (Some(_), ..) => return Err(Failure::new(Code::Internal, "a new share has no auxiliary info")),
     };
-    let succession = confirm(node, link, &act, confirmation, statement).await?;
+    let succession = confirm(node, link, act, confirmation, statement).await?;
     Ok(Box::new(Rotated { share_id, succession, committee, threshold: view.threshold }))
 }
 
 /// Where the new committee's auxiliary info comes from.
 enum Prepared {
-    Held(Auxiliary),
+    Held(Box<Auxiliary>),
     ToMake,
     /// This party leaves, and the others hold theirs.
     NotOurs,
@@ -165,7 +165,7 @@ async fn open(node: &Arc<Node>, link: &mut Link, act: &RotateAct, share: Option<
     let same = act.rotation.auxiliary == Wanted::Keep && all_alike(held);
     let prepared = match known {
         Some(row) if same && usize::from(link.position()) < committee => {
-            Prepared::Held(auxiliary::load(node, &row).await?)
+            Prepared::Held(Box::new(auxiliary::load(node, &row).await?))
         }
         _ if same => Prepared::NotOurs,
         _ => Prepared::ToMake,
