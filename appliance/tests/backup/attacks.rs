@@ -1,6 +1,7 @@
 //! What somebody does who has the file and may change it, with one custodian's help or none.
 
 use casemate_appliance::backup::{Backup, BackupError, FormatError, Opened, ShareVerdict};
+use casemate_appliance::store::ShareRow;
 use casemate_attest::ShareState;
 use ciborium::Value;
 use sha2::{Digest, Sha256};
@@ -32,6 +33,9 @@ fn a_file_with_any_flipped_or_missing_byte_is_refused() {
         assert!(matches!(Backup::read(&damaged), Err(FormatError::Damaged(_))), "it says that it is damage");
     });
 }
+
+/// What is done to a body.
+type Forgery = Box<dyn Fn(&mut Value)>;
 
 /// Changes the body and makes the checksum fit, as somebody without the key can.
 fn altered(file: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
@@ -66,9 +70,8 @@ fn a_body_that_was_changed_with_a_fitting_checksum_is_refused_by_its_seal() {
             altered(file, |body| all = Some(field(body, "shares").clone()));
             all.unwrap()
         };
-        type Change = Box<dyn Fn(&mut Value)>;
         let foreign = shares(&other.file);
-        let changes: [(&str, Change); 6] = [
+        let changes: [(&str, Forgery); 6] = [
             ("a share is left out", Box::new(|body| drop(field(body, "shares").as_array_mut().unwrap().pop()))),
             ("shares change places", Box::new(|body| field(body, "shares").as_array_mut().unwrap().reverse())),
             ("a share of another backup", Box::new(move |body| *field(body, "shares") = foreign.clone())),
@@ -104,8 +107,7 @@ fn a_share_that_is_not_what_is_said_of_it_makes_the_backup_incomplete() {
         site.add(0, 1, ShareState::Active).await;
         let custody = Custody::new(2, 2);
         let checkpoint = site.checkpoint().await;
-        type Change = fn(&mut casemate_appliance::store::ShareRow);
-        let changes: [(&str, Change); 4] = [
+        let changes: [(&str, fn(&mut ShareRow)); 4] = [
             ("statement differ", |row| row.statement.epoch = 9),
             ("certificate", |row| row.certificate = None),
             ("signature of party-2", |row| row.certificate.as_mut().unwrap().signatures.swap(1, 2)),
@@ -121,4 +123,26 @@ fn a_share_that_is_not_what_is_said_of_it_makes_the_backup_incomplete() {
         }
         site.close().await;
     });
+}
+
+proptest::proptest! {
+    #[test]
+    fn foreign_bytes_are_refused_without_a_panic(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..2000),
+        body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..500),
+    ) {
+        assert!(Backup::read(&bytes).is_err());
+        // A good frame around a foreign body.
+        let field = |name: &str, bytes: &[u8]| (Value::Text(name.into()), Value::Bytes(bytes.to_vec()));
+        let framed = Value::Map(vec![
+            (Value::Text("format".into()), Value::Text("casemate/backup/v1".into())),
+            field("body", &body),
+            field("checksum", &Sha256::digest(&body)),
+            field("nonce", &[0; 12]),
+            field("seal", &[0; 16]),
+        ]);
+        let mut file = Vec::new();
+        ciborium::into_writer(&framed, &mut file).unwrap();
+        assert!(matches!(Backup::read(&file), Err(FormatError::NotABackup(_))));
+    }
 }

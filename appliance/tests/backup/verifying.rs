@@ -82,7 +82,9 @@ fn a_piece_that_its_custodian_encrypted_anew_serves_this_backup_alone() {
         };
         let ring = |pieces: &[Vec<u8>]| {
             let mut ring = ceremony.ring(&[0]);
-            pieces.iter().for_each(|piece| ring.piece("piece", piece.clone()).unwrap());
+            for piece in pieces {
+                ring.piece("piece", piece.clone()).unwrap();
+            }
             ring
         };
         let both = [piece(0, &made.file), piece(2, &made.file)];
