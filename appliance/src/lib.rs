@@ -14,6 +14,7 @@
 //! | [`policy_slot`], [`till`] | the active policy bundle; what was spent within its windows |
 //! | [`attestation`] | what this appliance says of itself, and what it thinks of what peers say |
 //! | [`vault`] | the HSM, measured |
+//! | [`backup`] | all shares in one file, whose key is split among custodians; and back |
 //! | [`primes`] | the pool of safe primes |
 //! | [`daemon`] | start, supervise, stop |
 //! | [`clock`] | jumps of the wall clock |
@@ -23,6 +24,7 @@
 //! | [`lab`] | several appliances and a coordinator on one machine |
 
 pub mod attestation;
+pub mod backup;
 pub mod checkpoints;
 pub mod cli;
 pub mod clients;

@@ -25,6 +25,7 @@
 //! | [`standing`] | how a log stands against its anchor at a start |
 //! | [`verify`] | the offline verifier |
 //! | [`recovery`] | the statement by which the policy quorum lets an appliance go on in a new log |
+//! | [`restoration`] | the statement by which the policy quorum lets a backup be restored |
 //! | [`reconcile`] | what the logs of all parties say, compared |
 //! | [`receipt`] | what a refused caller is given: signed by the key in [`key`] |
 //! | [`describe`] | a leaf in plain words |
@@ -49,6 +50,7 @@ pub mod proof;
 pub mod receipt;
 pub mod reconcile;
 pub mod recovery;
+pub mod restoration;
 mod rules;
 pub mod standing;
 pub mod state;

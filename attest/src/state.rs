@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::leaf::{Guard, GuardChange, Leaf, Place};
+use crate::leaf::{Guard, GuardChange, Leaf, Op, Phase, Place};
 use crate::text::{At, LogId, Text};
 use crate::tree::Frontier;
 use crate::verify::OpenIntent;
@@ -53,7 +53,8 @@ pub struct State {
     pub approvals: BTreeMap<Text, At>,
     /// Each peer's last checkpoint.
     pub peers: BTreeMap<PartyId, Place>,
-    /// When this log took the place of another, if it did.
+    /// When this log took the place of another, or shares were last restored from a backup, if either was: what was issued or
+    /// spent before is not known here.
     pub recovered: Option<At>,
     /// KEKs by epoch.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -79,7 +80,7 @@ pub(crate) enum Past {
 impl State {
     /// Takes the changes of one more leaf, as they are.
     fn take(&mut self, leaf: &Leaf) {
-        if leaf.recovery.is_some() {
+        if leaf.recovery.is_some() || (leaf.phase, leaf.op) == (Phase::Admin, Op::Restore) {
             self.recovered = Some(leaf.at);
         }
         for change in &leaf.guards {

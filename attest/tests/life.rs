@@ -362,3 +362,26 @@ fn one_kek_is_current_and_a_destroyed_one_does_not_come_back() {
         assert!(refused(entry).contains("KEK"));
     }
 }
+
+#[test]
+fn a_restore_says_since_when_nothing_earlier_is_known_and_who_signed_for_it() {
+    let mut log = sample();
+    assert_eq!(state(&log).recovered, None);
+    let statement = digest(9);
+    let used = change(Guard::Approval, &statement.to_string(), "used");
+    let signer = Approval { name: "ann".parse().unwrap(), org: "security".parse().unwrap(), statement };
+    let from = change(Guard::Backup, "backup-1", &format!("restored {}", digest(7)));
+    let restored = || vec![share("share-9", ShareState::Restored), from.clone()];
+    let unused = Entry::admin(Op::Restore).guarding(restored()).approved(vec![signer.clone()]);
+    assert!(refused(unused).contains("is used up"), "a statement serves once");
+    let mut guards = restored();
+    guards.push(used.clone());
+    log.add(Entry::admin(Op::Restore).guarding(guards).approved(vec![signer.clone()]));
+    let at = state(&log).recovered.unwrap();
+    assert_eq!(at, log.lines.last().unwrap().leaf().at);
+    let place = log.lines.len();
+    let mut guards = vec![share("share-8", ShareState::Restored), from];
+    guards.push(used);
+    log.add(Entry::admin(Op::Restore).guarding(guards).approved(vec![signer]));
+    assert_eq!(fault(&log.texts()), (FaultKind::ApprovalUsedTwice, place));
+}

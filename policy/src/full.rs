@@ -55,8 +55,8 @@ impl Full {
         let since = Timestamp::from_second(self.since).ok()?;
         let until = Timestamp::from_second(self.since.saturating_add(length)).ok()?;
         Some(format!(
-            "what was spent before {since} is not known to this appliance, since its audit log was begun anew, its clock was wrong, or \
-             the key came to it then: its windows of {article} {name} count as full until {until}"
+            "what was spent before {since} is not known to this appliance, since its audit log was begun anew or a backup restored, its \
+             clock was wrong, or the key came to it then: its windows of {article} {name} count as full until {until}"
         ))
     }
 }

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::{CommandResult, Format, exit, say};
 use crate::config::load_hsm;
+pub(in crate::cli) use offline::Offline;
 use rows::Rows;
 
 #[derive(Subcommand)]

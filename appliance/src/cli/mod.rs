@@ -3,6 +3,7 @@
 mod approve;
 mod attest;
 mod audit;
+mod backup;
 mod hsm;
 mod init;
 pub mod lab;
@@ -43,6 +44,9 @@ enum Command {
     /// The shares of an appliance: list and show them, withdraw one, verify a key.
     #[command(subcommand)]
     Share(share::ShareCommand),
+    /// Backups: made by the daemon, verified by the custodians, restored on another host.
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// A lab on this machine: several appliances and a coordinator, for trying things out.
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -87,6 +91,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Attest(command) => attest::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Share(command) => share::run(&command),
+        Command::Backup(command) => backup::run(command),
         Command::Lab(command) => lab::run(command),
     };
     result.unwrap_or_else(|error| {

@@ -99,6 +99,8 @@ pub struct Node {
     pub sessions: Registry,
     /// The prime pool.
     pub primes: Pool,
+    /// Held while a backup is made: one at a time.
+    pub(crate) backing_up: tokio::sync::Mutex<()>,
     /// The wall clock's guard.
     pub clock: Clock,
     /// What attestations say of this process.
@@ -236,6 +238,7 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         hsm,
         metrics,
         primes: Pool::default(),
+        backing_up: tokio::sync::Mutex::default(),
         supervisor: Supervisor::new(),
         measured,
         policy: PolicySlot::default(),

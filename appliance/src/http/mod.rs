@@ -8,6 +8,7 @@
 //! | `stream.rs` | the full-duplex message stream |
 //! | `attestation.rs` | what this appliance says of itself |
 //! | `audit.rs` | the audit log, its details, checkpoints and proofs |
+//! | `backups.rs` | backups: made, listed, noted as verified |
 //! | `peers.rs` | what is known of the peers' logs; accepting another one |
 //! | `reads.rs` | sessions, health, metrics |
 //! | `shares.rs` | shares, their certificates, their revocation |
@@ -15,6 +16,7 @@
 
 mod attestation;
 mod audit;
+mod backups;
 mod kek;
 mod participate;
 mod peers;

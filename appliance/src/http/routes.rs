@@ -11,7 +11,7 @@ use casemate_wire::api::{BASE_PATH, MAX_BODY};
 use casemate_wire::{Code, Problem};
 
 use super::reply::{Failed, stamp};
-use super::{Connected, attestation, audit, kek, participate, peers, policy, reads, rotation, shares, stream};
+use super::{Connected, attestation, audit, backups, kek, participate, peers, policy, reads, rotation, shares, stream};
 use crate::clients::Role;
 use crate::daemon::Node;
 
@@ -44,6 +44,8 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/policy", only(POLICY_READERS, get(policy::active), &node))
         .route("/policy/reload", only(OPERATOR, post(policy::reload), &node))
         .route("/kek/rewrap", only(OPERATOR, post(kek::rewrap), &node))
+        .route("/backups", only(OPERATOR, post(backups::create), &node).merge(only(READERS, get(backups::list), &node)))
+        .route("/backups/{id}/verified", only(OPERATOR, post(backups::verified), &node))
         .route("/attestation", only(READERS, get(attestation::attestation), &node))
         .route("/audit/checkpoint", only(EVIDENCE_READERS, get(audit::checkpoint), &node))
         .route("/audit/entries", only(EVIDENCE_READERS, get(audit::entries), &node))

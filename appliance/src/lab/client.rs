@@ -72,12 +72,23 @@ pub struct Service {
     tls: Option<Arc<ClientConfig>>,
     /// What the server's certificate must name.
     name: ServerName<'static>,
+    /// The largest answer that is read, in bytes.
+    largest: usize,
+    /// The longest wait for an answer.
+    patience: Duration,
 }
 
 impl Service {
     /// Plain HTTP on loopback, with an API key.
     pub fn with_api_key(address: SocketAddr, api_key: &str) -> Self {
-        Self { address, headers: vec![("x-api-key", api_key.to_owned())], tls: None, name: address.ip().into() }
+        Self {
+            address,
+            headers: vec![("x-api-key", api_key.to_owned())],
+            tls: None,
+            name: address.ip().into(),
+            largest: MAX_ANSWER,
+            patience: LIMIT,
+        }
     }
 
     /// TLS 1.3 with a client certificate. The server's certificate must name the address.
@@ -106,7 +117,14 @@ impl Service {
             .with_protocol_versions(&[&version::TLS13])
             .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, secret))
             .map_err(|e| wrong(certificate, &e))?;
-        Ok(Self { address, headers: Vec::new(), tls: Some(Arc::new(config)), name: address.ip().into() })
+        Ok(Self {
+            address,
+            headers: Vec::new(),
+            tls: Some(Arc::new(config)),
+            name: address.ip().into(),
+            largest: MAX_ANSWER,
+            patience: LIMIT,
+        })
     }
 
     /// As [`Self::with_certificate`], for a server that is known by `https://host:port`, which its certificate must name.
@@ -126,6 +144,14 @@ impl Service {
         let mut found = (host, port).to_socket_addrs().map_err(|e| wrong(&e.to_string()))?;
         let address = found.next().ok_or_else(|| wrong("the host has no address"))?;
         Ok(Self { name, ..Self::with_certificate(address, ca, certificate, key)? })
+    }
+
+    /// Takes larger answers, and waits longer for them.
+    #[must_use]
+    pub fn expecting(mut self, largest: usize, patience: Duration) -> Self {
+        self.largest = largest;
+        self.patience = patience;
+        self
     }
 
     /// Reads a resource.
@@ -150,6 +176,14 @@ impl Service {
     /// As [`Self::get`].
     pub async fn post(&self, path: &str, body: &Value, wait: Option<Duration>) -> Result<Answer, ClientError> {
         self.call(Method::POST, path, Some(body), wait).await
+    }
+
+    /// Sends a JSON body; the answer is not JSON: the status and the body.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn post_for_bytes(&self, path: &str, body: &Value) -> Result<(u16, Bytes), ClientError> {
+        self.exchange_bytes(Method::POST, path, Some(body), None).await
     }
 
     async fn call(
@@ -187,7 +221,7 @@ impl Service {
         }
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(Full::new(bytes)).map_err(|e| failed(e.to_string()))?;
-        let limit = LIMIT + wait.unwrap_or_default();
+        let limit = self.patience + wait.unwrap_or_default();
         match timeout(limit, self.exchange(request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(failed(error.to_string())),
@@ -199,9 +233,10 @@ impl Service {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         match &self.tls {
-            None => converse(stream, request).await,
+            None => converse(stream, request, self.largest).await,
             Some(tls) => {
-                converse(TlsConnector::from(tls.clone()).connect(self.name.clone(), stream).await?, request).await
+                let stream = TlsConnector::from(tls.clone()).connect(self.name.clone(), stream).await?;
+                converse(stream, request, self.largest).await
             }
         }
     }
@@ -212,12 +247,13 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
+    largest: usize,
 ) -> Result<(u16, Bytes), Failure> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
-        let bytes = Limited::new(response.into_body(), MAX_ANSWER).collect().await?.to_bytes();
+        let bytes = Limited::new(response.into_body(), largest).collect().await?.to_bytes();
         Ok((status, bytes))
     };
     tokio::pin!(exchange);

@@ -98,8 +98,8 @@ fn outdated(node: &Node, authenticated: &Authenticated) -> Option<Problem> {
     // Issued in the very second, it may be older.
     (issued <= recovered.timestamp().as_second()).then(|| {
         let detail = format!(
-            "the join token was issued before this appliance's audit log was begun anew at {recovered}; convene the session \
-             again under a new id"
+            "the join token was issued before this appliance's audit log was begun anew, or a backup restored, at {recovered}; \
+             convene the session again under a new id"
         );
         Problem::new(Code::InvalidJoinToken, detail)
     })

@@ -103,7 +103,6 @@ pub(super) fn ready(node: &Node) -> Result<(), Problem> {
     Err(Problem::new(Code::HsmUnavailable, "the HSM is not available; health says since when and why"))
 }
 
-/// Which of the request's statements were used up before.
 async fn used_approvals(node: &Node, understood: &Understood) -> Result<BTreeSet<Digest32>, StoreError> {
     used_of(node, understood.authenticated().ask().approvals()).await
 }

@@ -38,6 +38,7 @@ use crate::session::Place;
 use crate::store::StoreError;
 
 pub use ask::{Ask, Caller};
+pub(crate) use share::KeyShare;
 pub use share::{ShareHeader, SharedKey};
 
 use answer::answer;
@@ -48,6 +49,7 @@ use commit::{Committed, commit};
 use decide::decide;
 pub(crate) use decide::policy_client;
 use join::join;
+pub(crate) use ordered::{Order, Ordered, Overtaken, decide as order};
 use record::record;
 use refused::Refused;
 pub(crate) use refused::session_guard;

@@ -69,6 +69,9 @@ pub(crate) enum Overtaken {
 /// # Errors
 /// The problem to answer with.
 pub(crate) async fn decide(node: &Arc<Node>, caller: Caller, order: Order) -> Result<Ordered, Problem> {
+    if let Some(quarantine) = node.store.quarantine() {
+        return Err(unavailable(&StoreError::Quarantined(quarantine.to_string())));
+    }
     ready(node)?;
     let used = used_of(node, &order.approvals).await.map_err(|e| unavailable(&e))?;
     let bundle = node.policy.active();
@@ -131,6 +134,11 @@ fn decision_of(denied: &Denied) -> Decision {
 }
 
 impl Ordered {
+    /// The bundle that allowed it.
+    pub(crate) fn bundle(&self) -> Digest32 {
+        self.allowed.bundle_digest()
+    }
+
     /// Writes the leaf with everything that the order changes and uses up, in the transaction that makes the changes, and once
     /// [`Ordered::overtaken`] has found there that policy's yes stands.
     ///

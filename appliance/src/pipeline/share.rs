@@ -1,11 +1,15 @@
 //! A share's authenticated header, and the facts that policy takes from it.
 
+use casemate_mpc::{Cggmp21, Scheme};
 use casemate_policy::{KeyFacts, SlotFacts};
 use casemate_wire::{KeyStatement, PartyId, PublicKey, Roster, ShareType, Threshold};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::till::Inheritance;
+
+/// A share in the clear; it exists in memory only, for one session.
+pub(crate) type KeyShare = <Cggmp21 as Scheme>::KeyShare;
 
 /// What stands readable beside a sealed share. Sealing authenticates it: a share with an altered header cannot be
 /// opened.
@@ -64,6 +68,20 @@ impl ShareHeader {
             && statement.roster == key.roster
             && statement.share_type == self.share_type
             && statement.label == self.label
+    }
+
+    /// Whether an opened share is the one that this header, proven by its opening, and the party's statement are about: the
+    /// one that policy judges and the peers agree on.
+    pub(crate) fn describes(&self, share: &KeyShare, statement: &KeyStatement) -> bool {
+        let key = &self.key;
+        let own = key.roster.members().get(usize::from(share.index()));
+        &share.public_key() == key.public_key.as_bytes()
+            // Policy took the key's children for its own by this chain code.
+            && share.chain_code() == statement.chain_code
+            && share.t() == key.threshold.t()
+            && share.n() == key.threshold.n()
+            && own.is_some_and(|member| member.party_id == self.party_id)
+            && key.scheme == <Cggmp21 as Scheme>::ID
     }
 
     /// What policy sees of the key.

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use casemate_mpc::{Cggmp21, Scheme};
+use casemate_wire::Code;
 use casemate_wire::envelope::SessionView;
-use casemate_wire::{Code, KeyStatement};
 
 use super::join::{Case, Reach};
 use super::run::{End, Finished};
-use super::share::ShareHeader;
+use super::share::{KeyShare, ShareHeader};
 use super::succeed::RotateAct;
 use super::understand::{Act, SignAct};
 use super::witness::Witnessed;
@@ -16,9 +15,6 @@ use crate::daemon::Node;
 use crate::sealing;
 use crate::session::{Failure, Link};
 use crate::store::ShareRow;
-
-/// A share in the clear; it exists in memory only, for one session.
-pub(super) type KeyShare = <Cggmp21 as Scheme>::KeyShare;
 
 /// A session that has all it needs. Only [`unseal`] makes one.
 pub(super) struct Opened {
@@ -84,22 +80,7 @@ async fn open_share(node: &Node, row: &ShareRow, header: &ShareHeader) -> Result
     let plain = sealing::open(&node.hsm, "share", sealed).await?;
     let loaded = node.engine.compute().run(move || KeyShare::from_bytes(&plain)).await;
     let share = loaded.and_then(|share| share).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
-    check_binding(&share, header, &row.statement)?;
-    Ok(Arc::new(share))
-}
-
-/// The opened share must be the one that policy judged and the peers agreed on: the header is proven by now.
-fn check_binding(share: &KeyShare, header: &ShareHeader, statement: &KeyStatement) -> Result<(), Failure> {
-    let key = &header.key;
-    let own = key.roster.members().get(usize::from(share.index()));
-    let holds = &share.public_key() == key.public_key.as_bytes()
-        // Policy took the key's children for its own by this chain code.
-        && share.chain_code() == statement.chain_code
-        && share.t() == key.threshold.t()
-        && share.n() == key.threshold.n()
-        && own.is_some_and(|member| member.party_id == header.party_id)
-        && key.scheme == <Cggmp21 as Scheme>::ID;
-    if holds { Ok(()) } else { Err(not_its_own()) }
+    if header.describes(&share, &row.statement) { Ok(Arc::new(share)) } else { Err(not_its_own()) }
 }
 
 fn not_its_own() -> Failure {

@@ -8,6 +8,7 @@
 //! | `shares.rs` | shares, through their whole life |
 //! | `sealed.rs` | committees' aux info and primes, all sealed |
 //! | `rewrap.rs` | the wrapped keys of all sealed rows, walked and replaced |
+//! | `backups.rs` | which backups were made, verified, restored |
 //! | `spend.rs` | what sessions spend |
 //! | `approvals.rs` | used approvals |
 //! | `disk/` | what is wrong with the disk, and who may still write |
@@ -31,6 +32,7 @@ mod anew;
 mod approvals;
 mod auditing;
 mod backed_up;
+mod backups;
 mod checkpoints;
 mod create;
 mod disk;
@@ -59,11 +61,12 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub use anchor::{Anchor, AnchorError, HsmAnchor, to_stored};
-pub(crate) use anew::put_text;
 pub use anew::{AnewError, Mandate, MandateError, Proposal, Recovered, Stopped};
+pub(crate) use anew::{make_folder, put_text};
 pub(crate) use approvals::{approval_used, use_approval};
 pub use auditing::{audit_details, audit_notes, audit_snapshot};
 pub use backed_up::LastBackups;
+pub use backups::{BackupRow, BackupStage};
 pub(crate) use checkpoints::{Signable, newest_checkpoint, put_checkpoint, signable};
 pub use disk::{Reason, Trouble, Urgency};
 pub use evidence::{TreeNodes, audit_lines};
@@ -73,7 +76,7 @@ pub(crate) use policy::PolicyRow;
 pub use prune::{Exported, Segment};
 pub use rewrap::{EntriesRow, SealedTable};
 pub use sealed::{CommitteeRow, SealedColumns};
-pub(crate) use sealed::{count_primes, put_primes, take_primes};
+pub(crate) use sealed::{count_primes, destroy_primes, put_primes, take_primes};
 pub(crate) use sessions::{OneUse, use_token};
 pub use sessions::{SessionResult, SessionRow};
 pub use shares::{Material, ShareRow, ShareStanding};
@@ -281,7 +284,7 @@ impl Store {
         self.start.verdict
     }
 
-    /// When this log took the place of another, if it did: what was issued before counts no more.
+    /// When this log took the place of another, or shares were last restored, if either was: what was issued before counts no more.
     pub fn recovered(&self) -> Option<At> {
         self.start.recovered
     }

@@ -115,3 +115,15 @@ pub(crate) fn take_primes(transaction: &Transaction<'_>) -> Result<Option<(Strin
         .optional()
         .map_err(StoreError::sqlite("take primes"))
 }
+
+/// Destroys all pairs that lie ready, and names them: after a restore, another copy of this host may have used them.
+pub(crate) fn destroy_primes(transaction: &Transaction<'_>) -> Result<Vec<String>, StoreError> {
+    let failed = StoreError::sqlite("destroy the primes");
+    let mut statement = transaction.sql().prepare("DELETE FROM primes RETURNING id").map_err(&failed)?;
+    let ids = statement.query_map([], |row| row.get(0)).map_err(&failed)?;
+    let ids: Vec<String> = ids.collect::<Result<_, _>>().map_err(&failed)?;
+    if !ids.is_empty() {
+        transaction.destroyed();
+    }
+    Ok(ids)
+}

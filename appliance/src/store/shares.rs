@@ -110,7 +110,7 @@ impl ShareRow {
         rows.map(|row| row.map_err(&failed)?.parse()).collect()
     }
 
-    /// All shares whose material is still there.
+    /// All shares whose material is still there, in the order of their ids: what a backup holds.
     ///
     /// # Errors
     /// Says that the store cannot be read.

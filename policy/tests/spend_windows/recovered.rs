@@ -61,8 +61,8 @@ fn a_refusal_by_a_full_window_says_so_and_until_when() {
     let since = Timestamp::from_second(party.clock).unwrap();
     let until = Timestamp::from_second(party.clock + 86_400).unwrap();
     let sentence = format!(
-        "what was spent before {since} is not known to this appliance, since its audit log was begun anew or its clock was \
-         wrong: its windows of a day count as full until {until}"
+        "what was spent before {since} is not known to this appliance, since its audit log was begun anew or a backup restored, \
+         its clock was wrong, or the key came to it then: its windows of a day count as full until {until}"
     );
     assert!(denied.explanation().contains(&sentence), "{:?}", denied.explanation());
     assert!(denied.reason().ends_with(&sentence), "{}", denied.reason());

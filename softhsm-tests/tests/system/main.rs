@@ -7,6 +7,7 @@ mod attacks_on_keygen;
 mod attacks_on_signing;
 mod attestation;
 mod audit;
+mod backups;
 mod bodies;
 mod configuration;
 mod crashes;

@@ -13,19 +13,19 @@ use crate::policy_slot;
 use crate::store::{HsmAnchor, PolicyRow, Store};
 use crate::vault::Vault;
 
-pub(super) type Failed = Box<dyn std::error::Error>;
+pub(in crate::cli) type Failed = Box<dyn std::error::Error>;
 
 /// A stopped appliance that a command works on.
-pub(super) struct Offline {
-    pub(super) config: Config,
-    pub(super) runtime: Runtime,
-    pub(super) hsm: Vault,
-    pub(super) store: Store,
+pub(in crate::cli) struct Offline {
+    pub(in crate::cli) config: Config,
+    pub(in crate::cli) runtime: Runtime,
+    pub(in crate::cli) hsm: Vault,
+    pub(in crate::cli) store: Store,
 }
 
 impl Offline {
     /// Opens it, has `work` done, and closes it in order whatever came of that.
-    pub(super) fn with<T>(path: &Path, work: impl FnOnce(&Self) -> Result<T, Failed>) -> Result<T, Failed> {
+    pub(in crate::cli) fn with<T>(path: &Path, work: impl FnOnce(&Self) -> Result<T, Failed>) -> Result<T, Failed> {
         let config = Config::load(path)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let hsm = vault(&runtime, config.hsm.clone())?;
@@ -49,7 +49,7 @@ impl Offline {
     }
 
     /// The recovery HSMs that the signed policy bundle names.
-    pub(super) fn recipients(&self) -> Result<Vec<RecoveryKey>, Failed> {
+    pub(in crate::cli) fn recipients(&self) -> Result<Vec<RecoveryKey>, Failed> {
         let newest = self.runtime.block_on(self.store.read(PolicyRow::newest))?;
         let bundle = policy_slot::load(&self.config, newest.map(Newest::from)).map_err(|why| {
             format!("the policy bundle, which alone says to whom shares are sealed, does not load: {why}")
@@ -59,6 +59,6 @@ impl Offline {
 }
 
 /// Opens an HSM as the daemon does.
-pub(super) fn vault(runtime: &Runtime, config: HsmConfig) -> Result<Vault, Failed> {
+pub(in crate::cli) fn vault(runtime: &Runtime, config: HsmConfig) -> Result<Vault, Failed> {
     Ok(Vault::new(runtime.block_on(Hsm::open(config))?, Metrics::new().hsm()))
 }

@@ -12,8 +12,8 @@ use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, PublicKey, Ses
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::super::share::KeyShare;
 use super::super::share::{ShareHeader, SharedKey};
-use super::super::unseal::KeyShare;
 use super::auxiliary::{self, Auxiliary};
 use super::{KeyMade, internal, pending};
 use crate::daemon::Node;

@@ -4,8 +4,8 @@ use casemate_attest::life::ShareState;
 use casemate_attest::{Entry, Op};
 use casemate_wire::{KeyStatement, SessionId};
 
+use super::super::share::KeyShare;
 use super::super::share::ShareHeader;
-use super::super::unseal::KeyShare;
 use super::internal;
 use crate::daemon::Node;
 use crate::sealing;

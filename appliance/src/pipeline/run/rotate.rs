@@ -15,9 +15,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::super::share::KeyShare;
 use super::super::share::{ShareHeader, SharedKey};
 use super::super::succeed::RotateAct;
-use super::super::unseal::KeyShare;
 use super::auxiliary::{self, Auxiliary};
 use super::{Rotated, internal, pending};
 use crate::daemon::Node;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use casemate_mpc::{Cggmp21, Limits, Scheme, SignParams};
 use casemate_wire::{Code, EcdsaSignature, PublicKey};
 
-use super::super::unseal::KeyShare;
+use super::super::share::KeyShare;
 use super::Signed;
 use crate::daemon::Node;
 use crate::session::{Failure, Link, Phase};
