@@ -8,6 +8,7 @@ mod attacks_on_signing;
 mod attestation;
 mod audit;
 mod bodies;
+mod children;
 mod configuration;
 mod crashes;
 mod disk;
