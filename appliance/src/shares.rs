@@ -81,3 +81,53 @@ impl Figures {
         Ok(figures)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn figures(rows: &str) -> Figures {
+        let store = Connection::open_in_memory().unwrap();
+        store
+            .execute_batch(&format!(
+                "CREATE TABLE shares (id, status, created_at); CREATE TABLE backups (id, shares, made_at, verified_at); {rows}"
+            ))
+            .unwrap();
+        Figures::of(&store, "2026-11-21T12:00:00Z".parse().unwrap()).unwrap()
+    }
+
+    const DAY: i64 = 24 * 3600;
+
+    #[test]
+    fn an_appliance_without_live_shares_has_nothing_to_warn_of() {
+        let none = figures("");
+        assert_eq!((none.backup_age, none.backup_missing, none.rotation_age, none.old), (0, 0, 0, 0));
+        assert_eq!(none.states.len(), ShareState::ALL.len(), "each state is shown, at 0");
+        let gone =
+            figures("INSERT INTO shares VALUES ('a', 'revoked', '2020-01-01T00:00:00Z'), ('b', 'destroyed', '')");
+        assert_eq!((gone.backup_age, gone.backup_missing, gone.rotation_age, gone.old), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn the_worst_live_share_counts_and_only_verified_backups_do() {
+        let figures = figures(
+            "INSERT INTO shares VALUES ('old', 'rotated', '2026-01-01T12:00:00Z'),
+                 ('one', 'active', '2026-11-01T12:00:00Z'), ('two', 'restored', '2026-11-11T12:00:00Z'),
+                 ('new', 'active', '2026-11-20T12:00:00Z'), ('not yet', 'pending', '2026-11-21T11:00:00Z');
+             INSERT INTO backups VALUES ('1', '[\"old\", \"one\"]', '2026-11-12T12:00:00Z', '2026-11-20T12:00:00Z'),
+                 ('2', '[\"old\", \"two\"]', '2026-11-18T12:00:00Z', '2026-11-18T12:30:00Z'),
+                 ('3', '[\"one\", \"two\", \"new\"]', '2026-11-21T11:00:00Z', NULL);",
+        );
+        assert_eq!(figures.backup_age, 9 * DAY, "`one`, by when its backup was made");
+        assert_eq!(figures.backup_missing, 1, "`new`");
+        assert_eq!(figures.rotation_age, 20 * DAY);
+        assert_eq!((figures.old, figures.states[&ShareState::Active]), (1, 2));
+    }
+
+    #[test]
+    fn a_share_that_was_never_backed_up_counts_from_when_it_was_stored() {
+        let figures = figures("INSERT INTO shares VALUES ('a', 'active', '2026-11-14T12:00:00Z')");
+        assert_eq!((figures.backup_age, figures.backup_missing), (7 * DAY, 1));
+    }
+}

@@ -11,7 +11,7 @@ use casemate_wire::PublicKey;
 fn extended(text: &str) -> ([u8; 32], PublicKey) {
     let bytes = base58::decode_check(text).unwrap();
     assert_eq!(bytes.len(), 78);
-    (bytes[13..45].try_into().unwrap(), PublicKey::from_bytes(&bytes[45..78].try_into().unwrap()).unwrap())
+    (bytes[13..45].try_into().unwrap(), PublicKey::from_bytes(&bytes[45..]).unwrap())
 }
 
 fn child(parent: &str, path: &[u32]) -> PublicKey {

@@ -274,9 +274,9 @@ mod tests {
     #[tokio::test]
     async fn a_withdrawn_session_reads_no_further_frame_even_if_one_waits() {
         let registry = Registry::new(4);
-        let place = registry.enter(&id("a"), Some(key(ONE))).unwrap();
+        let mut place = registry.enter(&id("a"), Some(key(ONE))).unwrap();
         let end = registry.attach(&id("a")).unwrap().unwrap();
-        let mut stream = place.stream.await.unwrap();
+        let mut stream = (&mut place.stream).await.unwrap();
         end.incoming.send(Err("waits".into())).await.unwrap();
         end.incoming.send(Err("waits as well".into())).await.unwrap();
         assert_eq!(stream.next().await, Ok(Some(Err("waits".into()))));
@@ -284,12 +284,12 @@ mod tests {
         assert_eq!(stream.next().await, Err(Failure::withdrawn()));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_session_that_has_left_the_registry_is_never_withdrawn() {
         let registry = Registry::new(4);
         let mut place = registry.enter(&id("a"), Some(key(ONE))).unwrap();
         registry.lock().clear();
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(3600), place.withdrawal.comes()).await;
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(50), place.withdrawal.comes()).await;
         assert!(waited.is_err(), "nobody has withdrawn it");
     }
 }

@@ -9,6 +9,7 @@ mod attestation;
 mod audit;
 mod backups;
 mod bodies;
+mod children;
 mod configuration;
 mod crashes;
 mod disk;

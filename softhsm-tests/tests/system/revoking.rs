@@ -123,6 +123,15 @@ fn lie_in(lab: &TestLab, party: usize, parts: &[[u8; PART]]) -> Vec<String> {
     found
 }
 
+/// What party-1's metrics must say.
+async fn measures(lab: &TestLab, lines: &[&str]) {
+    let metrics = lab.client(0, Role::Monitor).get("/metrics").await;
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    for line in lines {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+}
+
 /// Waits until nothing of them lies anywhere: a reader may keep the write-ahead log for a moment.
 async fn nothing_lies_anywhere(lab: &TestLab, party: usize, parts: &[[u8; PART]]) {
     let begun = Instant::now();
@@ -144,6 +153,7 @@ async fn a_revoked_share_is_destroyed_signs_no_more_and_stays_known() {
     assert_ne!(lie_in(&lab, 0, &parts), [] as [String; 0], "the search finds what is there");
     let id = live_share(&lab, 0, &key).await;
     let before: ShareView = lab.client(0, Role::Auditor).read(&format!("shares/{id}")).await;
+    measures(&lab, &["mpc_shares{status=\"active\"} 1", "mpc_backup_missing 1", "mpc_old_shares 0"]).await;
     let answer = revoke(&lab, 0, &key).await;
     assert_eq!((answer.revoked, answer.sessions_stopped), (vec![id.clone()], 0));
     assert_eq!(answer.share.status, "revoked");
@@ -174,11 +184,8 @@ async fn a_revoked_share_is_destroyed_signs_no_more_and_stays_known() {
         shares.map(|change| (change.id.as_str(), change.to.as_ref().unwrap().as_str())).collect();
     assert_eq!((used, shares), (1, vec![(id.as_str(), "revoked")]));
     assert_eq!(lab.detail(0, leaf).reason.unwrap(), REASON);
-    let metrics = lab.client(0, Role::Monitor).get("/metrics").await;
-    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-    for line in ["mpc_shares{status=\"revoked\"} 1", "mpc_shares{status=\"active\"} 0", "mpc_backup_missing 0"] {
-        assert!(metrics.contains(line), "{line}: {metrics}");
-    }
+    measures(&lab, &["mpc_shares{status=\"revoked\"} 1", "mpc_shares{status=\"active\"} 0", "mpc_backup_missing 0"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
