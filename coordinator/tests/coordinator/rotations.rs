@@ -7,7 +7,8 @@ use casemate_wire::api::KeyProgress;
 use casemate_wire::{Code, Problem, PublicKey};
 use serde_json::{Value, json};
 
-use crate::support::appliance::{Behaviour, Held};
+use crate::support::appliance::Behaviour;
+use crate::support::held::Held;
 use crate::support::{Lab, Running, Setup, keys, sign_body};
 
 const ROTATE: &str = "/api/v1/mpc/rotate";

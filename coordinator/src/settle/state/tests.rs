@@ -12,8 +12,8 @@ fn word(settling: &Settling, index: u16) -> Switched {
     Switched { party_id: party(index), signature: sign_as(index, &text) }
 }
 
-fn answer(index: u16, switched: Option<Switched>, old_shares: u32) -> Result<SettleAnswer, Problem> {
-    Ok(SettleAnswer { party_id: party(index), switched, old_shares })
+fn answer(index: u16, switched: Option<Switched>, old_shares: u32) -> SettleAnswer {
+    SettleAnswer { party_id: party(index), switched, old_shares }
 }
 
 /// One round in which each of these answers what is so of an honest party.
@@ -25,7 +25,7 @@ fn round(settling: &mut Settling, honest: &[u16]) -> bool {
     for index in honest.iter().filter(|index| due.contains(&party(**index))) {
         let member = settling.succession.certificate.statement.roster.position(&party(*index)).is_some();
         let said = answer(*index, member.then(|| word(settling, *index)), u32::from(!all));
-        onward |= settling.hear(&party(*index), &told, &said) == Heard::Onward;
+        onward |= settling.hear(&party(*index), &told, &Ok(said)) == Heard::Onward;
     }
     onward
 }
@@ -67,7 +67,7 @@ fn a_party_without_an_old_share_is_not_done_before_it_knows_that_all_have_switch
     let mut settling = settling(&[0, 1, 3], &[0, 1, 3]);
     let told = settling.request();
     let joined = answer(3, Some(word(&settling, 3)), 0);
-    assert_eq!(settling.hear(&party(3), &told, &joined), Heard::Onward);
+    assert_eq!(settling.hear(&party(3), &told, &Ok(joined)), Heard::Onward);
     assert!(settling.due().contains(&party(3)));
 }
 
@@ -78,7 +78,8 @@ fn false_words_and_answers_in_anothers_name_count_for_nothing() {
     let (own, other) = (word(&settling, 0), word(&settling, 1));
     let forged = Switched { signature: other.signature, ..own.clone() };
     for lie in [answer(0, Some(other), 0), answer(0, Some(forged), 0), answer(1, Some(own), 0)] {
-        assert!(matches!(settling.hear(&party(0), &told, &lie), Heard::Stuck(_)), "{lie:?}");
+        let heard = settling.hear(&party(0), &told, &Ok(lie));
+        assert!(matches!(heard, Heard::Stuck(_)), "{heard:?}");
     }
     assert!(settling.request().switched.is_empty() && settling.due().len() == 3);
 }

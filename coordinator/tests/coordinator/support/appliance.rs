@@ -16,7 +16,7 @@ use casemate_wire::envelope::{Checkpoint, Content, Hello, Introduction, SessionV
 use casemate_wire::frame::{Frame, FrameReader, Outcome};
 use casemate_wire::rotation::all_switched;
 use casemate_wire::token::{Claims, PinnedKey, verify};
-use casemate_wire::{Code, Digest32, PartyId, Problem, PublicKey, SessionId, Succession};
+use casemate_wire::{Code, Digest32, PartyId, Problem, PublicKey, SessionId};
 use futures::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -34,6 +34,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::attester::{Attester, MEDIA_TYPE};
+use super::held::Held;
 use super::keys::{Keys, party};
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -99,14 +100,6 @@ pub struct Inside {
     pub held: Mutex<HashMap<PublicKey, Held>>,
     /// What it says instead of what proves a key's epoch.
     pub pretends: Mutex<Option<KeyProgress>>,
-}
-
-/// What the appliance has of one key.
-#[derive(Debug, Default, Clone)]
-pub struct Held {
-    pub newest_epoch: u64,
-    pub succession: Option<Succession>,
-    pub old_shares: u32,
 }
 
 impl Appliance {
@@ -285,7 +278,7 @@ impl Inside {
         let (me, certificate) = (party(self.index), &succession.certificate);
         let mut held = self.held.lock().unwrap();
         let held = held.entry(certificate.statement.public_key).or_default();
-        self.keys.move_to(held, &succession);
+        held.move_to(&succession);
         if all_switched(certificate, &switched).is_ok() {
             held.old_shares = 0;
         }
@@ -473,10 +466,10 @@ impl Part {
     fn result(&self, lie: bool) -> Outcome {
         let keys = &self.inside.keys;
         if self.claims.rotation.is_some() {
-            let succession = keys.rotate(&self.claims, if lie { 1 } else { 0 });
+            let succession = keys.rotate(&self.claims, u64::from(lie));
             if !lie {
                 let mut held = self.inside.held.lock().unwrap();
-                keys.move_to(held.entry(self.claims.public_key.unwrap()).or_default(), &succession);
+                held.entry(self.claims.public_key.unwrap()).or_default().move_to(&succession);
             }
             return Outcome::Rotate { succession: Box::new(succession) };
         }

@@ -13,8 +13,6 @@ use p256::ecdsa::signature::Signer;
 use p256::pkcs8::EncodePublicKey;
 use sha2::{Digest, Sha256};
 
-use super::appliance::Held;
-
 const CHAIN_CODE: [u8; 32] = [1; 32];
 
 pub struct Keys {
@@ -84,16 +82,6 @@ impl Keys {
         let members = statement.roster.members();
         let signatures = members.iter().map(|member| self.sign_as(&member.party_id, &text)).collect();
         Succession { certificate: KeyCertificate { statement, signatures }, endorsements }
-    }
-
-    /// Switches by what proves a later epoch; the share that signed before is an old one then.
-    pub fn move_to(&self, held: &mut Held, succession: &Succession) {
-        let epoch = |succession: &Succession| succession.certificate.statement.epoch;
-        if held.succession.as_ref().is_none_or(|known| epoch(known) < epoch(succession)) {
-            held.succession = Some(succession.clone());
-            held.newest_epoch = held.newest_epoch.max(epoch(succession));
-            held.old_shares += 1;
-        }
     }
 
     /// A party's word that it has switched.

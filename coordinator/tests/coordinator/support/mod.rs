@@ -3,6 +3,7 @@
 pub mod appliance;
 pub mod attester;
 pub mod client;
+pub mod held;
 pub mod keys;
 
 use std::fmt::Write as _;
