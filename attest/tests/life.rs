@@ -163,6 +163,7 @@ fn a_share_changes_in_no_other_leaf() {
     let [rotated, destroyed, revoked, restored] =
         [ShareState::Rotated, ShareState::Destroyed, ShareState::Revoked, ShareState::Restored]
             .map(|to| share("share-1", to));
+    let epoch = |to: &str| change(Guard::Epoch, &key().to_string(), to);
     for (case, entry, words) in vec![
         ("made by a signature", intent(sign(), vec![pending()]), "made by a keygen"),
         ("made by a refusal", refusal().guarding(vec![pending()]), "made by a keygen"),
@@ -171,13 +172,11 @@ fn a_share_changes_in_no_other_leaf() {
         ("active by a boot", Entry::boot().guarding(vec![active()]), "all parties confirmed"),
         ("active by a policy", Entry::admin(Op::Policy).guarding(vec![active()]), "all parties confirmed"),
         ("active by a revocation", revoke(vec![active()]), "all parties confirmed"),
-        ("rotated alone", Entry::admin(Op::Share).guarding(vec![rotated.clone()]), "takes its place"),
+        ("rotated by a policy", Entry::admin(Op::Policy).guarding(vec![rotated.clone()]), "takes its place"),
         ("rotated by an intent alone", intent(rotation.clone(), vec![rotated.clone()]), "takes its place"),
-        (
-            "rotated beside another's making",
-            { Entry::admin(Op::Share).guarding(vec![rotated, share("share-2", ShareState::Pending)]) },
-            "takes its place",
-        ),
+        ("an epoch by a signature", intent(sign(), vec![epoch("2")]), "intent of a rotation"),
+        ("another key's epoch", intent(rotation.clone(), vec![change(Guard::Epoch, "other", "2")]), "its own key"),
+        ("an epoch that is none", intent(rotation, vec![epoch("02")]), "is a number"),
         ("destroyed by an intent", intent(sign(), vec![destroyed.clone()]), "destroyed in its own"),
         ("destroyed by a revocation", revoke(vec![destroyed]), "destroyed in its own"),
         ("revoked elsewhere", Entry::admin(Op::Share).guarding(vec![revoked.clone()]), "revoked in its own"),
