@@ -100,7 +100,8 @@ fn check_standing(node: &Node, proven: &Proven, shares: &[ShareRow]) -> Result<(
     }
     let known = |member: &casemate_wire::Member| {
         let known = node.config.known_member(member, &node.identity)?;
-        (known == member.identity).then_some(known)
+        // Who has moved to another HSM since endorses by the identity that it has now.
+        if known == member.identity { node.config.identity_of(&member.party_id, &node.identity) } else { None }
     };
     proven
         .0

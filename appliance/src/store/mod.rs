@@ -256,10 +256,8 @@ impl Store {
             }
             (_, Some(connection), Some(head)) => {
                 schema::put_triggers(&connection)?;
-                // A crash may have kept something in it that was destroyed.
-                connection
-                    .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
-                    .map_err(StoreError::sqlite("empty its log"))?;
+                // A crash may have kept something in it that was destroyed. On a full disk the writer tries again.
+                let scoured = schema::empty_log(&connection);
                 let disk = Arc::new(Disk::of(folder, &schema::database(folder))?);
                 let expected = match &anchored {
                     Anchored::At(place) => Some(place),
@@ -267,7 +265,7 @@ impl Store {
                 };
                 // The very same place again ends what a crash may have left undone.
                 anchor.put(expected, &place_of(&head)).map_err(unkept)?;
-                let writer = Some(Arc::new(Writer::start(connection, lock, disk.clone(), head, anchor)?));
+                let writer = Some(Arc::new(Writer::start(connection, scoured, lock, disk.clone(), head, anchor)?));
                 Ok(Self { writer, readers: readers(Some(disk)), start: Arc::new(start) })
             }
             _ => Err(StoreError::NotBegun(folder.to_owned())),

@@ -327,6 +327,27 @@ pub(super) fn put_triggers(connection: &Connection) -> Result<(), StoreError> {
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {lift} {TRIGGERS} COMMIT;")).map_err(&failed)
 }
 
+/// Whether the write-ahead log holds nothing that was destroyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scoured {
+    /// It was copied into the database and cut to nothing.
+    Empty,
+    /// It was not, because of a reader or of the disk.
+    NotYet,
+}
+
+/// Copies the write-ahead log into the database, whose freed pages `secure_delete` overwrites, and cuts it to nothing.
+pub(super) fn empty_log(connection: &Connection) -> Scoured {
+    match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)) {
+        Ok(0) => Scoured::Empty,
+        Ok(_) => Scoured::NotYet,
+        Err(error) => {
+            tracing::warn!(event = "store_log_not_emptied", %error, "it is tried again");
+            Scoured::NotYet
+        }
+    }
+}
+
 /// Lifts the rule about which state may follow which, for `work`, inside the caller's transaction.
 pub(super) fn without_share_states(
     connection: &Connection,

@@ -27,7 +27,7 @@ use super::anchor::{Anchor, AnchorError};
 use super::create::place_of;
 use super::disk::{Disk, Urgency, Watch};
 use super::evidence::write_leaf;
-use super::schema::FolderLock;
+use super::schema::{FolderLock, Scoured, empty_log};
 
 /// Jobs that may wait; one more is refused at once.
 const QUEUE: usize = 1024;
@@ -102,6 +102,7 @@ impl Writer {
     /// `head` is where the log in the database stands, and is anchored.
     pub(super) fn start(
         connection: Connection,
+        scoured: Scoured,
         lock: FolderLock,
         disk: Arc<Disk>,
         head: Head,
@@ -109,7 +110,7 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let (shown, anchored) = watch::channel(head.clone());
         let (sender, receiver) = sync_channel(QUEUE);
-        let worker = Worker { connection, head, anchor, conflict: None, shown, disk: disk.clone(), unscoured: false };
+        let worker = Worker { connection, head, anchor, conflict: None, shown, disk: disk.clone(), scoured };
         worker.be_patient();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -240,7 +241,7 @@ struct Worker {
     shown: watch::Sender<Head>,
     disk: Arc<Disk>,
     /// Whether the write-ahead log may hold what was destroyed.
-    unscoured: bool,
+    scoured: Scoured,
 }
 
 impl Worker {
@@ -381,7 +382,7 @@ impl Worker {
         let unanchored = |why: StoreError| StoreError::Unanchored(why.to_string());
         let settled = committed.and_then(|()| anchored.unwrap_or(Ok(())).map_err(unanchored));
         // Before anybody hears that it is destroyed.
-        if settled.is_ok() && self.unscoured {
+        if settled.is_ok() && self.scoured == Scoured::NotYet {
             self.scour();
         }
         for (finish, _) in finishes {
@@ -389,17 +390,11 @@ impl Worker {
         }
     }
 
-    /// Copies the write-ahead log into the database, whose freed pages `secure_delete` overwrites, and cuts it to nothing. A
-    /// reader may keep it from that for a moment; then it is tried after the next commit.
+    /// A reader may keep the log from being emptied for a moment; then it is tried after the next commit.
     fn scour(&mut self) {
         // A log that is not at its path is left as it is: it may be all that there is.
-        if !self.disk.files_in_place() {
-            return;
-        }
-        let cut = || self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        match self.disk.cut_log(cut) {
-            Ok(busy) => self.unscoured = busy != 0,
-            Err(error) => tracing::warn!(event = "store_log_not_emptied", %error, "it is tried again"),
+        if self.disk.files_in_place() {
+            self.scoured = self.disk.cut_log(|| empty_log(&self.connection));
         }
     }
 
@@ -413,7 +408,9 @@ impl Worker {
         let mut transaction =
             Transaction { connection: &self.connection, log: &mut self.head, left: JOB_LEAVES, destroyed };
         let finish = job(begun.clone().map(|()| &mut transaction));
-        self.unscoured |= transaction.destroyed.get();
+        if transaction.destroyed.get() {
+            self.scoured = Scoured::NotYet;
+        }
         let ended = begun.and_then(|()| self.still_open()).and_then(|()| {
             if failed.load(Ordering::Relaxed) {
                 self.head = at_start;
