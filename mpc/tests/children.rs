@@ -10,8 +10,8 @@ use k256::{ProjectivePoint, PublicKey, Scalar};
 use proptest::prelude::*;
 use sha2::{Digest, Sha512};
 
+use casemate_mpc::Engine;
 use support::committee::{make_key, reduced_aux};
-use support::engine;
 
 /// RFC 2104 over SHA-512, for keys of 32 bytes.
 fn hmac(key: &[u8; 32], text: &[u8]) -> [u8; 64] {
@@ -51,7 +51,8 @@ fn the_derivation_written_here_is_that_of_bip_32() {
 
 #[tokio::test]
 async fn every_share_derives_the_children_that_bip_32_says() {
-    let shares = make_key(&engine(), 2, &reduced_aux(3)).await;
+    let engine = Engine::start(Some(2)).unwrap();
+    let shares = make_key(&engine, 2, &reduced_aux(3)).await;
     let (key, code) = (shares[0].public_key(), shares[0].chain_code());
     assert!(shares.iter().all(|share| (share.public_key(), share.chain_code()) == (key, code)));
     let paths = prop::collection::vec(0u32..1 << 31, 0..=10);
