@@ -55,7 +55,8 @@ pub(super) async fn shares(State(node): State<Arc<Node>>, query: Result<Query<Sh
             Ok((rows, backups, total))
         })
         .await?;
-    let items = rows.iter().map(|row| view(row, &backups)).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    let items =
+        rows.iter().map(|row| view(row, &backups)).collect::<Result<Vec<_>, _>>().map_err(|e| unreadable(&e))?;
     Ok(ok(StatusCode::OK, &Page { items, page, limit, total }))
 }
 
@@ -71,7 +72,7 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
     Json(request): Json<RevokeRequest>,
 ) -> Reply {
-    let Revoked { share, revoked, sessions } =
+    let Revoked { share, withdrawn: revoked, sessions } =
         pipeline::revoke(&node, Caller { client, request_id }, id, request).await?;
     let sessions_stopped = u32::try_from(sessions).unwrap_or(u32::MAX);
     Ok(ok(StatusCode::OK, &RevokeAnswer { share: view_of(&node, share).await?, revoked, sessions_stopped }))
@@ -99,9 +100,9 @@ async fn view_of(node: &Node, row: ShareRow) -> Result<ShareView, Failed> {
             Ok((row, backups))
         })
         .await?;
-    view(&row, &backups).map_err(unreadable)
+    view(&row, &backups).map_err(|e| unreadable(&e))
 }
 
-fn unreadable(error: SealError) -> Failed {
+fn unreadable(error: &SealError) -> Failed {
     Failed(Problem::new(Code::Internal, error.to_string()))
 }

@@ -117,7 +117,7 @@ pub(super) enum Admission {
     /// The session is known: this is the answer.
     Known(Box<Result<SessionView, Problem>>),
     /// It is not, and this call alone holds its place until it is settled.
-    New(Ask, Place),
+    New(Box<Ask>, Place),
 }
 
 /// Looks whether the session exists. Of equal calls at the same moment one goes on; the others wait for what it settles.
@@ -134,7 +134,7 @@ pub(super) async fn admit(node: &Arc<Node>, ask: Ask) -> Result<Admission, Probl
                 drop(place);
                 return Ok(Admission::Known(Box::new(known(node, &row, &ask).await)));
             }
-            (None, Ok(place)) => return Ok(Admission::New(ask, place)),
+            (None, Ok(place)) => return Ok(Admission::New(Box::new(ask), place)),
             (None, Err(NoPlace::Full(problem))) => return Err(problem),
             (None, Err(NoPlace::Taken)) => tokio::time::sleep(PAUSE).await,
         }

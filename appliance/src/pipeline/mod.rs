@@ -74,7 +74,7 @@ pub async fn participate(node: &Arc<Node>, caller: Caller, ask: Ask) -> Result<S
     }
     let (ask, place) = match admit(node, ask).await? {
         Admission::Known(earlier) => return *earlier,
-        Admission::New(ask, place) => (ask, place),
+        Admission::New(ask, place) => (*ask, place),
     };
     match accept(node, caller, ask, place).await {
         Ok(committed) => {

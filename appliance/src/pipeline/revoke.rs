@@ -34,7 +34,7 @@ pub(crate) struct Revoked {
     /// The share that was named, as it is now.
     pub(crate) share: ShareRow,
     /// The shares that this call withdrew; none if it came again.
-    pub(crate) revoked: Vec<String>,
+    pub(crate) withdrawn: Vec<String>,
     /// Sessions that were stopped by it.
     pub(crate) sessions: usize,
 }
@@ -55,7 +55,7 @@ pub(crate) async fn revoke(
     }
     let share = named(node, &id).await?;
     if share.status == ShareState::Revoked {
-        return Ok(Revoked { share, revoked: Vec::new(), sessions: 0 });
+        return Ok(Revoked { share, withdrawn: Vec::new(), sessions: 0 });
     }
     let key = share.public_key;
     let order = order(node, &share, request)?;
@@ -71,9 +71,9 @@ pub(crate) async fn revoke(
     match written.map_err(|e| unavailable(&e))? {
         Written::Revoked(revoked) => {
             tracing::warn!(event = "shares_revoked", %key, client, shares = revoked.len(), sessions, "an operator withdrew shares");
-            Ok(Revoked { share: named(node, &id).await?, revoked, sessions })
+            Ok(Revoked { share: named(node, &id).await?, withdrawn: revoked, sessions })
         }
-        Written::Final => Ok(Revoked { share: named(node, &id).await?, revoked: Vec::new(), sessions: 0 }),
+        Written::Final => Ok(Revoked { share: named(node, &id).await?, withdrawn: Vec::new(), sessions: 0 }),
         Written::Overtaken(overtaken) => Err(ordered.give_up(node, overtaken).await),
     }
 }
