@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(figures.backup_age, 9 * DAY, "`one`, by when its backup was made");
         assert_eq!(figures.backup_missing, 1, "`new`");
         assert_eq!(figures.rotation_age, 20 * DAY);
-        assert_eq!((figures.old, figures.states[&ShareState::Active]), (1, 2));
+        assert_eq!((figures.old, figures.states.get(&ShareState::Active).copied()), (1, Some(2)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The alert rules: every metric that they name is measured, every paragraph that they link to is in the runbook.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

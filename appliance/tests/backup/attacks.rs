@@ -100,6 +100,9 @@ fn a_body_that_was_changed_with_a_fitting_checksum_is_refused_by_its_seal() {
     });
 }
 
+/// What is changed in a row, and the words by which it is found.
+type Change = (&'static str, fn(&mut ShareRow));
+
 #[test]
 fn a_share_that_is_not_what_is_said_of_it_makes_the_backup_incomplete() {
     on_fresh_store(Module::SoftHsm, async |store| {
@@ -107,7 +110,7 @@ fn a_share_that_is_not_what_is_said_of_it_makes_the_backup_incomplete() {
         site.add(0, 1, ShareState::Active).await;
         let custody = Custody::new(2, 2);
         let checkpoint = site.checkpoint().await;
-        let changes: [(&str, fn(&mut ShareRow)); 4] = [
+        let changes: [Change; 4] = [
             ("statement differ", |row| row.statement.epoch = 9),
             ("certificate", |row| row.certificate = None),
             ("signature of party-2", |row| row.certificate.as_mut().unwrap().signatures.swap(1, 2)),

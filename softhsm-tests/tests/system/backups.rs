@@ -1,5 +1,6 @@
 //! A host that is destroyed, token and all: its shares come back on another token from a backup, and the key goes on signing.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ async fn with_custodians() -> (TestLab, Vec<PathBuf>) {
     let (mut table, mut files) = (String::new(), Vec::new());
     for number in 0..3 {
         let identity = age::x25519::Identity::generate();
-        table += &format!("[[custodian]]\nname = \"custodian-{number}\"\nage = \"{}\"\n", identity.to_public());
+        writeln!(table, "[[custodian]]\nname = \"custodian-{number}\"\nage = \"{}\"", identity.to_public()).unwrap();
         let file = lab.root.join(format!("identity-{number}"));
         fs::write(&file, identity.to_string().expose_secret()).unwrap();
         files.push(file);
@@ -122,21 +123,21 @@ async fn approvals(lab: &TestLab) -> Vec<String> {
 async fn a_backup_is_made_as_policy_allows_and_counts_once_its_custodians_have_opened_it() {
     let (lab, identities) = with_custodians().await;
     let out = lab.root.join("backup");
-    let make = |out: &PathBuf, approvals: &[String]| {
+    let create = |out: &PathBuf, approvals: &[String]| {
         let mut arguments = vec!["create", "--format", "json", "--out", text(out)];
         arguments.extend(approvals.iter().flat_map(|file| ["--approval", file.as_str()]));
         backup(&lab, &arguments, true)
     };
-    let (code, _, why) = make(&out, &[]);
+    let (code, _, why) = create(&out, &[]);
     assert!(code == 2 && why.contains("policy_denied") && why.contains("receipt"), "{why}");
     assert!(!out.exists(), "what was not made leaves no file");
     let approvals = approvals(&lab).await;
-    let (code, made, why) = make(&out, &approvals);
+    let (code, made, why) = create(&out, &approvals);
     assert_eq!((code, &made["shares"], &made["threshold"]), (0, &json!(1), &json!(2)), "{why}");
     assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
-    let (code, _, why) = make(&out, &approvals);
+    let (code, _, why) = create(&out, &approvals);
     assert!(code == 2 && why.contains("never written over"), "{why}");
-    let (code, _, why) = make(&lab.root.join("second"), &approvals);
+    let (code, _, why) = create(&lab.root.join("second"), &approvals);
     assert!(code == 2 && why.contains("used before"), "{why}");
     let coordinator = lab.client(0, Role::Coordinator);
     assert_eq!(coordinator.post("backups", &json!({})).await.status, 403);

@@ -27,7 +27,7 @@ use super::rotation::{proposed, shares, sign};
 const PEOPLE: [&str; 2] = ["approver-1@treasury", "approver-2@risk"];
 const REASON: &str = "the host was broken into";
 
-/// How long the parts of secrets are that are looked for, in bytes.
+/// How long the blobs of secrets are that are looked for, in bytes.
 const PART: usize = 40;
 
 /// The phases of messages, in the high byte of their rounds.
@@ -81,31 +81,31 @@ fn secrets(lab: &TestLab, party: usize) -> Vec<[u8; PART]> {
     let mut statement = store.prepare("SELECT body, deks FROM shares WHERE body IS NOT NULL").unwrap();
     let rows = statement.query_map([], |row| Ok([row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?])).unwrap();
     let blobs: Vec<Vec<u8>> = rows.flat_map(Result::unwrap).collect();
-    // Blobs lie in pages: small parts of them are whole somewhere. What wrapped keys begin with, all have in common; their last
+    // Blobs lie in pages: small blobs of them are whole somewhere. What wrapped keys begin with, all have in common; their last
     // bytes are the ciphertext.
     let (bodies, deks): (Vec<_>, Vec<_>) = blobs.into_iter().enumerate().partition(|(place, _)| place % 2 == 0);
-    let mut parts: Vec<[u8; PART]> = Vec::new();
+    let mut blobs: Vec<[u8; PART]> = Vec::new();
     for (_, body) in bodies {
-        parts.extend(body.chunks_exact(PART).step_by(5).map(|part| <[u8; PART]>::try_from(part).unwrap()));
+        blobs.extend(body.chunks_exact(PART).step_by(5).map(|part| <[u8; PART]>::try_from(part).unwrap()));
     }
-    parts.extend(deks.iter().map(|(_, deks)| deks.last_chunk::<PART>().unwrap()));
-    assert!(parts.len() > 20, "{} parts", parts.len());
-    parts
+    blobs.extend(deks.iter().map(|(_, deks)| deks.last_chunk::<PART>().unwrap()));
+    assert!(blobs.len() > 20, "{} blobs", blobs.len());
+    blobs
 }
 
-/// The files of a party, anywhere in its data folder, in which one of these parts lies.
-fn lie_in(lab: &TestLab, party: usize, parts: &[[u8; PART]]) -> Vec<String> {
-    fn look(folder: &Path, begins: &[bool], parts: &[[u8; PART]], found: &mut Vec<String>) {
+/// The files of a party, anywhere in its data folder, in which one of these blobs lies.
+fn lie_in(lab: &TestLab, party: usize, blobs: &[[u8; PART]]) -> Vec<String> {
+    fn look(folder: &Path, begins: &[bool], blobs: &[[u8; PART]], found: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
             if entry.file_type().unwrap().is_dir() {
-                look(&entry.path(), begins, parts, found);
+                look(&entry.path(), begins, blobs, found);
                 continue;
             }
             let bytes = fs::read(entry.path()).unwrap();
             let mut place = 0;
             while let Some([a, b]) = bytes.get(place..place + 2) {
                 if begins[usize::from(*a) * 256 + usize::from(*b)]
-                    && parts.iter().any(|part| bytes[place..].starts_with(part))
+                    && blobs.iter().any(|part| bytes[place..].starts_with(part))
                 {
                     found.push(entry.path().display().to_string());
                     break;
@@ -115,11 +115,11 @@ fn lie_in(lab: &TestLab, party: usize, parts: &[[u8; PART]]) -> Vec<String> {
         }
     }
     let mut begins = vec![false; 256 * 256];
-    for [a, b, ..] in parts {
+    for [a, b, ..] in blobs {
         begins[usize::from(*a) * 256 + usize::from(*b)] = true;
     }
     let mut found = Vec::new();
-    look(&lab.parties[party].data_dir, &begins, parts, &mut found);
+    look(&lab.parties[party].data_dir, &begins, blobs, &mut found);
     found
 }
 
@@ -133,10 +133,10 @@ async fn measures(lab: &TestLab, lines: &[&str]) {
 }
 
 /// Waits until nothing of them lies anywhere: a reader may keep the write-ahead log for a moment.
-async fn nothing_lies_anywhere(lab: &TestLab, party: usize, parts: &[[u8; PART]]) {
+async fn nothing_lies_anywhere(lab: &TestLab, party: usize, blobs: &[[u8; PART]]) {
     let begun = Instant::now();
     loop {
-        let found = lie_in(lab, party, parts);
+        let found = lie_in(lab, party, blobs);
         if found.is_empty() {
             return;
         }
@@ -149,15 +149,15 @@ async fn nothing_lies_anywhere(lab: &TestLab, party: usize, parts: &[[u8; PART]]
 async fn a_revoked_share_is_destroyed_signs_no_more_and_stays_known() {
     let (lab, key) = TestLab::keyed().await;
     let coordinator = lab.lying_coordinator();
-    let parts = secrets(&lab, 0);
-    assert_ne!(lie_in(&lab, 0, &parts), [] as [String; 0], "the search finds what is there");
+    let blobs = secrets(&lab, 0);
+    assert_ne!(lie_in(&lab, 0, &blobs), [] as [String; 0], "the search finds what is there");
     let id = live_share(&lab, 0, &key).await;
     let before: ShareView = lab.client(0, Role::Auditor).read(&format!("shares/{id}")).await;
     measures(&lab, &["mpc_shares{status=\"active\"} 1", "mpc_backup_missing 1", "mpc_old_shares 0"]).await;
     let answer = revoke(&lab, 0, &key).await;
     assert_eq!((answer.revoked, answer.sessions_stopped), (vec![id.clone()], 0));
     assert_eq!(answer.share.status, "revoked");
-    nothing_lies_anywhere(&lab, 0, &parts).await;
+    nothing_lies_anywhere(&lab, 0, &blobs).await;
 
     let after: ShareView = lab.client(0, Role::Auditor).read(&format!("shares/{id}")).await;
     let expected = ShareView { status: "revoked".into(), kek: String::new(), ..before };
@@ -176,7 +176,7 @@ async fn a_revoked_share_is_destroyed_signs_no_more_and_stays_known() {
     assert_eq!((leaf.phase, leaf.key), (Phase::Admin, Some(key.public_key())));
     assert_eq!(leaf.actor.as_ref().unwrap().as_str(), "operator");
     let decision = leaf.decision.as_ref().unwrap();
-    assert_eq!(decision.policies.iter().map(|policy| policy.as_str()).collect::<Vec<_>>(), ["revoke-shares"]);
+    assert_eq!(decision.policies.iter().map(casemate_attest::Text::as_str).collect::<Vec<_>>(), ["revoke-shares"]);
     assert_eq!(leaf.approvals.iter().map(|approval| approval.name.as_str()).collect::<Vec<_>>(), PEOPLE);
     let used = leaf.guards.iter().filter(|change| change.guard == Guard::Approval).count();
     let shares = leaf.guards.iter().filter(|change| change.guard == Guard::Share);
@@ -230,7 +230,7 @@ async fn a_revocation_is_an_operators_and_needs_the_approvals_that_policy_asks_f
     }
     sign(&lab.lying_coordinator(), &key, &[0, 1], 0).await;
     let first: RevokeAnswer = ask(&lab, 0, &id, REASON, &good).await.json();
-    assert_eq!(first.revoked, [id.clone()]);
+    assert_eq!(first.revoked, std::slice::from_ref(&id));
     // What is done is done: the same call, another one, and one without any approvals are all answered with what is.
     let size = lab.audit(0).0.iter().filter(|leaf| leaf.op == Op::Revoke).count();
     for approvals in [&good[..], &[]] {
@@ -330,7 +330,7 @@ async fn a_rotation_that_runs_meanwhile_brings_no_share_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_at_any_moment_of_a_revocation_leaves_a_share_whole_or_gone() {
     let (mut lab, key) = TestLab::keyed().await;
-    let parts = secrets(&lab, 0);
+    let blobs = secrets(&lab, 0);
     let id = live_share(&lab, 0, &key).await;
     let approvals = approvals(&lab, &key, 0, REASON).await;
     let body = json!({"reason": REASON, "approvals": approvals}).to_string();
@@ -347,7 +347,7 @@ async fn a_crash_at_any_moment_of_a_revocation_leaves_a_share_whole_or_gone() {
         let (_, report) = lab.audit(0);
         assert!(report.open_intents.is_empty());
         if view.status == "revoked" {
-            nothing_lies_anywhere(&lab, 0, &parts).await;
+            nothing_lies_anywhere(&lab, 0, &blobs).await;
             let coordinator = lab.lying_coordinator();
             let asked = coordinator.ask(&coordinator.convener.sign(&key, &[0, 1], &Transfer::allowed(9))).await;
             assert_eq!(asked[0].problem().code, Code::ShareNotActive);
@@ -355,7 +355,7 @@ async fn a_crash_at_any_moment_of_a_revocation_leaves_a_share_whole_or_gone() {
         }
         assert!(answered.is_err(), "what was answered stands: {answered:?}");
         assert_eq!(view.status, "active");
-        assert_ne!(lie_in(&lab, 0, &parts), [] as [String; 0]);
+        assert_ne!(lie_in(&lab, 0, &blobs), [] as [String; 0]);
     }
     panic!("it was never revoked");
 }
