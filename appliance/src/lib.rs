@@ -14,6 +14,7 @@
 //! | [`policy_slot`], [`till`] | the active policy bundle; what was spent within its windows |
 //! | [`attestation`] | what this appliance says of itself, and what it thinks of what peers say |
 //! | [`vault`] | the HSM, measured |
+//! | [`mandate`] | what the policy quorum has signed: to begin a log anew, to restore |
 //! | [`backup`] | all shares in one file, whose key is split among custodians; and back |
 //! | [`primes`] | the pool of safe primes |
 //! | [`daemon`] | start, supervise, stop |
@@ -35,6 +36,7 @@ pub mod entries;
 pub mod http;
 pub mod kek;
 pub mod lab;
+pub mod mandate;
 pub mod metrics;
 pub mod pipeline;
 pub mod policy_slot;

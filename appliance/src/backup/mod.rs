@@ -11,7 +11,6 @@
 //! | `custody.rs` | the pieces of its key: split, encrypted to custodians, put together again |
 //! | `make.rs` | how a backup is made: DEKs pass through memory, share bodies stay sealed |
 //! | `check.rs` | every share opened, loaded and compared with what is said of it |
-//! | `mandate.rs` | the policy quorum's leave to restore |
 //! | `restore.rs` | the shares of a backup under this host's KEK, in one transaction |
 //!
 //! # Security
@@ -22,14 +21,17 @@ mod check;
 mod custody;
 mod format;
 mod make;
-mod mandate;
 mod restore;
 
 pub use check::{Checked, Opened, ShareReport, ShareVerdict};
 pub use custody::{CustodyError, Keyring, MAX_PIECE};
 pub use format::{Backup, BackupId, BundleName, Custodian, Entry, FormatError, Head, Known, MAX_FILE, Proof};
 pub use make::{Made, Source, make};
-pub use mandate::{Mandate, MandateError};
+/// A restore statement that the policy quorum signed.
+pub type Mandate = crate::mandate::Mandate<casemate_attest::restoration::Statement>;
+/// Why there is none.
+pub type MandateError = crate::mandate::MandateError<casemate_attest::restoration::RestorationError>;
+
 pub use restore::{LeftOut, Plan, RestoreError, Restored};
 
 use casemate_hsm::HsmError;

@@ -180,7 +180,7 @@ impl<'a> Plan<'a> {
     ) -> Result<Restored, RestoreError> {
         let now = At::new(Timestamp::now()).map_err(|e| StoreError::Audit(e.to_string()))?;
         let onto = self.passed(mandate.statement().onto.clone(), store).await?;
-        mandate.check(&self.scene(onto), now)?;
+        mandate.statement().check(&self.scene(onto), now).map_err(MandateError::Statement)?;
         let mut rows = Vec::with_capacity(self.entries.len());
         for (number, (entry, _)) in (1..).zip(&self.entries) {
             rows.push(self.row(entry, hsm).await?);

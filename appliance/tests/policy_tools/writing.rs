@@ -71,7 +71,7 @@ fn init_overwrites_nothing() {
 fn fmt_changes_layout_once_and_keeps_what_is_said() {
     let desk = Desk::new();
     let good = desk.read("keys.cedar");
-    let untidy = good.replace("when { ", "when {\n\n   ").replace(" };", "};");
+    let untidy = good.replace("\nwhen { ", "\nwhen {\n\n   ").replace(") };", ")};");
     desk.write("keys.cedar", &untidy);
     let answer = policy(&["fmt", "--check", &desk.dir(), "--format", "json"]).ends(1).json();
     assert_eq!(answer["changed"].as_array().unwrap().len(), 1);

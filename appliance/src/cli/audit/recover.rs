@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use casemate_attest::recovery::MAX_STATEMENT;
 use casemate_attest::{At, LogId, Place};
 use casemate_hsm::Hsm;
-use casemate_policy::signers::{GivenSignature, MAX_SIGNATURE, Namespace, Principal};
+use casemate_policy::signers::{GivenSignature, MAX_SIGNATURE, Namespace};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -123,7 +123,7 @@ fn tell(arguments: &Arguments, mandate: &Mandate, recovered: &Recovered) {
         Recovered::Finished(place) => ("finished", place),
         Recovered::Before(place) => ("done before", place),
     };
-    let signers: Vec<&str> = mandate.endorsed().signers().iter().map(Principal::as_str).collect();
+    let signers = mandate.signers();
     if arguments.format == Format::Json {
         say(json!({
             "recovery": what, "log": place.log, "size": place.size, "root": place.root, "signers": signers,

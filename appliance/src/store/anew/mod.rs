@@ -10,20 +10,22 @@
 
 mod archive;
 mod carried;
-mod mandate;
 
 use std::path::{Path, PathBuf};
 
 use casemate_attest::recovery::{Cause, Restored, Situation, Statement};
 use casemate_attest::{
-    Anchored, Approval, At, Entry, Finding, Guard, Head, Line, LogId, Place, Refusal, Snapshot, Standing, State, Text,
+    Anchored, At, Entry, Finding, Guard, Head, Line, LogId, Place, Refusal, Snapshot, Standing, State, Text,
 };
 use casemate_wire::{Digest32, PartyId};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub(crate) use archive::{make_folder, put_log, put_text};
-pub use mandate::{Mandate, MandateError};
+/// A recovery statement that the policy quorum signed.
+pub type Mandate = crate::mandate::Mandate<casemate_attest::recovery::Statement>;
+/// Why there is none.
+pub type MandateError = crate::mandate::MandateError<casemate_attest::recovery::StatementError>;
 
 use super::anchor::Anchor;
 use super::create::place_of;
@@ -227,7 +229,7 @@ impl Stopped {
         let text = snapshot.to_text().map_err(|e| StoreError::Audit(e.to_string()))?;
         change.execute("INSERT INTO snapshot (only_row, text) VALUES (1, ?1)", [&text]).map_err(&failed)?;
         let genesis = Entry::genesis()
-            .recovering(statement.recovery(mandate.text()), approvals(mandate))
+            .recovering(statement.recovery(mandate.text()), mandate.approvals())
             .guarding(vec![Snapshot::guard(&text)]);
         let begun = Head::genesis(statement.log.clone(), genesis, now.timestamp())
             .map_err(|e| StoreError::Audit(e.to_string()))?;
@@ -295,17 +297,6 @@ fn may_contradict(statement: &Statement, new: &Place) -> bool {
     // As it was found and signed; or as half of the replacement leaves it, beside an old anchor of the very same size.
     statement.verdict == Cause::Found(Refusal::AnchorUnusable)
         || statement.anchored.as_ref().is_some_and(|old| old.size == new.size)
-}
-
-/// The people of the quorum, as the genesis names them.
-fn approvals(mandate: &Mandate) -> Vec<Approval> {
-    let statement = mandate.digest();
-    let approval = |signer: &casemate_policy::signers::Principal| Approval {
-        name: Text::fitted(signer.as_str()),
-        org: Text::fitted(signer.org()),
-        statement,
-    };
-    mandate.endorsed().signers().iter().map(approval).collect()
 }
 
 fn anchored(anchored: &Anchored) -> Option<Place> {
