@@ -29,6 +29,8 @@ struct Proven(Succession);
 struct Plan {
     /// A pending share that becomes active.
     adopt: Option<String>,
+    /// A share that was adopted without the dealers' signatures.
+    endorse: Option<String>,
     /// The share that signed, at a party that has left.
     step_back: bool,
     /// Superseded shares that nobody needs any more.
@@ -121,7 +123,10 @@ fn plan(store: &Connection, proven: &Proven, all_switched: bool) -> Result<Plan,
         Some(share) if share.status == ShareState::Pending && signs_at < statement.epoch => {
             plan.adopt = Some(share.id.clone());
         }
-        Some(_) => {}
+        Some(share) => {
+            let bare = share.status == ShareState::Active && share.endorsements.is_empty();
+            plan.endorse = bare.then(|| share.id.clone());
+        }
         None => plan.step_back = live.is_some() && signs_at < statement.epoch,
     }
     // A party that went on to a later epoch meanwhile destroys by that one's words.
@@ -149,14 +154,17 @@ fn carry_out(
 ) -> Result<(u32, Vec<GuardChange>), StoreError> {
     let Succession { certificate, endorsements } = &proven.0;
     let key = certificate.statement.public_key;
-    let Plan { adopt, step_back, destroy } = plan(transaction.sql(), proven, all_switched)?;
+    let Plan { adopt, endorse, step_back, destroy } = plan(transaction.sql(), proven, all_switched)?;
     let mut done = Vec::new();
     let mut switches = match adopt {
         Some(share) => ShareRow::confirm(transaction, &share, certificate, endorsements)?,
         None => Vec::new(),
     };
+    if let Some(share) = endorse {
+        ShareRow::endorse(transaction, &share, endorsements)?;
+    }
     if step_back {
-        switches.extend(ShareRow::supersede(transaction, &key)?);
+        switches.extend(ShareRow::supersede(transaction, &key, certificate.statement.epoch)?);
     }
     if !switches.is_empty() {
         let entry = Entry::admin(Op::Share).asked_by(origin.clone()).guarding(switches.clone());
@@ -182,7 +190,7 @@ async fn word(node: &Node, certificate: &KeyCertificate) -> Result<Option<Switch
     let shares = node.store.read_anchored(move |store| ShareRow::all_of_key(store, &key)).await;
     let shares = shares.map_err(|e| unavailable(&e))?;
     let switched = shares.iter().any(|share| {
-        share.statement == certificate.statement && !matches!(share.status, ShareState::Pending | ShareState::Revoked)
+        share.statement == certificate.statement && matches!(share.status, ShareState::Active | ShareState::Restored)
     });
     if !switched {
         return Ok(None);

@@ -5,8 +5,10 @@
 //! transaction of the audit intent, and what was reserved for a request that came to nothing is taken back.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use casemate_policy::spend::WEEK;
 use casemate_policy::{AlreadyReserved, Bundle, Ledger, Reserved, Signing, Spending, Totals};
 use casemate_wire::{PublicKey, SessionId};
 use jiff::Timestamp;
@@ -32,12 +34,13 @@ pub struct Inheritance {
 const TOLD: usize = 2_000;
 
 impl Inheritance {
-    /// What one dealer tells; `None` if it is too much.
-    pub(crate) fn told(spent: Vec<Spending>) -> Option<Vec<Spending>> {
-        (spent.len() <= TOLD).then_some(spent)
+    /// Whether anything of it still counts in a window.
+    pub(crate) fn counts_at(&self, now: Timestamp) -> bool {
+        now.as_second().saturating_sub(self.at) < WEEK
     }
 
-    /// All that the dealers tell of `key`: each session once. Their clocks must not move the own one forward.
+    /// All that the dealers tell of `key`: each session once, by the later of their clocks, which must not move the own one forward.
+    /// Where two tell one session differently nobody knows which of them lies, so that the windows count as full.
     pub(crate) fn of(key: &PublicKey, dealers: Vec<Option<Vec<Spending>>>, now: Timestamp) -> Self {
         let at = now.as_second();
         let mut sessions = BTreeMap::new();
@@ -46,7 +49,14 @@ impl Inheritance {
             known &= told.as_ref().is_some_and(|told| told.len() <= TOLD);
             for spending in told.unwrap_or_default().into_iter().take(TOLD).filter(|spending| spending.key == *key) {
                 let spending = Spending { at: spending.at.min(at), ..spending };
-                sessions.entry(spending.session.clone()).or_insert(spending);
+                match sessions.entry(spending.session.clone()) {
+                    Entry::Vacant(place) => drop(place.insert(spending)),
+                    Entry::Occupied(mut place) => {
+                        let later = spending.at.max(place.get().at);
+                        known &= Spending { at: place.get().at, ..spending } == *place.get();
+                        place.get_mut().at = later;
+                    }
+                }
             }
         }
         Self { at, spent: known.then(|| sessions.into_values().collect()) }
@@ -82,17 +92,24 @@ impl Till {
         self.lock().fill_from(now.as_second());
     }
 
-    /// What a key has spent that still counts.
-    pub(crate) fn of_key(&self, key: &PublicKey, now: Timestamp) -> Vec<Spending> {
-        self.lock().of_key(key, now.as_second())
+    /// What a key has spent that still counts, for those who join its committee; `None` if that is too much, or not all known
+    /// here.
+    pub(crate) fn told(&self, key: &PublicKey, now: Timestamp) -> Option<Vec<Spending>> {
+        let told = self.lock().of_key(key, now.as_second())?;
+        (told.len() <= TOLD).then_some(told)
     }
 
     /// Takes over what was spent with a key before it came to this party; what is there already stays.
     pub(crate) fn inherit(&self, key: PublicKey, inheritance: &Inheritance) {
         let mut ledger = self.lock();
         match &inheritance.spent {
-            Some(spent) => spent.iter().for_each(|spending| drop(ledger.restore(spending.clone()))),
-            None => ledger.fill_key_since(key, inheritance.at),
+            // A session that is known here otherwise leaves what was spent in doubt.
+            Some(spent) if spent.iter().all(|spending| ledger.agrees(spending)) => {
+                for spending in spent {
+                    drop(ledger.restore(spending.clone()));
+                }
+            }
+            Some(_) | None => ledger.fill_key_since(key, inheritance.at),
         }
     }
 
@@ -196,21 +213,44 @@ mod tests {
         let joined = Inheritance::of(&key(), vec![Some(a), Some(b)], now());
         let sessions: Vec<(String, i64)> =
             joined.spent.clone().unwrap().iter().map(|one| (one.session.to_string(), one.at)).collect();
-        let expected = [("s-1", 1_799_999_000), ("s-2", 1_799_999_100), ("s-3", 1_800_000_000)];
+        let expected = [("s-1", 1_799_999_000), ("s-2", 1_799_999_101), ("s-3", 1_800_000_000)];
         assert_eq!(sessions, expected.map(|(session, at)| (session.to_owned(), at)));
         let till = Till::default();
         till.inherit(key(), &joined);
         till.inherit(key(), &joined);
-        assert_eq!(till.of_key(&key(), now()).len(), 3);
+        assert_eq!(till.told(&key(), now()).unwrap().len(), 3);
     }
 
     #[test]
     fn what_is_too_much_to_tell_or_is_not_told_leaves_the_windows_full() {
         let many: Vec<Spending> = (0..2_001).map(|n| spending(&format!("s-{n}"), 1_799_999_000)).collect();
-        assert!(Inheritance::told(many.clone()).is_none());
+        let till = Till::default();
+        till.fill(many.clone()).unwrap();
+        assert!(till.told(&key(), now()).is_none());
         for told in [None, Some(many)] {
             let joined = Inheritance::of(&key(), vec![Some(Vec::new()), told], now());
             assert_eq!(joined.spent, None);
         }
+    }
+
+    #[test]
+    fn a_dealer_that_tells_a_session_otherwise_fills_the_windows_and_does_not_empty_them() {
+        let honest = vec![spending("s-1", 1_799_999_000)];
+        let other = Spending { transaction: casemate_wire::Digest32([9; 32]), ..spending("s-1", 0) };
+        let joined = Inheritance::of(&key(), vec![Some(vec![other.clone()]), Some(honest.clone())], now());
+        assert_eq!(joined.spent, None);
+        // Planted before, under another key or as another transaction.
+        let till = Till::default();
+        till.fill(vec![other]).unwrap();
+        till.inherit(key(), &Inheritance { at: now().as_second(), spent: Some(honest) });
+        assert!(till.told(&key(), now()).is_none(), "its windows are full");
+    }
+
+    #[test]
+    fn who_does_not_know_all_that_was_spent_tells_nothing() {
+        let till = Till::default();
+        assert!(till.told(&key(), now()).is_some());
+        till.fill_since(now());
+        assert!(till.told(&key(), now()).is_none());
     }
 }

@@ -20,7 +20,7 @@ use crate::intent::{AssetRef, Chain};
 use crate::tx::asset_id;
 
 /// The longest window, in seconds: what is older cannot count any more.
-pub(crate) const WEEK: i64 = 7 * 24 * 3600;
+pub const WEEK: i64 = 7 * 24 * 3600;
 
 /// An asset, whatever the bundle calls it: `eip155:<chain id>/native`, `eip155:<chain id>/<0x, contract>` or
 /// `bitcoin/native`.
@@ -134,14 +134,24 @@ impl Ledger {
         self.newest = self.newest.max(Some(moment));
     }
 
+    /// Whether a session is entered just so, whenever that was, or not at all.
+    pub fn agrees(&self, spending: &Spending) -> bool {
+        let Some(key) = self.sessions.get(&spending.session) else { return true };
+        let known = self.keys.get(key).and_then(|entries| entries.get(&spending.session));
+        known.is_some_and(|known| *known == Spending { at: known.at, ..spending.clone() })
+    }
+
     /// What a key has spent in the longest window before `wall` (Unix seconds), the oldest first: for a party that joins its
-    /// committee.
-    pub fn of_key(&self, key: &PublicKey, wall: i64) -> Vec<Spending> {
+    /// committee. `None` while a window counts as full: then not all is known.
+    pub fn of_key(&self, key: &PublicKey, wall: i64) -> Option<Vec<Spending>> {
+        if self.full(key, self.now(wall)).is_some() {
+            return None;
+        }
         let counts = self.now(wall).saturating_sub(WEEK);
         let entries = self.keys.get(key).into_iter().flat_map(BTreeMap::values);
         let mut recent: Vec<Spending> = entries.filter(|entry| entry.at > counts).cloned().collect();
         recent.sort_by(|a, b| (a.at, &a.session).cmp(&(b.at, &b.session)));
-        recent
+        Some(recent)
     }
 
     /// When the windows of a key count as full from, if they do.

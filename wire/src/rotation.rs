@@ -13,6 +13,9 @@ use crate::roster::{Member, Roster, Threshold};
 
 const SWITCHED: &str = "casemate/switched/v1";
 
+/// The latest epoch: what canonical JSON holds exactly, 2^53 − 1.
+pub const MAX_EPOCH: u64 = (1 << 53) - 1;
+
 /// Whether the new committee's auxiliary information is made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,7 +63,7 @@ impl Rotation {
     /// Says what does not fit.
     pub fn places(&self, committee: Threshold, participants: &Roster) -> Result<Vec<DealerPlace>, InvalidId> {
         let bad = |why: String| Err(InvalidId::new("the rotation", why));
-        if self.epoch <= self.from_epoch || self.from_epoch == 0 {
+        if self.epoch <= self.from_epoch || self.from_epoch == 0 || self.epoch > MAX_EPOCH {
             return bad(format!("epoch {} cannot follow epoch {}", self.epoch, self.from_epoch));
         }
         if !self.from_roster.is_full() || self.from_roster.size() != self.from_threshold.n() {

@@ -316,8 +316,8 @@ impl Writes {
             return Ok(Err(RestoreError::StatementUsed));
         }
         let mut superseded = Vec::new();
-        for key in self.wanted.keys() {
-            superseded.extend(ShareRow::supersede(transaction, key)?);
+        for (key, epoch) in &self.wanted {
+            superseded.extend(ShareRow::supersede(transaction, key, *epoch)?);
         }
         for changes in superseded.chunks(CHANGES) {
             transaction.append(LogEntry::admin(Op::Share).guarding(changes.to_vec()))?;

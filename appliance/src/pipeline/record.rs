@@ -53,6 +53,10 @@ pub(super) async fn record(node: &Arc<Node>, finished: Finished) -> Recorded {
                 end = End::Failed(Failure::withdrawn());
                 row = settled(&case.row, &end);
             }
+            Err(StoreError::Outdated(why)) => {
+                end = End::Failed(Failure::overtaken(&why));
+                row = settled(&case.row, &end);
+            }
             Err(error) => {
                 let Some(pause) = pauses.next() else { break Err(error) };
                 tracing::error!(event = "outcome_not_recorded", session = %row.session_id, %error, "trying again");
@@ -212,7 +216,7 @@ fn switch(transaction: &Transaction<'_>, rotated: &Rotated) -> Result<Vec<GuardC
     let Succession { certificate, endorsements } = &rotated.succession;
     let mut guards = match &rotated.share_id {
         Some(share) => ShareRow::confirm(transaction, share, certificate, endorsements)?,
-        None => ShareRow::supersede(transaction, &certificate.statement.public_key)?,
+        None => ShareRow::supersede(transaction, &certificate.statement.public_key, certificate.statement.epoch)?,
     };
     guards.extend(rotated.committee.as_ref().map(|committee| auxiliary(transaction, committee)).transpose()?);
     Ok(guards)

@@ -15,6 +15,9 @@ use crate::daemon::Node;
 use crate::sealing;
 use crate::store::{CommitteeRow, ShareRow, count_primes, newest_epoch};
 
+/// How many epochs a rotation may pass over, for attempts that came to nothing elsewhere: nobody can use all of them up.
+const LEAP: u64 = 1_000;
+
 /// A rotation that is asked for.
 #[derive(Clone)]
 pub(super) struct RotateAct {
@@ -71,6 +74,10 @@ pub(super) async fn rotation(node: &Arc<Node>, token: &VerifiedToken) -> Result<
             rotation.epoch
         );
         return Err(Problem::new(Code::EpochTaken, detail).with("epoch", newest));
+    }
+    if rotation.epoch > newest.max(rotation.from_epoch).saturating_add(LEAP) {
+        let detail = format!("epoch {} is out of all reach: this party knows of epoch {newest}", rotation.epoch);
+        return Err(Problem::new(Code::InvalidJoinToken, detail).with("epoch", newest));
     }
     let held = shares.into_iter().find(|share| matches!(share.status, ShareState::Active | ShareState::Restored));
     let held = held.map(|share| held_here(node, share, &rotation, &claimed)).transpose()?;

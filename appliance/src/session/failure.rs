@@ -36,6 +36,11 @@ impl Failure {
         Self::new(Code::ShareNotActive, "an operator withdrew the share while the session ran")
     }
 
+    /// What was made must not be kept.
+    pub fn overtaken(why: &str) -> Self {
+        Self::new(Code::ShareNotActive, why)
+    }
+
     /// A validly signed message of this peer is faulty.
     pub fn by(roster: &Roster, position: u16, what: &str) -> Self {
         let party = roster.member(position).map(|member| member.party_id.clone());

@@ -125,6 +125,9 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// A share of an earlier epoch came after a later one.
+    #[error("a share cannot become active: {0}; nothing was changed")]
+    Outdated(String),
     /// The audit log would not take the leaf.
     #[error("the audit log refuses an entry: {0}")]
     Audit(String),

@@ -210,7 +210,8 @@ impl ShareRow {
     /// proof has made it active already.
     ///
     /// # Errors
-    /// Says that the store cannot be written, or that the share is not pending.
+    /// Says that the store cannot be written, that the share is not pending, or ([`StoreError::Outdated`]) that this party signs,
+    /// or has signed, with a share of this epoch or a later one: what comes late never takes its place.
     pub fn confirm(
         transaction: &Transaction<'_>,
         id: &str,
@@ -222,7 +223,13 @@ impl ShareRow {
         if row.status == ShareState::Active && row.certificate.as_ref() == Some(certificate) {
             return Ok(Vec::new());
         }
-        let mut changes = Self::supersede(transaction, &row.public_key)?;
+        if let Some(later) =
+            Self::came_to(transaction.sql(), &row.public_key)?.filter(|epoch| *epoch >= row.statement.epoch)
+        {
+            let why = format!("{id} is of epoch {}, and this party has come to epoch {later}", row.statement.epoch);
+            return Err(StoreError::Outdated(why));
+        }
+        let mut changes = Self::supersede(transaction, &row.public_key, row.statement.epoch)?;
         changes.push(Self::shift(transaction, id, Transition::Confirm)?);
         transaction
             .sql()
@@ -234,13 +241,31 @@ impl ShareRow {
         Ok(changes)
     }
 
-    /// Takes the share of a key out of use that signs now, if there is one: it is kept until all others have switched.
+    /// The latest epoch of a key with whose share this party signs or has signed.
+    fn came_to(connection: &Connection, key: &PublicKey) -> Result<Option<u64>, StoreError> {
+        let signed = |row: &Self| {
+            matches!(
+                row.status,
+                ShareState::Active | ShareState::Restored | ShareState::Rotated | ShareState::Destroyed
+            ) && row.certificate.is_some()
+        };
+        let rows = Self::all_of_key(connection, key)?;
+        Ok(rows.iter().filter(|row| signed(row)).map(|row| row.statement.epoch).max())
+    }
+
+    /// Takes the share of a key out of use that signs now, if it is of an epoch before `epoch`: it is kept until all others have
+    /// switched.
     ///
     /// # Errors
     /// Says that the store cannot be written.
-    pub fn supersede(transaction: &Transaction<'_>, key: &PublicKey) -> Result<Vec<GuardChange>, StoreError> {
+    pub fn supersede(
+        transaction: &Transaction<'_>,
+        key: &PublicKey,
+        epoch: u64,
+    ) -> Result<Vec<GuardChange>, StoreError> {
         let live = Self::all_of_key(transaction.sql(), key)?.into_iter().filter_map(|row| {
             let superseded = match row.status {
+                _ if row.statement.epoch >= epoch => return None,
                 ShareState::Active => Transition::Supersede,
                 ShareState::Restored => Transition::SupersedeRestored,
                 _ => return None,
@@ -248,6 +273,18 @@ impl ShareRow {
             Some((row.id, superseded))
         });
         live.map(|(id, superseded)| Self::shift(transaction, &id, superseded)).collect()
+    }
+
+    /// Keeps the dealers' signatures beside a share that was adopted without them.
+    ///
+    /// # Errors
+    /// Says that the store cannot be written.
+    pub fn endorse(transaction: &Transaction<'_>, id: &str, endorsements: &[Endorsement]) -> Result<(), StoreError> {
+        transaction
+            .sql()
+            .execute("UPDATE shares SET endorsements = ?2 WHERE id = ?1", (id, to_json(&endorsements)))
+            .map(|_| ())
+            .map_err(StoreError::sqlite("keep a share's endorsements"))
     }
 
     /// Changes a share's state. Where the new one is final, DEKs and body are destroyed: `secure_delete` overwrites them, and the

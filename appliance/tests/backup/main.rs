@@ -7,6 +7,7 @@
 mod support;
 
 mod attacks;
+mod late;
 mod making;
 mod refusing;
 mod restoring;

@@ -11,7 +11,7 @@ use casemate_appliance::metrics::HsmMetrics;
 use casemate_appliance::pipeline::{ShareHeader, SharedKey};
 use casemate_appliance::primes;
 use casemate_appliance::sealing::seal;
-use casemate_appliance::store::{HsmAnchor, Material, ShareRow, Store, Transaction, Urgency};
+use casemate_appliance::store::{HsmAnchor, Material, ShareRow, Store, StoreError, Transaction, Urgency};
 use casemate_appliance::vault::Vault;
 use casemate_attest::restoration::Statement;
 use casemate_attest::{At, AuditKey, Checkpoint, Entry, Guard, GuardChange, Op, ShareState, SignedCheckpoint, Text};
@@ -115,6 +115,24 @@ impl Site {
             self.shift(&row.id, change).await;
         }
         row
+    }
+
+    /// Makes a pending share active, as the end of its rotation would.
+    pub(crate) async fn confirm(&self, row: &ShareRow) -> Result<(), StoreError> {
+        let row = row.clone();
+        self.store
+            .write(Urgency::Act, move |transaction| {
+                let changes = ShareRow::confirm(transaction, &row.id, row.certificate.as_ref().unwrap(), &[])?;
+                transaction.append(Entry::admin(Op::Share).guarding(changes)).map(|_| ())
+            })
+            .await
+    }
+
+    /// Takes what is before an epoch of a key out of use; how many shares that were.
+    pub(crate) async fn supersede(&self, row: &ShareRow, epoch: u64) -> usize {
+        let key = row.public_key;
+        let changes = self.store.write(Urgency::Act, move |transaction| ShareRow::supersede(transaction, &key, epoch));
+        changes.await.unwrap().len()
     }
 
     async fn shift(&self, id: &str, to: ShareState) {

@@ -1,7 +1,7 @@
 //! Finds out how far a key has come, where a rotation's end was not seen: parties may have switched by it.
 
 use casemate_wire::api::KeyProgress;
-use casemate_wire::{KeyStatement, PartyId, Problem, PublicKey, Succession};
+use casemate_wire::{KeyStatement, Member, PartyId, Problem, PublicKey, Succession, Threshold};
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
@@ -44,7 +44,8 @@ impl Discovery {
             return;
         };
         let known = self.succession.as_ref().map_or(account.epoch(), |known| known.certificate.statement.epoch);
-        if succession.certificate.statement.epoch <= known {
+        let epoch = succession.certificate.statement.epoch;
+        if epoch <= known || credible(account, epoch).is_none() {
             return;
         }
         match check(config, &account.certificate.statement, &succession) {
@@ -59,9 +60,8 @@ pub(crate) fn credible(account: &Account, epoch: u64) -> Option<u64> {
     (epoch <= account.epoch_tried.saturating_add(LEAP)).then_some(epoch)
 }
 
-/// Whether this is the account's key, and every party of its new committee is configured here and has signed.
-///
-/// Of which committee it was dealt is not asked: several rotations may have passed unseen. Whoever has left asks that.
+/// Whether this is the account's key, every party of its new committee is configured here and has signed, and t parties of the
+/// committee that is known have given it on. Without that, any two appliances could take the account over.
 fn check(config: &Config, known: &KeyStatement, succession: &Succession) -> Result<(), String> {
     let certificate = &succession.certificate;
     certificate.verify(|member| config.known_member(member)).map_err(|e| e.to_string())?;
@@ -75,10 +75,12 @@ fn check(config: &Config, known: &KeyStatement, succession: &Succession) -> Resu
     ]
     .into_iter()
     .find_map(|(name, differs)| differs.then_some(name));
-    match difference {
-        Some(name) => Err(format!("its certificate has another {name} than the account's")),
-        None => Ok(()),
+    if let Some(name) = difference {
+        return Err(format!("its certificate has another {name} than the account's"));
     }
+    let threshold = Threshold::new(known.threshold_t, known.threshold_n).map_err(|e| e.to_string())?;
+    let present = |member: &Member| config.identity(&member.party_id).filter(|_| config.is_same_party(member)).cloned();
+    succession.is_endorsed_by(&known.roster, threshold, present).map_err(|e| e.to_string())
 }
 
 impl Coordinator {

@@ -166,7 +166,7 @@ async fn shares_are_shown_without_their_secrets() {
         let answer = client.get(&format!("shares/{}", share.id)).await.value();
         let mut fields: Vec<&String> = answer.as_object().unwrap().keys().collect();
         fields.sort();
-        let public = "created_at epoch id kek participants party_id public_key session_id share_type status threshold";
+        let public = "created_at epoch id kek key_created_at participants party_id public_key session_id share_type status threshold";
         assert_eq!(fields, public.split(' ').collect::<Vec<_>>(), "metadata only");
         let certificate = client.get(&format!("shares/{}/certificate", share.id)).await.value();
         assert_eq!(certificate, json!(key.certificate));

@@ -83,7 +83,7 @@ pub(super) async fn run(node: &Arc<Node>, link: &mut Link, session: SessionId) -
         joined: None,
     };
     let share_id = header.share_id.clone();
-    pending::store(node, &header, &share, &statement, session).await?;
+    pending::store(node, &header, &share, &statement, session, None).await?;
     drop(share);
     let certificate = confirm(node, link, statement).await?;
     let threshold = link.channel().view().threshold;

@@ -2,7 +2,8 @@
 
 use casemate_attest::life::ShareState;
 use casemate_attest::{Entry, Op};
-use casemate_wire::{KeyStatement, SessionId};
+use casemate_wire::{KeyStatement, PublicKey, SessionId};
+use rusqlite::Connection;
 
 use super::super::share::KeyShare;
 use super::super::share::ShareHeader;
@@ -10,15 +11,16 @@ use super::internal;
 use crate::daemon::Node;
 use crate::sealing;
 use crate::session::Failure;
-use crate::store::{Material, ShareRow, Urgency};
+use crate::store::{Material, ShareRow, StoreError, Urgency, newest_epoch};
 
-/// Seals and stores the share.
+/// Seals and stores the share; `held` is the one that it follows at this party.
 pub(super) async fn store(
     node: &Node,
     header: &ShareHeader,
     share: &KeyShare,
     statement: &KeyStatement,
     session_id: SessionId,
+    held: Option<String>,
 ) -> Result<(), Failure> {
     // Before it can be found, so that whoever withdraws it finds this session too.
     node.sessions.makes(&session_id, header.key.public_key);
@@ -38,9 +40,29 @@ pub(super) async fn store(
     };
     node.store
         .write(Urgency::Record, move |transaction| {
+            if let Some(why) = overtaken(transaction.sql(), (&row.public_key, row.statement.epoch), held.as_deref())? {
+                return Ok(Err(why));
+            }
             let change = row.insert(transaction)?;
-            transaction.append(Entry::admin(Op::Share).guarding(vec![change])).map(|_| ())
+            transaction.append(Entry::admin(Op::Share).guarding(vec![change]))?;
+            Ok(Ok(()))
         })
-        .await?;
-    Ok(())
+        .await?
+        .map_err(Failure::overtaken)
+}
+
+/// Why a share that was made must not be kept: since the session began, a later rotation of the key was begun here, or the share
+/// that it follows was withdrawn or superseded.
+pub(super) fn overtaken(
+    store: &Connection,
+    (key, epoch): (&PublicKey, u64),
+    held: Option<&str>,
+) -> Result<Option<&'static str>, StoreError> {
+    if newest_epoch(store, key)? > epoch {
+        return Ok(Some("another rotation of the key was begun while this one ran"));
+    }
+    let Some(held) = held else { return Ok(None) };
+    let signs = |row: ShareRow| matches!(row.status, ShareState::Active | ShareState::Restored);
+    let gone = !ShareRow::find(store, held)?.is_some_and(signs);
+    Ok(gone.then_some("the share that is rotated was withdrawn or superseded while the session ran"))
 }

@@ -113,7 +113,7 @@ pub(super) async fn run(
             let share = Share::from_parts(new, &info).map_err(|e| internal(&e))?;
             let stated = statement(confirmation);
             let header = ShareHeader { joined, ..header(node, &stated, view.threshold, heritage.created) };
-            pending::store(node, &header, &share, &stated, session).await?;
+            pending::store(node, &header, &share, &stated, session, held(act)).await?;
             // It may become active by whatever way: from now on it counts what was spent before.
             if let Some(joined) = &header.joined {
                 node.till.inherit(act.key, joined);
@@ -135,6 +135,11 @@ enum Prepared {
     NotOurs,
 }
 
+/// The id of the own share that is rotated.
+fn held(act: &RotateAct) -> Option<String> {
+    act.held.as_ref().map(|held| held.share.id.clone())
+}
+
 /// What follows from all that the parties bring.
 struct Opened {
     /// What is dealt from, as every dealer states it.
@@ -150,7 +155,7 @@ async fn open(node: &Arc<Node>, link: &mut Link, act: &RotateAct, share: Option<
         statement: held.share.statement.clone(),
         old: OldKey::from_share(share, act.rotation.from_epoch),
         created: held.header.created,
-        spent: Inheritance::told(node.till.of_key(&act.key, Timestamp::now())),
+        spent: node.till.told(&act.key, Timestamp::now()),
     });
     let committee = usize::from(act.committee.size());
     let known = auxiliary::known(node, &act.committee).await?;
@@ -172,7 +177,11 @@ async fn open(node: &Arc<Node>, link: &mut Link, act: &RotateAct, share: Option<
     };
     let told = |dealer: &DealerPlace| openings.get(usize::from(dealer.position))?.heritage.as_ref()?.spent.clone();
     let joins = act.held.is_none() && usize::from(link.position()) < committee;
+    let inherited = act.held.as_ref().and_then(|held| held.header.joined.clone());
+    let inherited = inherited.filter(|joined| joined.counts_at(Timestamp::now()));
     let joined = joins.then(|| Inheritance::of(&act.key, act.dealers.iter().map(told).collect(), Timestamp::now()));
+    // What this party inherited goes on to count until its windows have passed.
+    let joined = joined.or(inherited);
     Ok(Opened { heritage, aux: prepared, joined })
 }
 
@@ -200,7 +209,7 @@ fn agreed(link: &Link, act: &RotateAct, own: Option<Heritage>, openings: &[Openi
                 return Err(Failure::new(Code::ProtocolAborted, detail));
             }
             // The youngest counts: a key must not look older than any of them says.
-            Some(known) => known.created = known.created.max(said.created),
+            Some(known) => known.created = known.created.max(said.created).min(Timestamp::now().as_second()),
         }
     }
     stated.ok_or_else(|| Failure::new(Code::Internal, "a rotation without a dealer"))
@@ -307,6 +316,11 @@ async fn endorse(
 ) -> Result<Vec<Endorsement>, Failure> {
     let committee = act.committee.size();
     let leaves = link.position() >= committee;
+    if leaves {
+        let (place, own) = ((act.key, act.rotation.epoch), held(act));
+        let look = node.store.read(move |store| pending::overtaken(store, (&place.0, place.1), own.as_deref()));
+        look.await?.map_or(Ok(()), |why| Err(Failure::overtaken(why)))?;
+    }
     let own = if leaves { Some(sign(node, &certificate.statement).await?.signature) } else { None };
     let leaving = link.roster().size() > committee;
     let bodies = if leaving { link.exchange(Phase::Endorse, to_body(&own)?).await? } else { Vec::new() };
