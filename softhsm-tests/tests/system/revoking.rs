@@ -69,7 +69,7 @@ async fn ask(lab: &TestLab, party: usize, id: &str, reason: &str, approvals: &[A
 }
 
 /// Withdraws the shares of a key at a party, with all that policy asks for.
-async fn revoke(lab: &TestLab, party: usize, key: &Key) -> RevokeAnswer {
+pub(super) async fn revoke(lab: &TestLab, party: usize, key: &Key) -> RevokeAnswer {
     let id = live_share(lab, party, key).await;
     let approvals = approvals(lab, key, party, REASON).await;
     ask(lab, party, &id, REASON, &approvals).await.json()

@@ -279,3 +279,20 @@ async fn a_party_that_joins_counts_what_the_key_had_spent_before() {
         }
     }
 }
+
+/// The runbook's paragraph on a suspected compromise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_suspected_compromise_the_key_lives_on_without_that_host_and_with_fresh_auxiliary_info() {
+    let (lab, key) = TestLab::spare().await;
+    let coordinator = lab.lying_coordinator();
+    super::revoking::revoke(&lab, 2, &key).await;
+    let plan = Plan { epoch: 2, committee: &[0, 1, 3], t: 2, dealers: &[0, 1], auxiliary: Auxiliary::Fresh };
+    let (new, succession) = rotated(&lab, &coordinator, &key, &plan).await;
+    sign(&coordinator, &new, &[1, 3], 0).await;
+    assert_eq!(settle_all(&coordinator, &[0, 1, 3], &succession).await, [0, 0, 0]);
+    assert_eq!(shares(&coordinator, 2, &key.public_key()).await, [(1, "revoked".to_owned())]);
+    for (key, signers) in [(&key, [1, 2]), (&new, [2, 3])] {
+        let refused = coordinator.ask(&coordinator.convener.sign(key, &signers, &Transfer::allowed(1))).await;
+        assert!(refused.iter().any(|answer| answer.status != 202), "{signers:?}");
+    }
+}
