@@ -40,7 +40,8 @@ struct Plan {
 /// Takes what a rotation has proven: adopts, steps back, destroys, and gives the own word that it has switched.
 ///
 /// # Errors
-/// `forbidden` parts of the proof as `quorum_mismatch`, `share_not_found` where the key is not known here, or that nothing can be recorded.
+/// `quorum_mismatch` where the succession proves nothing here, `share_not_found` where the key is not known, `hsm_unavailable`, or
+/// that nothing can be recorded.
 pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) -> Result<SettleAnswer, Problem> {
     let SettleRequest { succession, switched } = request;
     let proven = prove(node, succession)?;

@@ -42,7 +42,7 @@ struct Heritage {
     old: OldKey,
     /// When the key was made, Unix seconds, by the clock of the party that says so.
     created: i64,
-    /// What it knows to count in the key's windows, for those who join; `None` if that is too much.
+    /// What it knows to count in the key's windows, for those who join; `None` if that is too much, or not all known here.
     spent: Option<Vec<Spending>>,
 }
 
