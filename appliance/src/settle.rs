@@ -12,8 +12,9 @@ use casemate_attest::{Entry, GuardChange, Op, Origin, Text};
 use casemate_hsm::KeyPurpose;
 use casemate_wire::api::{SettleAnswer, SettleRequest};
 use casemate_wire::certificate::IdentitySignature;
+use casemate_wire::lineage::leads_on;
 use casemate_wire::rotation::{Switched, all_switched, switched_text};
-use casemate_wire::{Code, KeyCertificate, Problem, Succession};
+use casemate_wire::{Code, Committee, KeyCertificate, Member, Problem, Succession};
 use rusqlite::Connection;
 
 use crate::daemon::Node;
@@ -22,7 +23,11 @@ use crate::sealing;
 use crate::store::{ShareRow, StoreError, Transaction, Urgency};
 
 /// A succession whose every new party is pinned here and has signed.
-struct Proven(Succession);
+struct Proven {
+    succession: Succession,
+    /// How the key came to it, with itself as the last.
+    path: Vec<Succession>,
+}
 
 /// What is to be done with the shares of a key.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,17 +48,20 @@ struct Plan {
 /// `quorum_mismatch` where the succession proves nothing here, `share_not_found` where the key is not known, `hsm_unavailable`, or
 /// that nothing can be recorded.
 pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) -> Result<SettleAnswer, Problem> {
-    let SettleRequest { succession, switched } = request;
-    let proven = prove(node, succession)?;
-    let all = all_switched(&proven.0.certificate, &switched).is_ok();
-    let key = proven.0.certificate.statement.public_key;
+    let SettleRequest { succession, earlier, switched } = request;
+    let proven = prove(node, succession, earlier)?;
+    let all = all_switched(&proven.succession.certificate, &switched).is_ok();
+    let key = proven.succession.certificate.statement.public_key;
     let known = node.store.read(move |store| ShareRow::all_of_key(store, &key)).await.map_err(|e| unavailable(&e))?;
     if known.is_empty() {
         let detail = format!("there is no share of key {key} here, so there is nothing to settle");
         return Err(Problem::new(Code::ShareNotFound, detail));
     }
+    if known.iter().all(|share| share.status.is_final()) {
+        return Ok(SettleAnswer { party_id: node.config.party.clone(), switched: None, old_shares: 0 });
+    }
     check_standing(node, &proven, &known)?;
-    let certificate = proven.0.certificate.clone();
+    let certificate = proven.succession.certificate.clone();
     let (left, done) = node
         .store
         .write(Urgency::Record, move |transaction| carry_out(transaction, &proven, all, origin))
@@ -70,51 +78,46 @@ pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) 
     })
 }
 
-fn prove(node: &Node, succession: Succession) -> Result<Proven, Problem> {
+fn prove(node: &Node, succession: Succession, earlier: Vec<Succession>) -> Result<Proven, Problem> {
     let certificate = &succession.certificate;
     certificate
         .verify(|member| node.config.known_member(member, &node.identity))
         .map_err(|error| Problem::new(Code::QuorumMismatch, format!("the succession proves nothing here: {error}")))?;
-    Ok(Proven(succession))
+    let path = earlier.into_iter().chain([succession.clone()]).collect();
+    Ok(Proven { succession, path })
 }
 
-/// A party that holds no share of the new epoch believes that the key has moved on only if t parties of its own committee say so:
-/// the new parties alone might be strangers to it.
+/// A party that holds no share of the new epoch believes that the key has moved on only if t parties of a committee say so that it
+/// knows, its own or the one that its share was dealt from, or of one that these have led to: the new parties alone might be
+/// strangers to it.
 fn check_standing(node: &Node, proven: &Proven, shares: &[ShareRow]) -> Result<(), Problem> {
-    let statement = &proven.0.certificate.statement;
+    let statement = &proven.succession.certificate.statement;
     if shares.iter().any(|share| share.statement == *statement) {
         return Ok(());
     }
-    let not_ours = |detail: String| Err(Problem::new(Code::QuorumMismatch, detail));
-    let signing = shares.iter().find(|share| {
-        matches!(share.status, ShareState::Active | ShareState::Restored | ShareState::Rotated)
-            && share.statement.epoch < statement.epoch
-    });
-    let Some(share) = signing else {
-        return not_ours(format!("no share here is of epoch {} of this key, or of one before it", statement.epoch));
-    };
-    let header: ShareHeader = sealing::header("share", share.material.header())
-        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    if statement.roster.position(&node.config.party).is_some() {
-        return not_ours(format!(
-            "this party is of the committee of epoch {} and holds no share of it; rotate the key once more",
-            statement.epoch
-        ));
+    let mut known = Vec::new();
+    for share in shares.iter().filter(|share| !share.status.is_final()) {
+        let header: ShareHeader = sealing::header("share", share.material.header())
+            .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+        // A pending share proves nothing of its own committee, which may never have come to be.
+        let certain = |committee: &Committee| share.status != ShareState::Pending || committee.epoch != header.key.epoch;
+        known.extend(header.committees().filter(certain));
     }
-    let known = |member: &casemate_wire::Member| {
-        let known = node.config.known_member(member, &node.identity)?;
+    let signed_as = |member: &Member| node.config.known_member(member, &node.identity);
+    let endorses_as = |member: &Member| {
         // Who has moved to another HSM since endorses by the identity that it has now.
-        if known == member.identity { node.config.identity_of(&member.party_id, &node.identity) } else { None }
+        let pinned = signed_as(member).is_some_and(|known| known == member.identity);
+        if pinned { node.config.identity_of(&member.party_id, &node.identity) } else { None }
     };
-    proven
-        .0
-        .is_endorsed_by(&header.key.roster, header.key.threshold, known)
-        .or_else(|error| not_ours(format!("the succession proves nothing here: {error}")))
+    leads_on(&statement.public_key, &known, &proven.path, signed_as, endorses_as).map_err(|error| {
+        let detail = format!("the succession to epoch {} proves nothing here: {error}", statement.epoch);
+        Problem::new(Code::QuorumMismatch, detail)
+    })
 }
 
 /// What follows from a proven succession for the shares that are here.
 fn plan(store: &Connection, proven: &Proven, all_switched: bool) -> Result<Plan, StoreError> {
-    let statement = &proven.0.certificate.statement;
+    let statement = &proven.succession.certificate.statement;
     let shares = ShareRow::all_of_key(store, &statement.public_key)?;
     let live = shares.iter().find(|share| matches!(share.status, ShareState::Active | ShareState::Restored));
     let signs_at = live.map_or(0, |share| share.statement.epoch);
@@ -153,7 +156,7 @@ fn carry_out(
     all_switched: bool,
     origin: Origin,
 ) -> Result<(u32, Vec<GuardChange>), StoreError> {
-    let Succession { certificate, endorsements } = &proven.0;
+    let Succession { certificate, endorsements } = &proven.succession;
     let key = certificate.statement.public_key;
     let Plan { adopt, endorse, step_back, destroy } = plan(transaction.sql(), proven, all_switched)?;
     let mut done = Vec::new();

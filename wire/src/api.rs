@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::certificate::KeyCertificate;
 use crate::ids::{Digest32, InvalidId, PartyId, PublicKey, SessionId, SessionType, ShareType};
+use crate::lineage::MAX_EARLIER;
 use crate::problem::Problem;
 use crate::rotation::{Succession, Switched};
 use crate::signature::EcdsaSignature;
@@ -97,6 +98,15 @@ pub fn bounded_approvals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<V
     Ok(approvals)
 }
 
+/// Reads at most [`MAX_EARLIER`] successions.
+fn bounded_successions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Succession>, D::Error> {
+    let successions = Vec::<Succession>::deserialize(deserializer)?;
+    if successions.len() > MAX_EARLIER {
+        return Err(serde::de::Error::custom(format!("a request takes at most {MAX_EARLIER} earlier successions")));
+    }
+    Ok(successions)
+}
+
 /// `POST keygen/participate`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -179,6 +189,9 @@ pub struct RotationRequest {
 pub struct SettleRequest {
     /// What proves that the key has moved on.
     pub succession: Succession,
+    /// How the key came to where that begins, the oldest first, at most [`MAX_EARLIER`]: for those who missed more than one rotation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded_successions")]
+    pub earlier: Vec<Succession>,
     /// Who has signed that it has switched, as far as is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub switched: Vec<Switched>,

@@ -20,17 +20,21 @@ pub mod derivation;
 pub mod envelope;
 pub mod frame;
 pub mod ids;
+pub mod lineage;
 pub mod problem;
 mod recovery_key;
 pub mod roster;
 pub mod rotation;
 pub mod signature;
+#[cfg(test)]
+mod testing;
 pub mod token;
 
 pub use api::Intent;
 pub use certificate::{KeyCertificate, KeyStatement};
 pub use derivation::DerivationPath;
 pub use ids::{Digest32, IdentityKey, PartyId, PublicKey, SessionId, SessionType, ShareType};
+pub use lineage::Committee;
 pub use problem::{Code, Problem};
 pub use recovery_key::RecoveryKey;
 pub use roster::{Member, Roster, Threshold};

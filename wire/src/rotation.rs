@@ -197,21 +197,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use crate::KeyStatement;
-    use p256::ecdsa::{Signature, SigningKey, signature::Signer};
-    use p256::pkcs8::EncodePublicKey;
-
-    fn key(seed: u8) -> SigningKey {
-        SigningKey::from_slice(&[seed; 32]).unwrap()
-    }
-
-    fn member(seed: u8, index: u16) -> Member {
-        let identity = IdentityKey::from_spki(key(seed).verifying_key().to_public_key_der().unwrap().as_bytes());
-        Member { party_id: format!("party-{seed}").parse().unwrap(), party_index: index, identity: identity.unwrap() }
-    }
-
-    fn roster(seeds: &[u8]) -> Roster {
-        seeds.iter().zip(0u16..).map(|(seed, index)| member(*seed, index)).collect::<Vec<_>>().try_into().unwrap()
-    }
+    use crate::testing::{roster, sign};
 
     fn names(seeds: &[u8]) -> Vec<PartyId> {
         seeds.iter().map(|seed| format!("party-{seed}").parse().unwrap()).collect()
@@ -226,11 +212,6 @@ mod tests {
             dealers: names(dealers),
             auxiliary: Auxiliary::Keep,
         }
-    }
-
-    fn sign(seed: u8, text: &[u8]) -> IdentitySignature {
-        let signature: Signature = key(seed).sign(text);
-        IdentitySignature(signature.to_bytes().into())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use casemate_mpc::{Cggmp21, Scheme};
 use casemate_policy::{KeyFacts, SlotFacts};
-use casemate_wire::{KeyStatement, PartyId, PublicKey, Roster, ShareType, Threshold};
+use casemate_wire::{Committee, KeyStatement, PartyId, PublicKey, Roster, ShareType, Threshold};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ pub struct ShareHeader {
     /// What is known of the key's spending before it came to this party, if this party was not there from the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joined: Option<Inheritance>,
+    /// The committee that it was dealt from, if a rotation made it: a later epoch that was dealt from the same one takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dealt_from: Option<Committee>,
 }
 
 /// What all parties know of a key.
@@ -82,6 +85,13 @@ impl ShareHeader {
             && share.n() == key.threshold.n()
             && own.is_some_and(|member| member.party_id == self.party_id)
             && key.scheme == <Cggmp21 as Scheme>::ID
+    }
+
+    /// The committees that a party with this share knows: the one that it belongs to, and the one that was dealt from.
+    pub(crate) fn committees(&self) -> impl Iterator<Item = Committee> {
+        let SharedKey { threshold, epoch, roster, .. } = &self.key;
+        let own = Committee { epoch: *epoch, threshold: *threshold, roster: roster.clone() };
+        [Some(own), self.dealt_from.clone()].into_iter().flatten()
     }
 
     /// What policy sees of the key.

@@ -80,7 +80,7 @@ pub(super) async fn rotation(node: &Arc<Node>, token: &VerifiedToken) -> Result<
         return Err(Problem::new(Code::InvalidJoinToken, detail).with("epoch", newest));
     }
     let held = shares.into_iter().find(|share| matches!(share.status, ShareState::Active | ShareState::Restored));
-    let held = held.map(|share| held_here(node, share, &rotation, &claimed)).transpose()?;
+    let held = held.map(|share| held_here(node, share, &rotation, &claimed)).transpose()?.flatten();
     let act = RotateAct { key, rotation, dealers, committee, held, claimed };
     check_dealers(node, token, &act)?;
     if let Some(problem) = unready(node, token, &act).await? {
@@ -89,14 +89,21 @@ pub(super) async fn rotation(node: &Arc<Node>, token: &VerifiedToken) -> Result<
     Ok(act)
 }
 
-/// The own share must be the one that the token would have dealt from.
-fn held_here(node: &Node, share: ShareRow, rotation: &Rotation, claimed: &SlotFacts) -> Result<Held, Problem> {
+/// The own share must be the one that the token would have dealt from. A party that still has one of an earlier epoch takes part as
+/// one that joins, if the key is the same: what it has signs nothing with those who have moved on, and the new share supersedes it.
+fn held_here(
+    node: &Node,
+    share: ShareRow,
+    rotation: &Rotation,
+    claimed: &SlotFacts,
+) -> Result<Option<Held>, Problem> {
     let header: ShareHeader = sealing::header("share", share.material.header())
         .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    let stale = header.key.epoch < rotation.from_epoch;
     let difference = [
-        ("epoch", header.key.epoch != rotation.from_epoch),
-        ("threshold", header.key.threshold != rotation.from_threshold),
-        ("committee", header.key.roster != rotation.from_roster),
+        ("epoch", header.key.epoch > rotation.from_epoch),
+        ("threshold", !stale && header.key.threshold != rotation.from_threshold),
+        ("committee", !stale && header.key.roster != rotation.from_roster),
         ("share type", header.share_type != claimed.kind),
         ("label", header.label != claimed.label),
         ("party", header.party_id != node.config.party),
@@ -104,7 +111,7 @@ fn held_here(node: &Node, share: ShareRow, rotation: &Rotation, claimed: &SlotFa
     .into_iter()
     .find_map(|(name, differs)| differs.then_some(name));
     match difference {
-        None => Ok(Held { share, header }),
+        None => Ok((!stale).then_some(Held { share, header })),
         Some(name) => {
             let detail = format!("the key has another {name} here than the one that the join token would rotate from");
             Err(Problem::new(Code::QuorumMismatch, detail).with("epoch", header.key.epoch))

@@ -232,6 +232,7 @@ pub(crate) async fn row_of(hsm: &Vault, plain: &[u8], epoch: u64, label: &str) -
         created: 1_700_000_000,
         restored: false,
         joined: None,
+        dealt_from: None,
     };
     ShareRow {
         id: header.share_id.clone(),

@@ -46,6 +46,12 @@ pub(crate) async fn conduct(stage: Arc<Stage>, session: Session, seat: Seat, pla
     if performed.is_err() && !conductor.session.is_over() {
         conductor.finish(Event::Failed(broken())).await;
     }
+    let Conductor { stage, session, seat } = conductor;
+    drop(seat);
+    // Until now what is unclear about its account was left alone.
+    if matches!(session.purpose(), Purpose::Rotate(_)) {
+        stage.bell.ring();
+    }
 }
 
 struct Conductor {

@@ -1,7 +1,8 @@
 //! Finds out how far a key has come, where a rotation's end was not seen: parties may have switched by it.
 
 use casemate_wire::api::KeyProgress;
-use casemate_wire::{KeyStatement, Member, PartyId, Problem, PublicKey, Succession, Threshold};
+use casemate_wire::lineage::leads_on;
+use casemate_wire::{Committee, KeyCertificate, Member, PartyId, Problem, PublicKey, Succession};
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,6 +21,8 @@ const LEAP: u64 = 1000;
 /// What the parties say of one key.
 #[derive(Debug, Default)]
 pub(crate) struct Discovery {
+    /// The committees that the key is known to have had before the present one.
+    past: Vec<Committee>,
     /// What proves the latest epoch, if that is later than the one that is known.
     pub(crate) succession: Option<Succession>,
     /// The latest epoch that any of them has taken part in.
@@ -48,7 +51,7 @@ impl Discovery {
         if epoch <= known || credible(account, epoch).is_none() {
             return;
         }
-        match check(config, &account.certificate.statement, &succession) {
+        match check(config, &self.past, &account.certificate, &succession) {
             Ok(()) => self.succession = Some(succession),
             Err(why) => liar(&why),
         }
@@ -60,12 +63,12 @@ pub(crate) fn credible(account: &Account, epoch: u64) -> Option<u64> {
     (epoch <= account.epoch_tried.saturating_add(LEAP)).then_some(epoch)
 }
 
-/// Whether this is the account's key, every party of its new committee is configured here and has signed, and t parties of the
-/// committee that is known have given it on. Without that, any two appliances could take the account over.
-fn check(config: &Config, known: &KeyStatement, succession: &Succession) -> Result<(), String> {
-    let certificate = &succession.certificate;
-    certificate.verify(|member| config.known_member(member)).map_err(|e| e.to_string())?;
-    let stated = &certificate.statement;
+/// Whether this is the account's key, every party of its new committee is configured here and has signed, and t parties of a
+/// committee that is known have given it on: of the present one, or of an earlier one from which the key went on twice. Without
+/// that, any two appliances could take the account over.
+fn check(config: &Config, past: &[Committee], known: &KeyCertificate, succession: &Succession) -> Result<(), String> {
+    let (known, present) = (&known.statement, Committee::of(known).map_err(|e| e.to_string())?);
+    let stated = &succession.certificate.statement;
     let difference = [
         ("public key", stated.public_key != known.public_key),
         ("chain code", stated.chain_code != known.chain_code),
@@ -78,9 +81,12 @@ fn check(config: &Config, known: &KeyStatement, succession: &Succession) -> Resu
     if let Some(name) = difference {
         return Err(format!("its certificate has another {name} than the account's"));
     }
-    let threshold = Threshold::new(known.threshold_t, known.threshold_n).map_err(|e| e.to_string())?;
-    let present = |member: &Member| config.identity(&member.party_id).filter(|_| config.is_same_party(member)).cloned();
-    succession.is_endorsed_by(&known.roster, threshold, present).map_err(|e| e.to_string())
+    let committees: Vec<Committee> = past.iter().cloned().chain([present]).collect();
+    let endorses_as =
+        |member: &Member| config.identity(&member.party_id).filter(|_| config.is_same_party(member)).cloned();
+    let path = std::slice::from_ref(succession);
+    leads_on(&known.public_key, &committees, path, |member| config.known_member(member), endorses_as)
+        .map_err(|e| e.to_string())
 }
 
 impl Coordinator {
@@ -97,7 +103,7 @@ impl Coordinator {
             Some(session) => self.stage.store.session(session).await?,
             None => None,
         };
-        let mut found = Discovery::default();
+        let mut found = Discovery { past: self.stage.store.past_committees(id).await?, ..Discovery::default() };
         for (party, answer) in self.ask_all(&account.public_key).await {
             match answer {
                 Ok(progress) => found.hear(&self.stage.config, &account, &party, progress),

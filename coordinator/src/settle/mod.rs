@@ -90,6 +90,9 @@ impl Coordinator {
         let Some(mut settling) = self.stage.store.settling(account).await? else {
             return Ok(());
         };
+        if settling.dismiss(|party| self.dialer.to(party).is_some()) == Heard::Onward {
+            self.stage.store.keep_settling(account, &settling).await?;
+        }
         let mut stuck = Vec::new();
         for _ in 0..ROUNDS {
             let told = settling.request();

@@ -8,6 +8,8 @@ use casemate_wire::{Code, PartyId, Problem, Succession};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settling {
     succession: Succession,
+    /// What led to the epochs before, the oldest first.
+    earlier: Vec<Succession>,
     parties: Vec<Standing>,
 }
 
@@ -34,8 +36,8 @@ pub(crate) enum Heard {
 }
 
 impl Settling {
-    pub(crate) fn new(succession: Succession, parties: Vec<Standing>) -> Self {
-        Self { succession, parties }
+    pub(crate) fn new(succession: Succession, earlier: Vec<Succession>, parties: Vec<Standing>) -> Self {
+        Self { succession, earlier, parties }
     }
 
     /// The epoch that is settled.
@@ -55,7 +57,22 @@ impl Settling {
     /// What they are told: what proves the new epoch, and who has switched so far.
     pub(crate) fn request(&self) -> SettleRequest {
         let switched = self.parties.iter().filter_map(|standing| standing.word.clone()).collect();
-        SettleRequest { succession: self.succession.clone(), switched }
+        SettleRequest { succession: self.succession.clone(), earlier: self.earlier.clone(), switched }
+    }
+
+    /// Takes out who is configured here no more, and has left the committee: operators have put it out of service, and nobody can be
+    /// told there.
+    pub(crate) fn dismiss(&mut self, reachable: impl Fn(&PartyId) -> bool) -> Heard {
+        let roster = &self.succession.certificate.statement.roster;
+        let gone = |standing: &&mut Standing| {
+            !standing.done && roster.position(&standing.party).is_none() && !reachable(&standing.party)
+        };
+        let mut heard = Heard::Nothing;
+        for standing in self.parties.iter_mut().filter(gone) {
+            standing.done = true;
+            heard = Heard::Onward;
+        }
+        heard
     }
 
     /// Takes a party's answer to `told`.

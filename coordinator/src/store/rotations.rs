@@ -3,7 +3,7 @@
 use casemate_wire::{PartyId, SessionId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Store, StoreError, corrupt};
+use super::{Store, StoreError, corrupt, lineage};
 use crate::account::{AccountId, Advance};
 use crate::session::{Session, Status};
 use crate::settle::{Settling, Standing};
@@ -64,10 +64,11 @@ impl Store {
                 let mut rows = view.prepare_cached(sql)?;
                 let rows = rows.query_map([&id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
                 let rows: Vec<(String, Option<String>, bool)> = rows.collect::<Result<_, _>>()?;
-                Ok(succession.flatten().map(|succession| (succession, rows)))
+                let earlier = lineage::earlier(&view, &id)?;
+                Ok(succession.flatten().map(|succession| (succession, earlier, rows)))
             })
             .await?;
-        let Some((succession, rows)) = found.filter(|(_, rows)| !rows.is_empty()) else {
+        let Some((succession, earlier, rows)) = found.filter(|(.., rows)| !rows.is_empty()) else {
             return Ok(None);
         };
         let bad = |e: &dyn std::fmt::Display| corrupt("what is to be settled", e);
@@ -77,7 +78,7 @@ impl Store {
         };
         let succession = serde_json::from_str(&succession).map_err(|e| bad(&e))?;
         let parties = rows.into_iter().map(standing).collect::<Result<_, StoreError>>()?;
-        Ok(Some(Settling::new(succession, parties)))
+        Ok(Some(Settling::new(succession, lineage::parse(&earlier)?, parties)))
     }
 
     /// Keeps what the parties have said, unless the account has moved on meanwhile. Once all are done, nothing is left to
@@ -115,7 +116,10 @@ pub(super) fn begin(db: &Connection, session: &Session) -> rusqlite::Result<()> 
     };
     let sql = "UPDATE accounts SET epoch_tried = ?2, doubt = ?3 WHERE id = ?1 AND epoch_tried < ?2";
     let changed = db.execute(sql, params![new.account_id.to_string(), new.rotation.epoch, session.id().as_str()])?;
-    if changed == 1 { Ok(()) } else { Err(rusqlite::Error::QueryReturnedNoRows) }
+    if changed == 0 {
+        return Err(rusqlite::Error::QueryReturnedNoRows);
+    }
+    lineage::attempt(db, session, new.account_id)
 }
 
 /// Records, with a rotation's end, that nothing is unclear about it: it completed, or it never began.
@@ -126,6 +130,7 @@ pub(super) fn end(db: &Connection, session: &Session, began: bool) -> rusqlite::
     if session.status() == Status::Completed || !began {
         let sql = "UPDATE accounts SET doubt = NULL WHERE id = ?1 AND doubt = ?2";
         db.execute(sql, [&new.account_id.to_string(), session.id().as_str()])?;
+        lineage::forget_attempt(db, session)?;
     }
     Ok(())
 }
@@ -159,6 +164,7 @@ impl Step {
 
     /// Takes the step, if it leads forward. Old and new parties are to be settled then.
     pub(super) fn take(&self, db: &Connection) -> rusqlite::Result<bool> {
+        lineage::leave(db, &self.account, self.epoch)?;
         let (t, n) = self.threshold;
         let sql =
             "UPDATE accounts SET epoch = ?2, epoch_tried = max(epoch_tried, ?2), threshold_t = ?3, threshold_n = ?4,
@@ -175,6 +181,7 @@ impl Step {
             let sql = "INSERT OR IGNORE INTO settling (account_id, party_id) VALUES (?1, ?2)";
             db.execute(sql, [&self.account, party.as_str()])?;
         }
+        lineage::settle_attempts(db, &self.account)?;
         db.execute("DELETE FROM account_shares WHERE account_id = ?1", [&self.account])?;
         for share in &self.shares {
             share.insert(db, &self.account)?;

@@ -268,7 +268,7 @@ async fn an_account_moves_forward_only_and_what_is_settled_is_settled_for_its_ep
     let standing = |index: u16, done| Standing { party: party(index), word: None, done };
     let of_epoch = |epoch, done: [bool; 3]| {
         let succession = testing::succession(&[0, 1, 2], &[0, 1], |s| s.epoch = epoch);
-        Settling::new(succession, (0..).zip(done).map(|(index, done)| standing(index, done)).collect())
+        Settling::new(succession, Vec::new(), (0..).zip(done).map(|(index, done)| standing(index, done)).collect())
     };
     store.keep_settling(account.id, &of_epoch(3, [true; 3])).await.unwrap();
     assert_eq!(store.settling(account.id).await.unwrap().unwrap().due().len(), 3, "words of an epoch that is over");
@@ -282,9 +282,38 @@ async fn an_account_moves_forward_only_and_what_is_settled_is_settled_for_its_ep
     let due = store.settling(account.id).await.unwrap().unwrap().due();
     assert!(due.contains(&party(2)), "it was never settled");
     let all = due.into_iter().map(|party| Standing { party, word: None, done: true }).collect();
-    let over = Settling::new(testing::succession(&[0, 1, 3], &[0, 1], |s| s.epoch = 6), all);
+    let over = Settling::new(testing::succession(&[0, 1, 3], &[0, 1], |s| s.epoch = 6), Vec::new(), all);
     store.keep_settling(account.id, &over).await.unwrap();
     assert!(store.unsettled().await.unwrap().is_empty() && store.settling(account.id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn the_way_of_a_key_is_kept_and_told_and_so_is_who_took_part_in_vain() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let (_, account) = recorded(&store, 4).await;
+    assert!(store.past_committees(account.id).await.unwrap().is_empty());
+    // Nobody was reached by the first attempt; what came of the second is not known.
+    let unheard = failed(begun(&store, &account, 2).await);
+    store.end_session(&unheard, false, None).await.unwrap();
+    assert!(store.advance(&advance(&account, &[0, 1, 2], 3)).await.unwrap());
+    let due = async || store.settling(account.id).await.unwrap().unwrap().due();
+    assert_eq!(due().await, [party(0), party(1), party(2)]);
+    let broken = failed(begun(&store, &account, 4).await);
+    store.end_session(&broken, true, None).await.unwrap();
+    assert_eq!(due().await.len(), 3, "there is nothing to tell them yet");
+    assert!(store.advance(&advance(&account, &[0, 1, 2], 5)).await.unwrap());
+    assert_eq!(due().await, [party(0), party(1), party(2), party(3)]);
+    for epoch in 6..100 {
+        assert!(store.advance(&advance(&account, &[0, 1, 2], epoch)).await.unwrap());
+    }
+    let past = store.past_committees(account.id).await.unwrap();
+    assert_eq!((past.len(), past[0].epoch, past[1].epoch, past.last().unwrap().epoch), (96, 1, 3, 98));
+    let request = store.settling(account.id).await.unwrap().unwrap().request();
+    let told: Vec<u64> = request.earlier.iter().map(|step| step.certificate.statement.epoch).collect();
+    assert_eq!((told.first() > Some(&60), told.last(), told.is_sorted()), (true, Some(&98), true), "{told:?}");
+    let size = serde_json::to_vec(&request).unwrap().len();
+    assert!(size < casemate_wire::api::MAX_BODY, "{size} bytes");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use casemate_wire::api::KeyProgress;
-use casemate_wire::{Code, Problem, PublicKey};
+use casemate_wire::{Code, Member, Problem, PublicKey, Rotation};
 use serde_json::{Value, json};
 
 use crate::support::appliance::Behaviour;
@@ -234,6 +234,34 @@ async fn a_signature_that_is_refused_for_the_quorum_makes_the_coordinator_ask_ho
     assert_eq!(refused["error"]["code"], "quorum_mismatch", "{refused}");
     until("the account has moved on", async || epoch(&account(&coordinator, &key).await) == 7).await;
     settled(&lab, &[0, 1, 2], &key, 7).await;
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_committees_dealt_from_the_same_one_the_later_has_the_key_and_the_other_is_told() {
+    let lab = Lab::new(five()).await;
+    let coordinator = lab.start().await;
+    let key = coordinator.key().await;
+    rotated(&coordinator, &committee(&key, &[2, 3, 4])).await;
+    // Another coordinator has had the first committee deal once more, to others.
+    let first = lab.appliances[2].inside.claims.lock().unwrap().values().find(|c| c.rotation.is_some()).cloned();
+    let mut claims = first.unwrap();
+    let place = |at: u16| Member { party_id: keys::party(at), party_index: 0, identity: lab.keys.identity(at) };
+    let members = (0u16..).zip([0, 1, 3].map(place)).map(|(index, member)| Member { party_index: index, ..member });
+    claims.participants = members.collect::<Vec<_>>().try_into().unwrap();
+    let rotation = claims.rotation.as_mut().unwrap();
+    (rotation.epoch, rotation.dealers) = (7, [0, 1].map(keys::party).to_vec());
+    let mixed = Rotation { dealers: [0, 3].map(keys::party).to_vec(), epoch: 8, ..rotation.clone() };
+    let later = lab.keys.rotate(&claims, 0);
+    claims.rotation = Some(mixed);
+    for (party, succession) in [(1, lab.keys.rotate(&claims, 0)), (0, later)] {
+        let moved = Held { newest_epoch: 8, succession: Some(succession), old_shares: 1 };
+        lab.appliances[party].inside.held.lock().unwrap().insert(public(&key), moved);
+    }
+    lab.appliances[2].behave(Behaviour::Refuse(Problem::new(Code::QuorumMismatch, "the key is of another epoch")));
+    coordinator.caller.waiting(SIGN, &sign_body(&key["account_id"], HASH, &[2, 3])).await;
+    until("the account has moved on", async || epoch(&account(&coordinator, &key).await) == 7).await;
+    settled(&lab, &[2, 4], &key, 7).await;
     coordinator.stop().await;
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn settle(
     succession: &Succession,
     switched: &[Switched],
 ) -> SettleAnswer {
-    let request = SettleRequest { succession: succession.clone(), switched: switched.to_vec() };
+    let request = SettleRequest { succession: succession.clone(), earlier: Vec::new(), switched: switched.to_vec() };
     let answer = coordinator.appliances[party].post("rotation/settle", &json!(request)).await;
     assert_eq!(answer.status, 200, "{answer}");
     answer.json()
@@ -212,7 +212,7 @@ async fn a_lying_coordinator_moves_no_key_by_words_of_its_own() {
     let coordinator = lab.lying_coordinator();
     let (new, succession) = rotated(&lab, &coordinator, &key, &Plan::refresh(2)).await;
     let post = async |forged: Succession, switched: Vec<Switched>| {
-        let request = SettleRequest { succession: forged, switched };
+        let request = SettleRequest { succession: forged, earlier: Vec::new(), switched };
         coordinator.appliances[0].post("rotation/settle", &json!(request)).await
     };
     let mut altered = succession.clone();

@@ -81,6 +81,7 @@ pub(super) async fn run(node: &Arc<Node>, link: &mut Link, session: SessionId) -
         created: jiff::Timestamp::now().as_second(),
         restored: false,
         joined: None,
+        dealt_from: None,
     };
     let share_id = header.share_id.clone();
     pending::store(node, &header, &share, &statement, session, None).await?;

@@ -10,7 +10,7 @@ use casemate_mpc::{Cggmp21, Dealer, KeyShare as Share, Limits, OldKey, ResharePa
 use casemate_policy::spend::Spending;
 use casemate_wire::certificate::IdentitySignature;
 use casemate_wire::rotation::{Auxiliary as Wanted, DealerPlace, Endorsement};
-use casemate_wire::{Code, Digest32, KeyCertificate, KeyStatement, SessionId, Succession, Threshold};
+use casemate_wire::{Code, Committee, Digest32, KeyCertificate, KeyStatement, SessionId, Succession, Threshold};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -112,7 +112,13 @@ pub(super) async fn run(
         (Some(new), Some(Auxiliary { info, made, .. }), Some(confirmation)) => {
             let share = Share::from_parts(new, &info).map_err(|e| internal(&e))?;
             let stated = statement(confirmation);
-            let header = ShareHeader { joined, ..header(node, &stated, view.threshold, heritage.created) };
+            let origin = &act.rotation;
+            let dealt_from = Some(Committee {
+                epoch: origin.from_epoch,
+                threshold: origin.from_threshold,
+                roster: origin.from_roster.clone(),
+            });
+            let header = ShareHeader { joined, dealt_from, ..header(node, &stated, view.threshold, heritage.created) };
             pending::store(node, &header, &share, &stated, session, held(act)).await?;
             // It may become active by whatever way: from now on it counts what was spent before.
             if let Some(joined) = &header.joined {
@@ -251,6 +257,7 @@ fn header(node: &Node, statement: &KeyStatement, threshold: Threshold, created: 
         created,
         restored: false,
         joined: None,
+        dealt_from: None,
     }
 }
 

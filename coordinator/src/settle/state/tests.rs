@@ -4,7 +4,7 @@ use crate::session::testing::{party, sign_as, succession};
 
 fn settling(committee: &[u16], parties: &[u16]) -> Settling {
     let standing = |index: &u16| Standing { party: party(*index), word: None, done: false };
-    Settling::new(succession(committee, &[0, 1], |_| ()), parties.iter().map(standing).collect())
+    Settling::new(succession(committee, &[0, 1], |_| ()), Vec::new(), parties.iter().map(standing).collect())
 }
 
 fn word(settling: &Settling, index: u16) -> Switched {
@@ -92,4 +92,15 @@ fn who_holds_nothing_of_the_key_is_done_only_if_it_has_left() {
     assert_eq!(settling.hear(&party(2), &told, &nothing), Heard::Onward);
     assert!(matches!(settling.hear(&party(3), &told, &nothing), Heard::Stuck(_)));
     assert_eq!(settling.due(), [party(0), party(1), party(3)]);
+}
+
+#[test]
+fn who_has_left_and_is_configured_no_more_is_waited_for_no_longer() {
+    let mut settling = settling(&[0, 1, 3], &[0, 1, 2, 3]);
+    let reachable = |out: &'static [u16]| move |name: &PartyId| !out.iter().any(|index| &party(*index) == name);
+    assert_eq!(settling.dismiss(reachable(&[])), Heard::Nothing);
+    assert_eq!(settling.dismiss(reachable(&[3])), Heard::Nothing, "the new committee must switch");
+    assert_eq!(settling.dismiss(reachable(&[2, 3])), Heard::Onward);
+    assert_eq!(settling.due(), [party(0), party(1), party(3)]);
+    assert_eq!(settling.dismiss(reachable(&[2])), Heard::Nothing);
 }

@@ -274,7 +274,7 @@ impl Inside {
     }
 
     fn settle(&self, request: SettleRequest) -> Response<Body> {
-        let SettleRequest { succession, switched } = request;
+        let SettleRequest { succession, switched, .. } = request;
         let (me, certificate) = (party(self.index), &succession.certificate);
         let mut held = self.held.lock().unwrap();
         let held = held.entry(certificate.statement.public_key).or_default();
