@@ -100,7 +100,8 @@ fn check_standing(node: &Node, proven: &Proven, shares: &[ShareRow]) -> Result<(
         let header: ShareHeader = sealing::header("share", share.material.header())
             .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
         // A pending share proves nothing of its own committee, which may never have come to be.
-        let certain = |committee: &Committee| share.status != ShareState::Pending || committee.epoch != header.key.epoch;
+        let certain =
+            |committee: &Committee| share.status != ShareState::Pending || committee.epoch != header.key.epoch;
         known.extend(header.committees().filter(certain));
     }
     let signed_as = |member: &Member| node.config.known_member(member, &node.identity);

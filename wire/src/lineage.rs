@@ -119,8 +119,7 @@ mod tests {
         };
         let text = statement.to_sign();
         let signatures = seeds.iter().map(|seed| sign(*seed, &text)).collect();
-        let endorse =
-            |seed: &u8| Endorsement { party_id: member(*seed, 0).party_id, signature: sign(*seed, &text) };
+        let endorse = |seed: &u8| Endorsement { party_id: member(*seed, 0).party_id, signature: sign(*seed, &text) };
         let endorsements = endorsers.iter().map(endorse).collect();
         Succession { certificate: KeyCertificate { statement, signatures }, endorsements }
     }

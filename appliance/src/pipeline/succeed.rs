@@ -91,12 +91,7 @@ pub(super) async fn rotation(node: &Arc<Node>, token: &VerifiedToken) -> Result<
 
 /// The own share must be the one that the token would have dealt from. A party that still has one of an earlier epoch takes part as
 /// one that joins, if the key is the same: what it has signs nothing with those who have moved on, and the new share supersedes it.
-fn held_here(
-    node: &Node,
-    share: ShareRow,
-    rotation: &Rotation,
-    claimed: &SlotFacts,
-) -> Result<Option<Held>, Problem> {
+fn held_here(node: &Node, share: ShareRow, rotation: &Rotation, claimed: &SlotFacts) -> Result<Option<Held>, Problem> {
     let header: ShareHeader = sealing::header("share", share.material.header())
         .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
     let stale = header.key.epoch < rotation.from_epoch;

@@ -21,8 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 const FILE: &str = "coordinator.sqlite";
 const LOCK: &str = "lock";
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema.sql"), include_str!("rotations.sql"), include_str!("lineage.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("rotations.sql"), include_str!("lineage.sql")];
 /// Calls that may wait for the thread; more wait outside.
 const QUEUE: usize = 256;
 

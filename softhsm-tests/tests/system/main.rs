@@ -17,6 +17,7 @@ mod end_to_end;
 mod evidence_routes;
 mod join_tokens;
 mod keks;
+mod lineage;
 mod load;
 mod lying_peer;
 mod lying_witness;
