@@ -248,7 +248,7 @@ async fn of_two_committees_dealt_from_the_same_one_the_later_has_the_key_and_the
     let mut claims = first.unwrap();
     let place = |at: u16| Member { party_id: keys::party(at), party_index: 0, identity: lab.keys.identity(at) };
     let members = (0u16..).zip([0, 1, 3].map(place)).map(|(index, member)| Member { party_index: index, ..member });
-    claims.participants = members.collect::<Vec<_>>().try_into().unwrap();
+    claims.participants = members.collect();
     let rotation = claims.rotation.as_mut().unwrap();
     (rotation.epoch, rotation.dealers) = (7, [0, 1].map(keys::party).to_vec());
     let mixed = Rotation { dealers: [0, 3].map(keys::party).to_vec(), epoch: 8, ..rotation.clone() };
