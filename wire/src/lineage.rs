@@ -124,11 +124,8 @@ mod tests {
         Succession { certificate: KeyCertificate { statement, signatures }, endorsements }
     }
 
-    fn believed(member: &Member) -> Option<IdentityKey> {
-        Some(member.identity.clone())
-    }
-
     fn convinces(known: &[Committee], path: &[Succession]) -> bool {
+        let believed = |member: &Member| Some(member.identity.clone());
         leads_on(&KEY.parse().unwrap(), known, path, believed, believed).is_ok()
     }
 
@@ -164,6 +161,7 @@ mod tests {
         let first = [committee(1, &[1, 2, 3])];
         let other: PublicKey = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5".parse().unwrap();
         let good = to(2, &[4, 5], &[1, 2]);
+        let believed = |member: &Member| Some(member.identity.clone());
         assert!(leads_on(&other, &first, std::slice::from_ref(&good), believed, believed).is_err());
         assert!(!convinces(&first, &[to(2, &[4, 5], &[1])]));
         assert!(!convinces(&first, &[to(1, &[4, 5], &[1, 2])]), "an epoch that is no later");
