@@ -23,7 +23,8 @@ pub const MAX_NAMES: usize = 64;
 pub enum Rewrap {
     /// Before its first row.
     Begun {
-        /// What every row's DEK is to be wrapped by from now on, and nothing else: `kek/<epoch>`, `recovery/<fingerprint>`.
+        /// What every row's DEK is to be wrapped by from now on, and nothing else: `kek/<epoch> on <serial number
+        /// of its token>`, `recovery/<fingerprint>`.
         to: Vec<Text>,
         /// How many rows there are.
         rows: u64,

@@ -93,9 +93,12 @@ impl<'a> Plan<'a> {
         Ok(Self { keep, opens, recovery, sealer, identity, recipients })
     }
 
-    /// What every row's entries are to be, by name: `kek/<epoch>`, `recovery/<fingerprint>`.
+    /// What every row's entries are to be, by name: `kek/<epoch> on <serial number of its token>`, `recovery/<fingerprint>`.
     pub fn targets(&self) -> Vec<String> {
-        let keks = self.keep.iter().map(|vault| vault.status().kek_id);
+        let keks = self.keep.iter().map(|vault| {
+            let status = vault.status();
+            format!("{} on {}", status.kek_id, status.token.serial)
+        });
         keks.chain(self.recipients.iter().map(|recipient| recovery_name(&recipient.fingerprint().0))).collect()
     }
 

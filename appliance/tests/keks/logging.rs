@@ -95,7 +95,7 @@ fn a_re_wrapping_is_told_before_its_first_row_and_summed_up_with_who_asked_after
         assert_eq!((report.renewed, report.unopened), (2, 1));
         assert_eq!(at_first_row, Some(before + 1), "the log spoke first");
         let told = site.rewraps().await;
-        let to = vec!["kek/2".parse().unwrap()];
+        let to = vec![format!("kek/2 on {}", hsm.status().token.serial).parse().unwrap()];
         assert_eq!(told[0], (before, Told::Begun { to, rows: 3 }));
         let done = Rewrapped {
             rows: 3,
@@ -154,7 +154,7 @@ fn entries_for_recovery_hsms_that_come_and_go_are_told_by_their_fingerprints() {
             assert_eq!(Rewrap::new(&site.store, plan).run(|_| {}).await.unwrap().renewed, 1);
         }
         let told = site.rewraps().await;
-        let ends: Vec<_> = told.iter().filter_map(|(_, told)| match told {
+        let ends = told.iter().filter_map(|(_, told)| match told {
             Told::Ended { done, .. } => Some((done.removed.clone(), done.added.clone())),
             Told::Begun { .. } => None,
         });
