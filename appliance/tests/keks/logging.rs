@@ -89,7 +89,9 @@ fn a_re_wrapping_is_told_before_its_first_row_and_summed_up_with_who_asked_after
         site.store.write(Urgency::Act, move |transaction| row.replace(transaction, &spoilt)).await.unwrap();
         let before = site.store.audit_head().size();
         let mut at_first_row = None;
-        let watch = |_| drop(at_first_row.get_or_insert_with(|| site.store.audit_head().size()));
+        let watch = |_| {
+            at_first_row.get_or_insert_with(|| site.store.audit_head().size());
+        };
         let run = Rewrap::new(&site.store, &plan).asked_by(origin);
         let report = run.run(watch).await.unwrap();
         assert_eq!((report.renewed, report.unopened), (2, 1));
