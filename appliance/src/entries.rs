@@ -1,5 +1,7 @@
 //! The ways to a sealed object's DEK: wrapped under a KEK of an HSM, or encrypted to a recovery HSM. Each alone suffices.
 
+use std::collections::BTreeSet;
+
 use casemate_hsm::{RecoveryEntry, WrappedKey};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,21 @@ pub enum DekEntry {
     Kek(WrappedKey),
     /// Encrypted to a recovery HSM.
     Recovery(Box<RecoveryEntry>),
+}
+
+impl DekEntry {
+    /// Whose it is: a KEK's id, or a recovery key's fingerprint.
+    fn name(&self) -> String {
+        match self {
+            Self::Kek(entry) => entry.kek_id.clone(),
+            Self::Recovery(entry) => recovery_name(entry.key.as_slice()),
+        }
+    }
+}
+
+/// How the audit log names a recovery HSM, by its key's fingerprint.
+pub fn recovery_name(fingerprint: &[u8]) -> String {
+    format!("recovery/{}", hex::encode(fingerprint))
 }
 
 /// All entries of one object, as its column `deks` holds them: a CBOR list.
@@ -47,6 +64,11 @@ impl DekEntries {
             DekEntry::Kek(entry) => Some(entry),
             DekEntry::Recovery(_) => None,
         })
+    }
+
+    /// Whose entries stand here and not in `other`: `kek/<epoch>`, or `recovery/<fingerprint>`; each once.
+    pub fn names_beyond(&self, other: &Self) -> BTreeSet<String> {
+        self.0.iter().filter(|entry| !other.0.contains(entry)).map(DekEntry::name).collect()
     }
 
     /// Those for recovery HSMs, in their order.

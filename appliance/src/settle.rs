@@ -14,13 +14,13 @@ use casemate_wire::api::{SettleAnswer, SettleRequest};
 use casemate_wire::certificate::IdentitySignature;
 use casemate_wire::lineage::leads_on;
 use casemate_wire::rotation::{Switched, all_switched, switched_text};
-use casemate_wire::{Code, Committee, KeyCertificate, Member, Problem, Succession};
+use casemate_wire::{Code, Committee, KeyCertificate, Member, Problem, PublicKey, Succession};
 use rusqlite::Connection;
 
 use crate::daemon::Node;
 use crate::pipeline::{ShareHeader, unavailable};
 use crate::sealing;
-use crate::store::{ShareRow, StoreError, Transaction, Urgency};
+use crate::store::{ShareRow, StoreError, Transaction, Urgency, newest_epoch};
 
 /// A succession whose every new party is pinned here and has signed.
 struct Proven {
@@ -45,8 +45,8 @@ struct Plan {
 /// Takes what a rotation has proven: adopts, steps back, destroys, and gives the own word that it has switched.
 ///
 /// # Errors
-/// `quorum_mismatch` where the succession proves nothing here, `share_not_found` where the key is not known, `hsm_unavailable`, or
-/// that nothing can be recorded.
+/// `quorum_mismatch` where the succession proves nothing here, `share_not_found` where the key is not known, `epoch_taken` where this
+/// party has gone on to a later epoch, `hsm_unavailable`, or that nothing can be recorded.
 pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) -> Result<SettleAnswer, Problem> {
     let SettleRequest { succession, earlier, switched } = request;
     let proven = prove(node, succession, earlier)?;
@@ -62,11 +62,13 @@ pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) 
     }
     check_standing(node, &proven, &known)?;
     let certificate = proven.succession.certificate.clone();
-    let (left, done) = node
-        .store
-        .write(Urgency::Record, move |transaction| carry_out(transaction, &proven, all, origin))
-        .await
-        .map_err(|e| unavailable(&e))?;
+    let written =
+        node.store.write(Urgency::Record, move |transaction| carry_out(transaction, &proven, all, origin)).await;
+    let (left, done) = match written {
+        Ok(written) => written,
+        Err(StoreError::Outdated(why)) => return Err(late(node, key, &why).await),
+        Err(error) => return Err(unavailable(&error)),
+    };
     for change in done {
         let (share, state) = (change.id, change.to.as_ref().map(Text::as_str).unwrap_or_default());
         tracing::info!(event = "share_settled", %share, state, epoch = certificate.statement.epoch);
@@ -76,6 +78,17 @@ pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) 
         switched: word(node, &certificate).await?,
         old_shares: left,
     })
+}
+
+/// The answer to the end of a rotation that comes after this party has gone on.
+async fn late(node: &Node, key: PublicKey, why: &str) -> Problem {
+    match node.store.read(move |store| newest_epoch(store, &key)).await {
+        Ok(epoch) => {
+            let detail = format!("this rotation is overtaken, settle the later one: {why}; nothing was changed");
+            Problem::new(Code::EpochTaken, detail).with("epoch", epoch)
+        }
+        Err(error) => unavailable(&error),
+    }
 }
 
 fn prove(node: &Node, succession: Succession, earlier: Vec<Succession>) -> Result<Proven, Problem> {

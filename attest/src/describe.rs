@@ -30,6 +30,8 @@ pub fn describe(leaf: &Leaf, detail: Option<&Detail>) -> String {
     }
     let outcome = leaf.outcome.as_ref().map(outcome);
     add("->", outcome.as_ref().map(|v| v as _));
+    let rewrap = leaf.rewrap.as_ref().map(crate::rewrap::describe);
+    add("run", rewrap.as_ref().map(|v| v as _));
     let reason = detail.and_then(|detail| detail.reason.as_deref()).map(ascii);
     add("because", reason.as_ref().map(|v| v as _));
     for change in &leaf.guards {

@@ -4,6 +4,7 @@ use casemate_wire::{PublicKey, SessionId, Threshold};
 
 use crate::detail::Disclosure;
 use crate::leaf::{Approval, Decision, GuardChange, Leaf, Op, Outcome, PeerCheckpoint, Phase, Recovery, Tx};
+use crate::rewrap::Rewrap;
 use crate::text::Text;
 
 /// Something to be logged; [`crate::Head::append`] gives it its place and its time.
@@ -23,6 +24,7 @@ pub struct Entry {
     pub(crate) peers: Vec<PeerCheckpoint>,
     pub(crate) disclosure: Option<Disclosure>,
     pub(crate) recovery: Option<Recovery>,
+    pub(crate) rewrap: Option<Rewrap>,
 }
 
 /// Where a request came from.
@@ -128,6 +130,11 @@ impl Entry {
         Self::bare(op, Phase::Admin)
     }
 
+    /// One end of a re-wrapping: before its first row, or after its last.
+    pub fn rewrap(rewrap: Rewrap) -> Self {
+        Self { rewrap: Some(rewrap), ..Self::admin(Op::Rewrap) }
+    }
+
     /// A policy bundle that was not taken, so that nothing changed: `code` says why.
     pub fn policy_refused(code: Text) -> Self {
         Self { outcome: Some(Outcome::refused(code)), ..Self::admin(Op::Policy) }
@@ -227,6 +234,7 @@ impl Entry {
             peers: Vec::new(),
             disclosure: None,
             recovery: None,
+            rewrap: None,
         }
     }
 }

@@ -91,6 +91,7 @@ impl Head {
             peers: entry.peers,
             detail: entry.disclosure.map(|disclosure| disclosure.commitment()).transpose()?,
             recovery: entry.recovery,
+            rewrap: entry.rewrap,
         })?;
         let (head, nodes) = self.advance(&line)?;
         Ok(Appended { line, nodes, head })

@@ -3,6 +3,7 @@
 use casemate_wire::{Digest32, EcdsaSignature, PartyId, PublicKey, SessionId, Threshold};
 use serde::{Deserialize, Serialize};
 
+use crate::rewrap::Rewrap;
 use crate::text::{At, LogId, Text};
 
 /// The version of the leaf's form.
@@ -64,6 +65,9 @@ pub struct Leaf {
     /// What a log that was begun anew takes the place of; in a genesis only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
+    /// One end of a re-wrapping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrap: Option<Rewrap>,
 }
 
 /// What a leaf is about.
@@ -100,6 +104,8 @@ pub enum Op {
     Restore,
     /// A KEK is made, takes the place of another, or is destroyed.
     Kek,
+    /// The wrapped keys of all rows are brought to another KEK, HSM or recovery HSM.
+    Rewrap,
 }
 
 impl Op {
@@ -131,6 +137,7 @@ impl Op {
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::Kek => "kek",
+            Self::Rewrap => "rewrap",
         }
     }
 }

@@ -15,6 +15,7 @@
 //! | [`entry`] | what may be said: one constructor for each phase |
 //! | [`detail`] | what is sensitive: salted, kept beside the log, withheld at will |
 //! | [`life`] | the states of a share and a KEK, and the changes between them |
+//! | [`rewrap`] | what is told of a re-wrapping, before its first row and after its last |
 //! | [`line`] | one canonical JSON line (RFC 8785) and its hash |
 //! | [`head`] | where a log stands; the only way to make a line |
 //! | [`tree`] | the Merkle tree over all leaves (RFC 6962) |
@@ -51,6 +52,7 @@ pub mod receipt;
 pub mod reconcile;
 pub mod recovery;
 pub mod restoration;
+pub mod rewrap;
 mod rules;
 pub mod standing;
 pub mod state;
@@ -72,6 +74,7 @@ pub use life::{KekState, ShareState, Transition};
 pub use line::Line;
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use receipt::{Receipt, ReceiptError, SignedReceipt};
+pub use rewrap::{OpenRewrap, Rewrap, Rewrapped};
 pub use standing::{Anchored, Facts, Finding, Found, Refusal, Standing, WINDOW};
 pub use state::{Snapshot, State};
 pub use text::{At, LogId, Text};

@@ -17,6 +17,7 @@ const MAX_DEPTH: usize = 16;
 pub(crate) fn check(leaf: &Leaf) -> Result<(), String> {
     integers(leaf)?;
     guards::check(leaf)?;
+    crate::rewrap::check(leaf)?;
     only(leaf.recovery.is_none() || leaf.phase == Phase::Genesis, "only a new log takes the place of another")?;
     only(leaf.detail.is_none() || may_have_detail(leaf), "it has a detail where nothing is withheld")?;
     match leaf.phase {
@@ -126,9 +127,12 @@ fn refusal(leaf: &Leaf) -> Result<(), String> {
 }
 
 fn admin(leaf: &Leaf) -> Result<(), String> {
-    let admin = matches!(leaf.op, Op::Stop | Op::Policy | Op::Share | Op::Primes | Op::Peer | Op::Prune);
+    let admin = matches!(leaf.op, Op::Stop | Op::Policy | Op::Share | Op::Primes | Op::Peer | Op::Prune | Op::Rewrap);
     let admin = admin || leaf.op.may_be_decided();
-    only(admin, "an admin leaf is the op stop, policy, share, primes, peer, prune, revoke, backup, restore or kek")?;
+    only(
+        admin,
+        "an admin leaf is the op stop, policy, share, primes, peer, prune, revoke, backup, restore, kek or rewrap",
+    )?;
     only(leaf.session.is_none(), "an admin leaf belongs to no session")?;
     only(
         leaf.req.is_some() == leaf.actor.is_some(),
@@ -186,7 +190,7 @@ fn no_fields_of_an_act(leaf: &Leaf) -> Result<(), String> {
     only(!acts && !approved && leaf.peers.is_empty(), "it holds fields of an act")
 }
 
-fn only(holds: bool, otherwise: &str) -> Result<(), String> {
+pub(crate) fn only(holds: bool, otherwise: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(otherwise.into()) }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::leaf::{Guard, GuardChange, Leaf, Op, Phase, Place};
+use crate::rewrap::{OpenRewrap, Rewrap};
 use crate::text::{At, LogId, Text};
 use crate::tree::Frontier;
 use crate::verify::OpenIntent;
@@ -65,6 +66,9 @@ pub struct State {
     /// The latest epoch that was entered with each key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub epochs: BTreeMap<Text, Text>,
+    /// The last re-wrapping, while it has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrapping: Option<OpenRewrap>,
 }
 
 /// Whether all that was before the first leaf is known.
@@ -85,6 +89,14 @@ impl State {
         }
         for change in &leaf.guards {
             self.change(change, leaf.at);
+        }
+        match &leaf.rewrap {
+            // One that was cut off before it never ends.
+            Some(Rewrap::Begun { rows, .. }) => {
+                self.rewrapping = Some(OpenRewrap { seq: leaf.seq, at: leaf.at, rows: *rows });
+            }
+            Some(Rewrap::Ended { .. }) => self.rewrapping = None,
+            None => {}
         }
         for peer in &leaf.peers {
             let place = Place { log: peer.log.clone(), size: peer.size, root: peer.root };

@@ -195,9 +195,19 @@ fn difference(approved: &Act, asked: &Act) -> Option<&'static str> {
             "the new key's kind, threshold or label"
         }
         (Act::Keygen { .. }, Act::Keygen { .. }) => "the list of participants",
-        (Act::Rotate { .. }, Act::Rotate { .. }) => "the new roster, threshold or epoch",
+        (Act::Rotate { parameters, .. }, Act::Rotate { parameters: asked, .. }) => rotations_differ(parameters, asked),
         (Act::Revoke { .. }, Act::Revoke { .. }) => "the party or the reason",
         (Act::Backup { .. }, Act::Backup { .. }) => "the party or the list of recipients",
         _ => "the action",
     })
+}
+
+fn rotations_differ(approved: &RotateParameters, asked: &RotateParameters) -> &'static str {
+    if approved.auxiliary != asked.auxiliary {
+        "what becomes of the auxiliary information"
+    } else if approved.from_epoch != asked.from_epoch {
+        "the epoch that is dealt from"
+    } else {
+        "the new roster, threshold or epoch"
+    }
 }

@@ -10,6 +10,7 @@ use casemate_policy::approval::{
 };
 use casemate_policy::signers::SignatureError;
 use casemate_wire::api::{Approval, MAX_APPROVALS};
+use casemate_wire::rotation::Auxiliary;
 use casemate_wire::{Digest32, ShareType};
 use common::ssh::{APPROVAL, Key, POLICY};
 use common::*;
@@ -42,7 +43,8 @@ fn keygen() -> Act {
 
 fn rotate() -> Act {
     let participants = vec![participant(1), participant(3)];
-    let parameters = RotateParameters { participants, threshold_t: 2, epoch: 2 };
+    let parameters =
+        RotateParameters { participants, threshold_t: 2, epoch: 3, from_epoch: 1, auxiliary: Auxiliary::Fresh };
     Act::Rotate { key: KEY.parse().unwrap(), parameters }
 }
 
@@ -176,7 +178,7 @@ fn an_approval_of_anything_else_does_not_count_and_says_what_differs() {
     }
     assert_eq!(differing(&sign(), |act| *act = keygen()), "the action");
     assert_eq!(differing(&keygen(), |act| *act = backup()), "the action");
-    let edits: [Edited; 9] = [
+    let edits: [Edited; 12] = [
         (sign(), |act| with(act, |p: &mut SignParameters| p.message_hash.0[31] ^= 1), "the message hash"),
         (sign(), |act| with(act, |p: &mut SignParameters| p.derivation_path = None), "the derivation path"),
         (
@@ -191,7 +193,14 @@ fn an_approval_of_anything_else_does_not_count_and_says_what_differs() {
             |act| with(act, |p: &mut RotateParameters| p.participants[1].identity = participant(4).identity),
             "the new roster, threshold or epoch",
         ),
-        (rotate(), |act| with(act, |p: &mut RotateParameters| p.epoch = 3), "the new roster, threshold or epoch"),
+        (rotate(), |act| with(act, |p: &mut RotateParameters| p.epoch = 4), "the new roster, threshold or epoch"),
+        (rotate(), |act| with(act, |p: &mut RotateParameters| p.threshold_t = 1), "the new roster, threshold or epoch"),
+        (rotate(), |act| with(act, |p: &mut RotateParameters| p.from_epoch = 2), "the epoch that is dealt from"),
+        (
+            rotate(),
+            |act| with(act, |p: &mut RotateParameters| p.auxiliary = Auxiliary::Keep),
+            "what becomes of the auxiliary information",
+        ),
         (
             revoke(),
             |act| with(act, |p: &mut RevokeParameters| p.party_id = "party-2".parse().unwrap()),
@@ -337,6 +346,25 @@ fn statements_of_every_act_read_back_as_written() {
         assert_eq!(Statement::parse(&statement.to_text().unwrap()).unwrap(), statement);
         assert!(!act.summary().is_empty());
     }
+}
+
+#[test]
+fn a_rotations_statement_says_what_is_dealt_from_and_what_becomes_of_auxiliary_information() {
+    let mut act = rotate();
+    with(&mut act, |p: &mut RotateParameters| p.participants.truncate(1));
+    let identity = serde_json::to_string(&participant(1).identity).unwrap();
+    let text = format!(
+        r#"{{"action":"rotate","v":1,"key":"{KEY}","parameters":{{"participants":[{{"party_id":"party-1","identity":{identity}}}],"threshold_t":2,"epoch":3,"from_epoch":1,"auxiliary":"fresh"}},"bundle":"{BUNDLE}","expires":"2025-06-02T13:00:00Z","nonce":"09090909090909090909090909090909"}}"#
+    );
+    assert_eq!(statement(&act).to_text().unwrap(), text);
+    for part in [r#","from_epoch":1"#, r#","auxiliary":"fresh""#] {
+        assert!(Statement::parse(&text.replace(part, "")).is_err(), "a statement without {part}");
+    }
+    assert!(Statement::parse(&text.replace("fresh", "old")).is_err());
+    let words = act.summary();
+    assert!(words.contains("from epoch 1 to epoch 3") && words.contains("auxiliary information: made anew"), "{words}");
+    with(&mut act, |p: &mut RotateParameters| p.auxiliary = Auxiliary::Keep);
+    assert!(act.summary().contains("heals no host that was compromised"), "{}", act.summary());
 }
 
 #[test]

@@ -101,6 +101,8 @@ pub struct Node {
     pub primes: Pool,
     /// Held while a backup is made: one at a time.
     pub(crate) backing_up: tokio::sync::Mutex<()>,
+    /// Held while rows are re-wrapped: one run at a time, as the audit log tells them.
+    pub(crate) rewrapping: tokio::sync::Mutex<()>,
     /// The wall clock's guard.
     pub clock: Clock,
     /// What attestations say of this process.
@@ -239,6 +241,7 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         metrics,
         primes: Pool::default(),
         backing_up: tokio::sync::Mutex::default(),
+        rewrapping: tokio::sync::Mutex::default(),
         supervisor: Supervisor::new(),
         measured,
         policy: PolicySlot::default(),

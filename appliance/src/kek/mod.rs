@@ -5,15 +5,17 @@
 //! | `ledger.rs` | what the audit log says of the KEKs |
 //! | `plan.rs` | what every row's entries are to be, and one row's way there |
 //! | `rewrap.rs` | all rows, in bounded transactions, resumable |
+//! | `trace.rs` | what the audit log is told of a re-wrapping: before its first row, and after its last |
 //! | `retire.rs` | whether nothing needs an old KEK, and the rows on each |
 
 mod ledger;
 mod plan;
 mod retire;
 mod rewrap;
+mod trace;
 
 pub use ledger::{Ledger, LedgerError};
-pub use plan::{Plan, Renewal};
+pub use plan::{NewEntries, Plan, Renewal};
 pub use retire::{Holders, Needed, epoch_taken, holders, needing};
 pub use rewrap::{Damaged, Report, Rewrap, Step};
 

@@ -1,12 +1,14 @@
 //! What every row's entries are to be, and one row's way there.
 
+use std::collections::BTreeSet;
+
 use casemate_hsm::{HsmError, KeyPurpose, RecoveryEntry, RecoveryHsm, Secret32, WrappedKey};
 use casemate_wire::ids::InvalidId;
 use casemate_wire::{IdentityKey, RecoveryKey};
 use sha2::{Digest, Sha256};
 
 use super::KekError;
-use crate::entries::{DekEntries, DekEntry};
+use crate::entries::{DekEntries, DekEntry, recovery_name};
 use crate::sealing::{Unwrapped, unwrap_any};
 use crate::store::EntriesRow;
 use crate::vault::Vault;
@@ -28,9 +30,19 @@ pub enum Renewal {
     /// They are as they are to be.
     Current,
     /// They are replaced by these.
-    Entries(Vec<u8>),
+    Entries(NewEntries),
     /// None of them opens, for this reason. They are left as they are.
     Unopened(String),
+}
+
+/// New entries of a row, and what they change.
+pub struct NewEntries {
+    /// The entries, as stored.
+    pub column: Vec<u8>,
+    /// Of what the row loses an entry, by name.
+    pub removed: BTreeSet<String>,
+    /// Of what it gets one.
+    pub added: BTreeSet<String>,
 }
 
 impl<'a> Plan<'a> {
@@ -81,6 +93,15 @@ impl<'a> Plan<'a> {
         Ok(Self { keep, opens, recovery, sealer, identity, recipients })
     }
 
+    /// What every row's entries are to be, by name: `kek/<epoch> on <serial number of its token>`, `recovery/<fingerprint>`.
+    pub fn targets(&self) -> Vec<String> {
+        let keks = self.keep.iter().map(|vault| {
+            let status = vault.status();
+            format!("{} on {}", status.kek_id, status.token.serial)
+        });
+        keks.chain(self.recipients.iter().map(|recipient| recovery_name(&recipient.fingerprint().0))).collect()
+    }
+
     /// What a row's entries become.
     ///
     /// # Errors
@@ -123,7 +144,9 @@ impl<'a> Plan<'a> {
             return Ok(Renewal::Current);
         }
         let encode = || KekError::Encoding(format!("{} {}", row.table.as_str(), row.id));
-        renewed.to_column().map(Renewal::Entries).ok_or_else(encode)
+        let (removed, added) = (entries.names_beyond(&renewed), renewed.names_beyond(&entries));
+        let column = renewed.to_column().ok_or_else(encode)?;
+        Ok(Renewal::Entries(NewEntries { column, removed, added }))
     }
 
     /// The entry for a recovery HSM: the one that stands there, if the sealing host signed it for this row.

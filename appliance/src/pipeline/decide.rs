@@ -217,6 +217,8 @@ fn approvable(understood: &Understood) -> approval::Act {
                 participants: participants(&act.committee),
                 threshold_t: token.threshold().t(),
                 epoch: act.rotation.epoch,
+                from_epoch: act.rotation.from_epoch,
+                auxiliary: act.rotation.auxiliary,
             },
         },
         Act::Keygen { slot } => approval::Act::Keygen {

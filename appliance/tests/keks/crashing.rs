@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use casemate_appliance::kek::{Plan, Rewrap};
+use casemate_attest::Rewrap as Rewrapping;
 use casemate_hsm::new_kek;
 
 use crate::site::Site;
@@ -66,7 +67,20 @@ async fn every_crash(store: &Store) {
         assert_eq!((report.current, report.renewed), (done as u64, (ROWS - done) as u64), "step {step}");
         site.all_open(&site.hsm).await;
         assert_eq!(site.keks().await, vec![vec![current]; ROWS]);
+        told_of_both_runs(&site, report.current, report.renewed).await;
         folder = site.close().await;
     }
     assert_eq!(seen, ROWS, "no crash came after the last transaction");
+}
+
+/// The run that died was announced and has no end; the one after it has both leaves. An auditor finds the log good.
+async fn told_of_both_runs(site: &Site, current: u64, renewed: u64) {
+    let told = site.rewraps().await;
+    let [.., (_, Rewrapping::Begun { .. }), (second, Rewrapping::Begun { .. }), (_, Rewrapping::Ended { begun, done })] =
+        told.as_slice()
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!((begun, done.current, done.renewed, &done.stopped), (second, current, renewed, &None));
+    assert_eq!(done.added.values().sum::<u64>(), renewed);
 }

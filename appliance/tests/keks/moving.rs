@@ -48,7 +48,7 @@ fn a_move_that_is_cut_off_is_ended_by_the_next_run() {
         let casemate_appliance::kek::Renewal::Entries(moved) = plan.renew(&row).await.unwrap() else {
             panic!("it was not moved")
         };
-        site.store.write(Urgency::Act, move |transaction| row.replace(transaction, &moved)).await.unwrap();
+        site.store.write(Urgency::Act, move |transaction| row.replace(transaction, &moved.column)).await.unwrap();
         let report = Rewrap::new(&site.store, &plan).run(|_| {}).await.unwrap();
         assert_eq!((report.current, report.renewed, report.unopened), (1, 1, 0));
         site.all_open(&new).await;

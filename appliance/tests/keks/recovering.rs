@@ -12,7 +12,7 @@ use sha2::Digest;
 use crate::site::{Site, entries, vault};
 use crate::support::{Module, Store, on_fresh_store};
 
-fn recovery(store: &Store, label: &str) -> RecoveryHsm {
+pub(crate) fn recovery(store: &Store, label: &str) -> RecoveryHsm {
     store.token(label);
     init_recovery(&store.config(label)).unwrap();
     RecoveryHsm::open(&store.config(label)).unwrap()

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use casemate_appliance::metrics::HsmMetrics;
 use casemate_appliance::primes;
 use casemate_appliance::sealing::{open, seal};
-use casemate_appliance::store::{EntriesRow, HsmAnchor, SealedColumns, Store, Urgency};
+use casemate_appliance::store::{EntriesRow, HsmAnchor, SealedColumns, Store, Urgency, audit_lines};
 use casemate_appliance::vault::Vault;
-use casemate_attest::{Entry, Guard, GuardChange, Op, Text};
+use casemate_attest::{Entry, Guard, GuardChange, Leaf, Op, Rewrap, Text, Verifier};
 use casemate_hsm::{Hsm, HsmConfig};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
@@ -46,6 +46,20 @@ impl Site {
         let store = spawn_blocking(move || Store::open(&path, Box::new(anchor)).unwrap()).await.unwrap();
         assert!(store.quarantine().is_none(), "{}", store.quarantine().unwrap());
         Self { folder, hsm, store }
+    }
+
+    /// Every leaf of the log, which an auditor finds good.
+    pub(crate) async fn leaves(&self) -> Vec<Leaf> {
+        let lines = self.store.read(|store| audit_lines(store, 0, u64::MAX)).await.unwrap();
+        let mut verifier = Verifier::new();
+        let leaves = lines.iter().map(|line| verifier.feed(line.as_bytes()).unwrap()).collect();
+        verifier.finish().unwrap();
+        leaves
+    }
+
+    /// What the log tells of re-wrapping, with the place of each leaf.
+    pub(crate) async fn rewraps(&self) -> Vec<(u64, Rewrap)> {
+        self.leaves().await.into_iter().filter_map(|leaf| Some((leaf.seq, leaf.rewrap?))).collect()
     }
 
     pub(crate) async fn close(self) -> PathBuf {

@@ -3,6 +3,7 @@
 use super::{Past, State, TOKENS_KEPT};
 use crate::leaf::{Guard, GuardChange, Leaf};
 use crate::life::{KekState, ShareState, Transition};
+use crate::rewrap::Rewrap;
 use crate::rules::life::{Stage, backup_stage, bundle_version, entered, kek_epoch, kek_state, stage};
 use crate::text::{At, Text};
 
@@ -21,6 +22,7 @@ impl State {
             self.judge(past, change, leaf.at)?;
         }
         self.one_current_kek(leaf)?;
+        self.rewrap(leaf)?;
         self.take(leaf);
         Ok(())
     }
@@ -81,6 +83,15 @@ impl State {
             return Err("two KEKs are current at once".into());
         }
         Ok(())
+    }
+
+    /// One re-wrapping runs at a time, and one that was cut off is followed by a new one.
+    fn rewrap(&self, leaf: &Leaf) -> Result<(), String> {
+        let Some(Rewrap::Ended { begun, .. }) = &leaf.rewrap else { return Ok(()) };
+        if self.rewrapping.as_ref().is_some_and(|open| open.seq == *begun) {
+            return Ok(());
+        }
+        Err(format!("the re-wrapping of leaf {begun} ends, and does not run"))
     }
 
     fn epoch(&self, change: &GuardChange) -> Result<(), String> {

@@ -20,6 +20,7 @@ use crate::checkpoint::Checkpoint;
 use crate::head::Head;
 use crate::leaf::{Guard, Leaf, Op, Phase};
 use crate::line::{Line, MAX_LINE};
+use crate::rewrap::OpenRewrap;
 use crate::state::{Past, Snapshot, State};
 use crate::text::{At, LogId};
 use story::Story;
@@ -47,6 +48,9 @@ pub struct Report {
     pub boots: u64,
     /// Intents without an outcome, oldest first: still running, or cut off.
     pub open_intents: Vec<OpenIntent>,
+    /// The last re-wrapping, if it has not ended: it runs still, or was cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_rewrap: Option<OpenRewrap>,
     /// The first leaf's time.
     pub first: At,
     /// The last leaf's time.
@@ -238,6 +242,7 @@ impl Verifier {
             checkpoints_before: (self.known.len() as u64).saturating_sub(self.compared),
             rests_on: self.rests_on.clone(),
             open_intents: self.story.open(),
+            open_rewrap: self.state.rewrapping.clone(),
         })
     }
 

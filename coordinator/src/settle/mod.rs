@@ -5,11 +5,12 @@
 
 mod discovery;
 mod state;
+mod telling;
 
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use casemate_wire::api::{SettleAnswer, SettleRequest};
 use casemate_wire::{PartyId, Problem};
@@ -22,8 +23,9 @@ use crate::account::AccountId;
 use crate::convene::{Coordinator, not_configured};
 use crate::store::StoreError;
 pub(crate) use discovery::credible;
-use state::Heard;
+use state::{Heard, Stuck};
 pub(crate) use state::{Settling, Standing};
+use telling::{Telling, Unsettled, Volume};
 
 /// How often what could not be settled is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -59,6 +61,7 @@ impl Bell {
 impl Coordinator {
     /// Settles what is not settled: now, whenever the bell rings, and from time to time.
     pub(crate) async fn settle_all(&self) -> Infallible {
+        let telling = Mutex::new(Telling::default());
         let mut tick = interval(AGAIN);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -66,13 +69,13 @@ impl Coordinator {
                 _ = tick.tick() => {}
                 () = self.stage.bell.ring.notified() => {}
             }
-            if let Err(error) = self.settle_pass().await {
+            if let Err(error) = self.settle_pass(&telling).await {
                 tracing::error!(event = "store_failed", %error);
             }
         }
     }
 
-    async fn settle_pass(&self) -> Result<(), StoreError> {
+    async fn settle_pass(&self, telling: &Mutex<Telling>) -> Result<(), StoreError> {
         let mut doubtful = self.stage.bell.take();
         doubtful.extend(self.stage.store.doubtful().await?);
         // What runs still will ring at its end.
@@ -80,20 +83,20 @@ impl Coordinator {
         let asked = stream::iter(doubtful.map(Ok));
         asked.try_for_each_concurrent(AT_ONCE, |account| self.discover(account)).await?;
         let unsettled = stream::iter(self.stage.store.unsettled().await?.into_iter().map(Ok));
-        unsettled.try_for_each_concurrent(AT_ONCE, |account| self.settle(account)).await?;
+        unsettled.try_for_each_concurrent(AT_ONCE, |account| self.settle(account, telling)).await?;
         self.stage.metrics.unsettled(self.stage.store.unsettled().await?.len());
         Ok(())
     }
 
     /// Tells the parties of one account what is known until none of them goes on.
-    async fn settle(&self, account: AccountId) -> Result<(), StoreError> {
+    async fn settle(&self, account: AccountId, telling: &Mutex<Telling>) -> Result<(), StoreError> {
         let Some(mut settling) = self.stage.store.settling(account).await? else {
             return Ok(());
         };
         if settling.dismiss(|party| self.dialer.to(party).is_some()) == Heard::Onward {
             self.stage.store.keep_settling(account, &settling).await?;
         }
-        let mut stuck = Vec::new();
+        let mut stuck: Vec<(PartyId, Stuck)> = Vec::new();
         for _ in 0..ROUNDS {
             let told = settling.request();
             let asked = settling.due().into_iter().map(|party| self.tell(party, &told));
@@ -104,7 +107,7 @@ impl Coordinator {
                 match settling.hear(&party, &told, &answer) {
                     Heard::Onward => onward = true,
                     Heard::Nothing => {}
-                    Heard::Stuck(why) => stuck.push(format!("{party}: {why}")),
+                    Heard::Stuck(why) => stuck.push((party, why)),
                 }
             }
             if onward {
@@ -115,18 +118,27 @@ impl Coordinator {
             }
         }
         let epoch = settling.epoch();
+        let mut telling = telling.lock().unwrap_or_else(PoisonError::into_inner);
         if settling.is_over() {
+            telling.settled(account);
             tracing::info!(event = "rotation_settled", %account, epoch);
-        } else {
-            let parties: Vec<String> = settling.due().iter().map(ToString::to_string).collect();
-            tracing::warn!(
+            return Ok(());
+        }
+        let state = Unsettled::of(&settling, &stuck);
+        let parties = state.parties();
+        let why: Vec<String> = stuck.iter().map(|(party, stuck)| format!("{party}: {}", stuck.why)).collect();
+        let why = why.join("; ");
+        match telling.tell(account, state, Instant::now()) {
+            Volume::Warn => tracing::warn!(
                 event = "rotation_unsettled",
                 %account,
                 epoch,
-                parties = parties.join(", "),
-                why = stuck.join("; "),
-                advice = "old shares are kept until all parties have switched; it is tried again every minute",
-            );
+                parties,
+                why,
+                advice = "old shares are kept until all parties have switched; it is tried again every minute, and told again \
+                          when this changes, or in an hour",
+            ),
+            Volume::Debug => tracing::debug!(event = "rotation_unsettled", %account, epoch, parties, why),
         }
         Ok(())
     }

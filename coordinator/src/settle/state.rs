@@ -32,7 +32,16 @@ pub(crate) enum Heard {
     /// Nothing new.
     Nothing,
     /// It cannot settle, or says what is not so.
-    Stuck(String),
+    Stuck(Stuck),
+}
+
+/// Why a party's answer led nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stuck {
+    /// In one word, the same each time for the same reason: a problem's code, or what kind of lie it is.
+    pub(crate) kind: &'static str,
+    /// In words, which may differ from time to time.
+    pub(crate) why: String,
 }
 
 impl Settling {
@@ -94,17 +103,17 @@ impl Settling {
                 standing.done = true;
                 return Heard::Onward;
             }
-            Err(problem) => return Heard::Stuck(problem.to_string()),
+            Err(problem) => return stuck(problem.code.as_str(), problem.to_string()),
             Ok(answer) => answer,
         };
         if answer.party_id != *party {
-            return Heard::Stuck(format!("{} answered in its place", answer.party_id));
+            return stuck("impostor", format!("{} answered in its place", answer.party_id));
         }
         let before = standing.clone();
         if let Some((word, member)) = answer.switched.as_ref().zip(member) {
             let text = switched_text(certificate, party);
             if word.party_id != *party || !member.identity.verifies(&text, &word.signature.0) {
-                return Heard::Stuck("its word that it has switched does not verify".into());
+                return stuck("false_word", "its word that it has switched does not verify".into());
             }
             // Signatures of one text differ from time to time; the first is as good as any.
             standing.word.get_or_insert_with(|| word.clone());
@@ -117,6 +126,10 @@ impl Settling {
     pub(crate) fn is_over(&self) -> bool {
         self.parties.iter().all(|standing| standing.done)
     }
+}
+
+fn stuck(kind: &'static str, why: String) -> Heard {
+    Heard::Stuck(Stuck { kind, why })
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ const STATEMENTS: [&str; 5] = [
 "bundle":"0505050505050505050505050505050505050505050505050505050505050505","expires":"2026-11-21T12:00:00Z",
 "nonce":"00112233445566778899aabbccddeeff"}"#,
     r#"{"v":1,"action":"rotate","key":"0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798","parameters":
-{"participants":[{"party_id":"party-1","identity":"IDENTITY"}],"threshold_t":2,"epoch":2},
+{"participants":[{"party_id":"party-1","identity":"IDENTITY"}],"threshold_t":2,"epoch":2,"from_epoch":1,"auxiliary":"fresh"},
 "bundle":"0505050505050505050505050505050505050505050505050505050505050505","expires":"2026-11-21T12:00:00Z",
 "nonce":"00112233445566778899aabbccddeeff"}"#,
     r#"{"v":1,"action":"revoke","key":"0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798","parameters":

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `sign` | `key` | `message_hash`, `derivation_path?` |
 //! | `keygen` | `slot`: `share_type`, `threshold_t`, `threshold_n`, `label?` | `participants`: `party_id`, `identity` of each |
-//! | `rotate` | `key` | the new roster: `participants`, `threshold_t`, and `epoch` |
+//! | `rotate` | `key` | the new roster: `participants`, `threshold_t`; `epoch`, `from_epoch`; `auxiliary`: `keep` or `fresh` |
 //! | `revoke` | `key` | `party_id` whose share it is, `reason` |
 //! | `backup` | – | `party_id` whose appliance it is, `recipients` |
 //!
@@ -19,6 +19,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use casemate_wire::rotation::Auxiliary;
 use casemate_wire::{Digest32, IdentityKey, PartyId, PublicKey, ShareType};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -96,7 +97,7 @@ pub struct KeygenParameters {
     pub participants: Vec<Participant>,
 }
 
-/// The committee that a rotation leads to.
+/// What a rotation starts from, and the committee that it leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RotateParameters {
@@ -106,6 +107,10 @@ pub struct RotateParameters {
     pub threshold_t: u16,
     /// The epoch that begins.
     pub epoch: u64,
+    /// The epoch that is dealt from: an approval says nothing of what the key may have become since.
+    pub from_epoch: u64,
+    /// What becomes of the auxiliary information. Who wants a compromised host healed must not get a rotation that keeps it.
+    pub auxiliary: Auxiliary,
 }
 
 /// Which share is revoked.
@@ -164,9 +169,16 @@ impl Act {
                 )
             }
             Self::Rotate { key, parameters } => {
-                let (t, epoch) = (parameters.threshold_t, parameters.epoch);
-                let parties = roster(&parameters.participants);
-                format!("rotate key {key} to epoch {epoch}, {t} needed to sign\nheld from then on by:{parties}")
+                let RotateParameters { participants, threshold_t, epoch, from_epoch, auxiliary } = parameters;
+                let parties = roster(participants);
+                let auxiliary = match auxiliary {
+                    Auxiliary::Keep => "kept where all of them hold the same; heals no host that was compromised",
+                    Auxiliary::Fresh => "made anew",
+                };
+                format!(
+                    "rotate key {key} from epoch {from_epoch} to epoch {epoch}, {threshold_t} needed to sign\n\
+                     auxiliary information: {auxiliary}\nheld from then on by:{parties}"
+                )
             }
             Self::Revoke { key, parameters } => {
                 let RevokeParameters { party_id, reason } = parameters;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use casemate_appliance::clients::Role;
-use casemate_attest::{Guard, Op};
+use casemate_attest::{Guard, Leaf, Op, Rewrap};
 use casemate_softhsm_tests::ethereum::Transfer;
 use casemate_softhsm_tests::policy::publish;
 use casemate_softhsm_tests::template::Kind;
@@ -74,6 +74,31 @@ async fn a_kek_is_made_rewrapped_to_and_the_old_one_destroyed_while_the_key_goes
         })
         .collect();
     assert_eq!(told, ["2 made", "1 retired", "2 current", "1 destroyed"]);
+    told_of_both_runs(&lab, &leaves, &rewrapped);
+}
+
+/// One run was asked for by the operator beside the daemon, one by the command; each stands in the log before and after.
+fn told_of_both_runs(lab: &TestLab, leaves: &[Leaf], rewrapped: &Value) {
+    let told: Vec<&Leaf> = leaves.iter().filter(|leaf| leaf.op == Op::Rewrap).collect();
+    let actors: Vec<bool> = told.iter().map(|leaf| leaf.actor.is_some() && leaf.req.is_some()).collect();
+    assert_eq!(actors, [true, true, false, false]);
+    let renewed = rewrapped["renewed"].as_u64().unwrap();
+    for (pair, renewed) in told.chunks(2).zip([renewed, 0]) {
+        assert!(
+            matches!(&pair[0].rewrap, Some(Rewrap::Begun { to, .. }) if to[0].as_str().starts_with("kek/2 on ")),
+            "{pair:?}"
+        );
+        let Some(Rewrap::Ended { begun, done }) = &pair[1].rewrap else { panic!("{pair:?}") };
+        let from = |names: &std::collections::BTreeMap<_, u64>| names.values().sum::<u64>();
+        assert_eq!((*begun, done.renewed, from(&done.removed)), (pair[0].seq, renewed, renewed));
+    }
+    let config = lab.parties[0].config.to_str().unwrap();
+    let shown = lab.program(0, "casemate", &["audit", "show", "--config", config]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("run begins: ") && shown.contains(&format!("; from kek/1 {renewed}; to kek/2 {renewed}")),
+        "{shown}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,12 +25,15 @@ pub(super) async fn approved(lab: &TestLab, proposal: Proposal) -> Proposal {
     let committee = claims.participants.iter().take(claims.threshold_n.into());
     let participants =
         committee.map(|member| Participant { party_id: member.party_id.clone(), identity: member.identity.clone() });
+    let rotation = claims.rotation.as_ref().unwrap();
     let act = Act::Rotate {
         key: claims.public_key.unwrap(),
         parameters: RotateParameters {
             participants: participants.collect(),
             threshold_t: claims.threshold_t,
-            epoch: claims.rotation.as_ref().unwrap().epoch,
+            epoch: rotation.epoch,
+            from_epoch: rotation.from_epoch,
+            auxiliary: rotation.auxiliary,
         },
     };
     let expires = Timestamp::now() + SignedDuration::from_hours(1);
@@ -164,6 +167,41 @@ async fn a_rotation_needs_the_approvals_that_policy_asks_for_and_uses_them_up() 
     let again = coordinator.convener.rotate(&key, &Plan::refresh(3));
     let again = again.telling_all(|invitation| invitation.body["approvals"] = approvals.clone());
     assert_ne!(coordinator.ask(&again).await[0].status, 202);
+}
+
+/// The coordinator gets one rotation approved and asks every party for another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_party_takes_another_rotation_than_the_one_that_people_approved() {
+    let (lab, key) = TestLab::keyed().await;
+    let coordinator = lab.lying_coordinator();
+    let healing = Plan { auxiliary: Auxiliary::Fresh, ..Plan::refresh(2) };
+    let fresh = proposed(&lab, &coordinator, &key, &healing).await;
+    let keeping = coordinator.convener.rotate(&key, &Plan::refresh(2));
+    let approvals = fresh.invitations[0].body["approvals"].clone();
+    let keeping = keeping.telling_all(move |invitation| invitation.body["approvals"] = approvals.clone());
+    let answers = coordinator.ask(&keeping).await;
+    assert_eq!(answers.len(), 3);
+    for answer in answers {
+        let problem = answer.problem();
+        assert_eq!(problem.code, Code::PolicyDenied, "{problem:?}");
+        let approvals = &problem.more["approvals"];
+        assert_eq!(approvals["counted"], json!([]), "{approvals}");
+        assert!(approvals["ignored"].to_string().contains("the auxiliary information differs"), "{approvals}");
+    }
+    let stale = proposed(&lab, &coordinator, &key, &Plan::refresh(3)).await.invitations[0].body["approvals"].clone();
+    // What was approved is done nevertheless: nothing of the approvals was used up.
+    let succession = coordinator.run_honestly(&fresh).await[0].succession().clone();
+    let moved = Key { certificate: succession.certificate, ..key.clone() };
+    let later = coordinator.convener.rotate(&moved, &Plan::refresh(3));
+    let later = later.telling_all(move |invitation| invitation.body["approvals"] = stale.clone());
+    let answers = coordinator.ask(&later).await;
+    assert_eq!(answers.len(), 3);
+    for answer in answers {
+        let problem = answer.problem();
+        assert_eq!(problem.code, Code::PolicyDenied, "{problem:?}");
+        let ignored = problem.more["approvals"]["ignored"].to_string();
+        assert!(ignored.contains("the epoch that is dealt from differs"), "{ignored}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

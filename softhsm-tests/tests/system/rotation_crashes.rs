@@ -2,8 +2,10 @@
 
 use casemate_softhsm_tests::relay::pass;
 use casemate_softhsm_tests::{Key, LyingCoordinator, Parcel, Plan, TestLab};
-use casemate_wire::Succession;
+use casemate_wire::api::SettleRequest;
 use casemate_wire::frame::{Frame, Outcome};
+use casemate_wire::{Code, Succession};
+use serde_json::json;
 
 use super::rotation::{proposed, rotated, settle, settle_all, shares, sign};
 
@@ -58,6 +60,33 @@ async fn a_party_that_misses_the_last_confirmation_adopts_its_share_later_and_no
     assert_eq!(shares(&coordinator, 2, &public).await, [(2, "active".to_owned()), (1, "rotated".to_owned())]);
     sign(&coordinator, &new, &[1, 2], 1).await;
     assert_eq!(settle_all(&coordinator, &[0, 1, 2], &succession).await, [0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_rotation_that_comes_after_a_later_one_is_answered_with_the_epoch_that_is_taken() {
+    let (lab, key) = TestLab::spare().await;
+    let coordinator = lab.lying_coordinator();
+    // The fourth party joins, and misses the last confirmation.
+    let joining = Plan { committee: &[0, 1, 3], ..Plan::refresh(2) };
+    let proposal = proposed(&lab, &coordinator, &key, &joining).await;
+    let ends = coordinator
+        .run(&proposal, |from, to, frame| {
+            if phase(&frame) == CONFIRM && to == 3 && from == 0 { Vec::new() } else { pass(from, to, frame) }
+        })
+        .await;
+    let missed: Succession = ends[0].succession().clone();
+    let second = Key { certificate: missed.certificate.clone(), ..key.clone() };
+    let (third, _) = rotated(&lab, &coordinator, &second, &Plan { epoch: 3, ..joining }).await;
+    let leaving = Plan { epoch: 4, committee: &[0, 1, 4], ..joining };
+    let (_, fourth) = rotated(&lab, &coordinator, &third, &leaving).await;
+    settle(&coordinator, 3, &fourth, &[]).await;
+    let before = [(3, "rotated".to_owned()), (2, "pending".to_owned())];
+    assert_eq!(shares(&coordinator, 3, &key.public_key()).await, before);
+    let request = SettleRequest { succession: missed, switched: Vec::new() };
+    let answer = coordinator.appliances[3].post("rotation/settle", &json!(request)).await;
+    let problem = answer.problem();
+    assert_eq!((problem.code, &problem.more["epoch"]), (Code::EpochTaken, &json!(3)), "{problem:?}");
+    assert_eq!(shares(&coordinator, 3, &key.public_key()).await, before, "nothing was changed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -182,6 +182,9 @@ fn tell(verdict: &Verdict) {
         let session = open.session.as_ref().map_or("no session", casemate_wire::SessionId::as_str);
         say(format!("  leaf {} ({session}) has no outcome: it runs still, or was cut off", open.seq));
     }
+    if let Some(open) = &report.open_rewrap {
+        say(format!("  leaf {}: the re-wrapping of {} rows runs still, or was cut off", open.seq, open.rows));
+    }
     if report.clock_set_back > 0 {
         say(format!("  the host's clock was set back {} times between leaves", report.clock_set_back));
     }

@@ -198,6 +198,8 @@ fn state(store: &Connection, log: Option<&State>, moment: At) -> Result<State, S
         recovered: None,
         // KEKs lie in the HSM; only the log knows what was done with them.
         keks: log.map(|log| log.keks.clone()).unwrap_or_default(),
+        // None runs, now that another log begins.
+        rewrapping: None,
         backups: fitted(pairs(store, "SELECT id, stage || ' ' || digest FROM backups")?),
         epochs: fitted(pairs(store, "SELECT public_key, CAST(epoch AS TEXT) FROM epochs")?),
     })
