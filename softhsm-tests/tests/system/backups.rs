@@ -84,7 +84,7 @@ pub(super) fn text(path: &Path) -> &str {
 }
 
 /// How an operator's tool calls party-1.
-fn call(lab: &TestLab) -> Vec<String> {
+pub(super) fn call(lab: &TestLab) -> Vec<String> {
     let credentials = lab.credentials(Role::Operator);
     let url = format!("https://{}", lab.parties[0].address);
     let files = [("--ca", credentials.ca), ("--cert", credentials.certificate), ("--key", credentials.key)];
