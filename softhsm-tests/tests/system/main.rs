@@ -34,6 +34,7 @@ mod revoking;
 mod rotating_accounts;
 mod rotation;
 mod rotation_crashes;
+mod session_commands;
 mod spending;
 mod start;
 mod store_trouble;
