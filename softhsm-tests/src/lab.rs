@@ -34,7 +34,7 @@ const ENDING: Duration = Duration::from_secs(30);
 /// Three appliances and a coordinator, of which some run. What runs is ended, and the folder removed, when this is
 /// dropped; after a failure the folder is kept and its place is printed.
 pub struct TestLab {
-    lab: Lab,
+    pub(crate) lab: Lab,
     appliances: Vec<Option<Running>>,
     coordinator: Option<Running>,
     folder: Option<TempDir>,

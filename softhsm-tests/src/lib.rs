@@ -12,6 +12,7 @@
 //! | [`convene`] | join tokens and participate bodies, whole or altered |
 //! | [`relay`] | [`LyingCoordinator`]: convenes sessions itself and does to messages what a test wants |
 //! | [`policy`] | bundles of a test's own |
+//! | [`operator`] | what operators write and accept when a host has another HSM |
 //! | [`mount`] | file systems to be filled and broken |
 //! | [`ethereum`] | transactions, their hashes and intents |
 
@@ -29,6 +30,7 @@ pub mod ethereum;
 pub mod http;
 pub mod lab;
 pub mod mount;
+pub mod operator;
 pub mod policy;
 pub mod programs;
 pub mod relay;

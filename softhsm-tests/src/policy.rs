@@ -19,6 +19,14 @@ when {{ context has tx }} unless {{ context.spent.hour.lessThanOrEqual(decimal("
     replace(dir, &rules, &json!([case("0.0", "allow", "sign"), case("1000000.0", "deny", "hourly")]));
 }
 
+/// Every key may be rotated, and everything is signed, whatever was spent before.
+pub fn unlimited(dir: &Path) {
+    let rules = r#"@id("rotate") permit (principal, action == Mpc::Action::"Rotate", resource);
+@id("sign") permit (principal, action == Mpc::Action::"Sign", resource);
+"#;
+    replace(dir, rules, &json!([case("1.0", "allow", "sign")]));
+}
+
 /// A test case with a transfer of so many ether.
 fn case(amount: &str, verdict: &str, policy: &str) -> Value {
     json!({

@@ -4,11 +4,14 @@ mod approve;
 mod attest;
 mod audit;
 mod backup;
+mod call;
 mod hsm;
 mod init;
 pub mod lab;
 pub(crate) mod policy;
+mod session;
 mod share;
+mod since;
 mod ssh_keygen;
 
 use std::process::ExitCode;
@@ -44,6 +47,9 @@ enum Command {
     /// The shares of an appliance: list and show them, withdraw one, verify a key.
     #[command(subcommand)]
     Share(share::ShareCommand),
+    /// The sessions of an appliance: list and show them.
+    #[command(subcommand)]
+    Session(session::SessionCommand),
     /// Backups: made by the daemon, verified by the custodians, restored on another host.
     #[command(subcommand)]
     Backup(backup::BackupCommand),
@@ -91,6 +97,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Attest(command) => attest::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Share(command) => share::run(&command),
+        Command::Session(command) => session::run(&command),
         Command::Backup(command) => backup::run(command),
         Command::Lab(command) => lab::run(command),
     };

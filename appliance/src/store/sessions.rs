@@ -97,6 +97,30 @@ impl SessionRow {
         rows.map(|row| row.map_err(&failed)?.parse()).collect()
     }
 
+    /// The sessions that began last, of one stored status alone if it is given: the newest first, `limit` of them at the most;
+    /// and how many there are in all.
+    ///
+    /// # Errors
+    /// Says that the store cannot be read.
+    pub fn newest(
+        connection: &Connection,
+        status: Option<SessionStatus>,
+        limit: u32,
+    ) -> Result<(Vec<Self>, u64), StoreError> {
+        const FILTER: &str = "WHERE ?1 IS NULL OR status = ?1";
+        let failed = StoreError::sqlite("list the sessions");
+        let status = status.map(SessionStatus::as_str);
+        let total: i64 = connection
+            .query_row(&format!("SELECT COUNT(*) FROM sessions {FILTER}"), [status], |row| row.get(0))
+            .map_err(&failed)?;
+        let mut statement = connection
+            .prepare_cached(&format!("{SELECT} {FILTER} ORDER BY started_at DESC, session_id LIMIT ?2"))
+            .map_err(&failed)?;
+        let rows = statement.query_map((status, limit), RawRow::read).map_err(&failed)?;
+        let sessions = rows.map(|row| row.map_err(&failed)?.parse()).collect::<Result<_, _>>()?;
+        Ok((sessions, u64::try_from(total).unwrap_or(0)))
+    }
+
     /// Writes a new row.
     ///
     /// # Errors

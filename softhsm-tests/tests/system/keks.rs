@@ -11,7 +11,7 @@ use casemate_softhsm_tests::{Key, LyingCoordinator, TestLab};
 use serde_json::{Value, json};
 
 /// `casemate hsm COMMAND --config …` of party-1; its exit code, result and complaint.
-fn hsm(lab: &TestLab, command: &[&str]) -> (i32, Value, String) {
+pub(super) fn hsm(lab: &TestLab, command: &[&str]) -> (i32, Value, String) {
     let config = lab.parties[0].config.to_str().unwrap();
     let arguments = [&["hsm"], command, &["--config", config, "--format", "json"]].concat();
     let done = lab.program(0, "casemate", &arguments);
@@ -104,21 +104,10 @@ fn told_of_both_runs(lab: &TestLab, leaves: &[Leaf], rewrapped: &Value) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shares_are_sealed_to_the_recovery_hsm_of_the_signed_bundle_and_opened_by_it_when_the_kek_is_lost() {
     let mut lab = TestLab::new(Kind::Keyed).await;
+    let (recovery, made) = recovery_hsm(&lab);
     let party = &lab.parties[0];
-    // A recovery HSM, here another token of the same module.
-    let text = fs::read_to_string(&party.config).unwrap().replace("casemate-party-1", "casemate-recovery");
-    let recovery = party.folder.join("recovery.toml");
-    fs::write(&recovery, text).unwrap();
-    let (recovery, so_pin) = (recovery.to_str().unwrap(), party.folder.join("so-pin"));
-    let init =
-        ["hsm", "init-recovery", "--config", recovery, "--create-token", "--so-pin-file", so_pin.to_str().unwrap()];
-    let made = lab.program(0, "casemate", &[&init[..], &["--format", "json"]].concat());
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
-
     // Whoever writes to the disk names no recipient: an unsigned bundle does not load.
-    let table = format!("[[recovery]]\nname = \"vault\"\nkey = {}\n", made["key"]);
-    fs::write(party.policy_dir.join("recipients.toml"), table).unwrap();
+    fs::write(party.policy_dir.join("recipients.toml"), recipients(&made)).unwrap();
     let (code, _, why) = hsm(&lab, &["rewrap"]);
     assert!(code == 2 && why.contains("recipients.toml"), "{why}");
     publish(&lab.staff(), &party.policy_dir);
@@ -140,7 +129,7 @@ async fn shares_are_sealed_to_the_recovery_hsm_of_the_signed_bundle_and_opened_b
         &["hsm", "status", "--config", lab.parties[1].config.to_str().unwrap(), "--format", "json"],
     );
     let stranger: Value = serde_json::from_slice(&peer.stdout).unwrap();
-    let by = |identity: &str| hsm(&lab, &["recover-entries", "--recovery", recovery, "--sealed-by", identity]);
+    let by = |identity: &str| hsm(&lab, &["recover-entries", "--recovery", &recovery, "--sealed-by", identity]);
     let (code, refused, _) = by(stranger["identity"].as_str().unwrap());
     assert!(code == 1 && refused["report"]["renewed"] == 0, "{refused}");
     let (code, back, why) = by(&identity);
@@ -150,8 +139,27 @@ async fn shares_are_sealed_to_the_recovery_hsm_of_the_signed_bundle_and_opened_b
     signs(&lab.lying_coordinator(), &lab.key(), 0).await;
 }
 
+/// A recovery HSM, here another token of party-1's module: its configuration, and what is printed of its key.
+pub(super) fn recovery_hsm(lab: &TestLab) -> (String, Value) {
+    let party = &lab.parties[0];
+    let text = fs::read_to_string(&party.config).unwrap().replace("casemate-party-1", "casemate-recovery");
+    let config = party.folder.join("recovery.toml");
+    fs::write(&config, text).unwrap();
+    let (config, so_pin) = (config.to_str().unwrap().to_owned(), party.folder.join("so-pin"));
+    let init =
+        ["hsm", "init-recovery", "--config", &config, "--create-token", "--so-pin-file", so_pin.to_str().unwrap()];
+    let made = lab.program(0, "casemate", &[&init[..], &["--format", "json"]].concat());
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (config, serde_json::from_slice(&made.stdout).unwrap())
+}
+
+/// `recipients.toml` with this recovery HSM.
+pub(super) fn recipients(recovery: &Value) -> String {
+    format!("[[recovery]]\nname = \"vault\"\nkey = {}\n", recovery["key"])
+}
+
 /// Takes the entries under KEKs out of every row.
-fn lose_keks(database: &std::path::Path) {
+pub(super) fn lose_keks(database: &std::path::Path) {
     use casemate_appliance::entries::{DekEntries, DekEntry};
     let store = rusqlite::Connection::open(database).unwrap();
     for row in casemate_appliance::store::EntriesRow::after(&store, None, usize::MAX).unwrap() {
@@ -167,7 +175,7 @@ fn lose_keks(database: &std::path::Path) {
 }
 
 /// A configuration of party-1 with another token, whose keys begin with this KEK.
-fn another_token(lab: &TestLab, label: &str, epoch: &str) -> String {
+pub(super) fn another_token(lab: &TestLab, label: &str, epoch: &str) -> String {
     let party = &lab.parties[0];
     let text = fs::read_to_string(&party.config).unwrap().replace("casemate-party-1", label);
     let path = party.folder.join(format!("{label}.toml"));

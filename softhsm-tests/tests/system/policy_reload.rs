@@ -24,7 +24,8 @@ fn remark(dir: &Path, text: &str) {
     fs::write(path, format!("{old}\n// {text}\n")).unwrap();
 }
 
-async fn reload(lab: &TestLab, party: usize) -> Result<Value, Problem> {
+/// Has a party load its bundle anew.
+pub(super) async fn reload(lab: &TestLab, party: usize) -> Result<Value, Problem> {
     let answer = lab.client(party, Role::Operator).post(RELOAD, &json!({})).await;
     if answer.status == 200 { Ok(answer.value()) } else { Err(answer.problem()) }
 }

@@ -12,7 +12,7 @@ use casemate_attest::recovery::Statement;
 use casemate_attest::{Leaf, Phase, Snapshot, Verifier};
 use casemate_policy::signers::Namespace;
 use casemate_softhsm_tests::ethereum::Transfer;
-use casemate_softhsm_tests::policy::{hourly_limit, publish};
+use casemate_softhsm_tests::policy::{hourly_limit, publish, unlimited};
 use casemate_softhsm_tests::template::Kind;
 use casemate_softhsm_tests::{Key, LyingCoordinator, Proposal, TestLab, programs};
 use casemate_wire::{Code, Problem};
@@ -64,10 +64,10 @@ fn config(lab: &TestLab) -> &str {
     lab.parties[0].config.to_str().unwrap()
 }
 
-struct Done {
-    code: Option<i32>,
+pub(super) struct Done {
+    pub(super) code: Option<i32>,
     out: Vec<u8>,
-    err: String,
+    pub(super) err: String,
 }
 
 fn casemate(lab: &TestLab, arguments: &[&str]) -> Done {
@@ -76,7 +76,7 @@ fn casemate(lab: &TestLab, arguments: &[&str]) -> Done {
 }
 
 /// Has the statement shown, and kept in a file; its path, text and what was told with it.
-fn shown(lab: &TestLab, more: &[&str]) -> (String, Vec<u8>, String) {
+pub(super) fn shown(lab: &TestLab, more: &[&str]) -> (String, Vec<u8>, String) {
     let done = casemate(lab, &[&["recover", "--config", config(lab), "--show-statement"], more].concat());
     assert_eq!(done.code, Some(0), "{}", done.err);
     let path = lab.root.join("statement.json");
@@ -90,11 +90,13 @@ fn signature(lab: &TestLab, person: &str, namespace: &str, text: &[u8]) -> Strin
     path.to_str().unwrap().to_owned()
 }
 
-fn signatures(lab: &TestLab, text: &[u8]) -> [String; 2] {
+/// Two of the policy's signers sign a statement; their files.
+pub(super) fn signatures(lab: &TestLab, text: &[u8]) -> [String; 2] {
     [SIGNERS[0], SIGNERS[2]].map(|person| signature(lab, person, Namespace::Recovery.as_str(), text))
 }
 
-fn recover(lab: &TestLab, statement: &str, signatures: &[String]) -> Done {
+/// Goes on in a new log by a signed statement.
+pub(super) fn recover(lab: &TestLab, statement: &str, signatures: &[String]) -> Done {
     let mut arguments = vec!["recover", "--config", config(lab), "--format", "json", "--statement", statement];
     arguments.extend(signatures.iter().flat_map(|path| ["--signature", path.as_str()]));
     casemate(lab, &arguments)
@@ -198,18 +200,8 @@ async fn signing_works_again_once_the_peer_accepts_the_new_log_and_no_window_lim
     assert_eq!(recover(&lab, &statement, &signatures(&lab, &text)).code, Some(0));
     assert_eq!(primes(&lab), 0);
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    let unlimited = r#"@id("sign") permit (principal, action == Mpc::Action::"Sign", resource);"#;
     for party in &lab.parties {
-        let cases = serde_json::json!([{
-            "name": "any",
-            "request": {
-                "principal": {"name": "coordinator", "roles": ["coordinator"]}, "action": "Sign",
-                "resource": {"key": {"kind": "wallet", "threshold_t": 2, "threshold_n": 3}},
-                "effects": [{"kind": "native_transfer", "chain_id": 11_155_111, "asset": "ETH", "amount": "1.0"}],
-            },
-            "expect": {"verdict": "allow", "policies": ["sign"]},
-        }]);
-        casemate_softhsm_tests::policy::replace(&party.policy_dir, unlimited, &cases);
+        unlimited(&party.policy_dir);
         publish(&lab.staff(), &party.policy_dir);
     }
     lab.start_appliances().await;
@@ -217,11 +209,7 @@ async fn signing_works_again_once_the_peer_accepts_the_new_log_and_no_window_lim
     // party-2 knew the old log: its operator must accept the new one.
     let ends = coordinator.run_honestly(&small(&coordinator, &key, 0)).await;
     assert_eq!(ends[1].code(), Code::PeerLogRefused);
-    let note = lab.client(0, Role::Auditor).get("audit/checkpoint").await;
-    let note = String::from_utf8(note.body.to_vec()).unwrap();
-    let acceptance = serde_json::json!({"reason": "recovered after a restore", "checkpoint": note});
-    let accepted = lab.client(1, Role::Operator).post("peers/party-1/accept", &acceptance).await;
-    assert_eq!(accepted.status, 200, "{accepted}");
+    lab.accept_log(0, &[1], "recovered after a restore").await;
     let ends = coordinator.run_honestly(&small(&coordinator, &key, 1)).await;
     assert!(ends[0].signature().verifies(&key.public_key(), &Transfer::allowed(1).hash()));
 }

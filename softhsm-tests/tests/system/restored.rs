@@ -2,12 +2,11 @@
 //! while, in the middle of everything.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use casemate_appliance::clients::Role;
 use casemate_softhsm_tests::ethereum::Transfer;
-use casemate_softhsm_tests::template::Kind;
+use casemate_softhsm_tests::template::{Kind, copy_folder};
 use casemate_softhsm_tests::{Key, LyingCoordinator, TestLab};
 use casemate_wire::Code;
 use casemate_wire::api::{Page, ShareView};
@@ -15,31 +14,18 @@ use casemate_wire::envelope::To;
 use casemate_wire::frame::Frame;
 use serde_json::{Value, json};
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// Party-1's two places, each as it is now, in folders of this name.
 fn keep(lab: &TestLab, name: &str) {
     let party = &lab.parties[0];
-    copy(&party.data_dir, &lab.root.join(name).join("data"));
-    copy(&party.folder.join("tokens"), &lab.root.join(name).join("tokens"));
+    copy_folder(&party.data_dir, &lab.root.join(name).join("data"));
+    copy_folder(&party.folder.join("tokens"), &lab.root.join(name).join("tokens"));
 }
 
 /// Puts a kept copy back: `data`, `tokens`.
 fn put_back(lab: &TestLab, name: &str, what: &str) {
     let place = lab.parties[0].folder.join(what);
     fs::remove_dir_all(&place).unwrap();
-    copy(&lab.root.join(name).join(what), &place);
+    copy_folder(&lab.root.join(name).join(what), &place);
 }
 
 async fn signs(coordinator: &LyingCoordinator, key: &Key, nonce: u64) {

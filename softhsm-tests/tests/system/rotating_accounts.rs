@@ -19,7 +19,7 @@ const WAIT: Option<Duration> = Some(Duration::from_secs(120));
 const SETTLING: Duration = Duration::from_secs(100);
 
 /// An order with the approvals that the starter policy asks for; those of a refresh name no participants.
-async fn approved(lab: &TestLab, key: &Key, plan: &Plan<'_>) -> Value {
+pub(super) async fn approved(lab: &TestLab, key: &Key, plan: &Plan<'_>) -> Value {
     let proposal = proposed(lab, &lab.lying_coordinator(), key, plan).await;
     let mut order = json!({
         "account_id": key.account_id, "epoch": plan.epoch, "approvals": proposal.invitations[0].body["approvals"],
@@ -31,7 +31,8 @@ async fn approved(lab: &TestLab, key: &Key, plan: &Plan<'_>) -> Value {
     order
 }
 
-async fn signed(lab: &TestLab, key: &Key, signers: &[usize], nonce: u64, path: Option<&str>) -> Value {
+/// Orders a signature; how the session stands at its end.
+pub(super) async fn ordered(lab: &TestLab, key: &Key, signers: &[usize], nonce: u64, path: Option<&str>) -> Value {
     let transfer = Transfer::allowed(nonce);
     let named = |party: &usize| json!({"party_id": lab.parties[*party].party_id});
     let mut order = json!({
@@ -41,12 +42,17 @@ async fn signed(lab: &TestLab, key: &Key, signers: &[usize], nonce: u64, path: O
     if let Some(path) = path {
         order["derivation_path"] = path.into();
     }
-    let body = door(lab).post(SIGN, &order, WAIT).await.unwrap().body;
+    door(lab).post(SIGN, &order, WAIT).await.unwrap().body
+}
+
+/// Orders a signature and checks it against the key, or the child that is said to have signed.
+pub(super) async fn signed(lab: &TestLab, key: &Key, signers: &[usize], nonce: u64, path: Option<&str>) -> Value {
+    let body = ordered(lab, key, signers, nonce, path).await;
     assert_eq!(body["status"], "completed", "{body}");
     let signature: EcdsaSignature =
         serde_json::from_value(json!({"r": body["r"], "s": body["s"], "v": body["v"]})).unwrap();
     let signer: PublicKey = serde_json::from_value(body["public_key"].clone()).unwrap();
-    assert!(signature.verifies(&signer, &transfer.hash()));
+    assert!(signature.verifies(&signer, &Transfer::allowed(nonce).hash()));
     body
 }
 
@@ -54,7 +60,8 @@ fn door(lab: &TestLab) -> Service {
     lab.front_door().unwrap()
 }
 
-async fn rotated(lab: &TestLab, order: &Value) -> KeyCertificate {
+/// Runs a rotation by order; the key's certificate from then on.
+pub(super) async fn rotated(lab: &TestLab, order: &Value) -> KeyCertificate {
     let answer = door(lab).post(ROTATE, order, WAIT).await.unwrap();
     assert_eq!((answer.status, &answer.body["status"]), (201, &json!("completed")), "{}", answer.body);
     let certificate: KeyCertificate = serde_json::from_value(answer.body["certificate"].clone()).unwrap();
@@ -63,7 +70,7 @@ async fn rotated(lab: &TestLab, order: &Value) -> KeyCertificate {
 }
 
 /// Waits until these parties hold an active share of this epoch at most, and no older one.
-async fn settled(lab: &TestLab, key: &Key, parties: &[usize], epoch: u64) {
+pub(super) async fn settled(lab: &TestLab, key: &Key, parties: &[usize], epoch: u64) {
     let begun = Instant::now();
     loop {
         let coordinator = lab.lying_coordinator();
@@ -146,13 +153,8 @@ async fn a_rotation_by_other_hands_is_found_out_when_a_signature_is_refused() {
     let (_, succession) = super::rotation::rotated(&lab, &lab.lying_coordinator(), &key, &Plan::refresh(2)).await;
     assert_eq!(succession.certificate.statement.epoch, 2);
     lab.start_coordinator().await;
-    let transfer = Transfer::allowed(0);
-    let parties = json!([{"party_id": lab.parties[0].party_id}, {"party_id": lab.parties[1].party_id}]);
-    let order = json!({
-        "account_id": key.account_id, "message_hash": transfer.hash(), "intent": transfer.intent(), "participants": parties,
-    });
     // Whatever becomes of the first, the account stands where the key stands soon after.
-    let first = door(&lab).post(SIGN, &order, WAIT).await.unwrap().body;
+    let first = ordered(&lab, &key, &[0, 1], 0, None).await;
     let code = &first["error"]["code"];
     assert!(first["status"] == "completed" || code == "quorum_mismatch", "{first}");
     let moved = Key { certificate: succession.certificate, ..key.clone() };

@@ -8,9 +8,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::audit::{plain, read_text};
+use super::super::call::{CallArguments, post};
 use super::super::{CommandResult, exit, say};
 use super::Format;
-use super::reach::{CallArguments, post, shown};
+use super::reach::shown;
 
 /// The largest approval that is read, in bytes.
 const MAX_APPROVAL: u64 = 64 * 1024;
