@@ -87,7 +87,7 @@ async fn the_end_of_a_rotation_that_comes_after_a_later_one_is_answered_with_the
     settle(&coordinator, 3, &fourth, &[]).await;
     let before = [(3, "rotated".to_owned()), (2, "pending".to_owned())];
     assert_eq!(shares(&coordinator, 3, &key.public_key()).await, before);
-    let request = SettleRequest { succession: missed, switched: Vec::new() };
+    let request = SettleRequest { succession: missed, earlier: Vec::new(), switched: Vec::new() };
     let answer = coordinator.appliances[3].post("rotation/settle", &json!(request)).await;
     let problem = answer.problem();
     assert_eq!((problem.code, &problem.more["epoch"]), (Code::EpochTaken, &json!(3)), "{problem:?}");
