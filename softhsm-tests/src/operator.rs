@@ -38,11 +38,8 @@ impl TestLab {
 
     /// Takes every former identity out of every configuration. Nothing that reads them may run.
     pub fn forget_former_identities(&self) {
-        let without = |text: &str| {
-            text.split_inclusive('\n').filter(|line| !line.starts_with("former_identities")).collect::<String>()
-        };
-        (0..self.parties.len()).for_each(|party| self.configure(party, |text| without(&text)));
-        rewrite(&self.coordinator.config, without);
+        (0..self.parties.len()).for_each(|party| self.configure(party, |text| without_former_identities(&text)));
+        rewrite(&self.coordinator.config, without_former_identities);
     }
 
     /// The operators of these parties accept the log that another one has now.
@@ -56,6 +53,11 @@ impl TestLab {
             assert_eq!(accepted.status, 200, "{accepted}");
         }
     }
+}
+
+/// A configuration in which nobody had another identity before.
+pub fn without_former_identities(text: &str) -> String {
+    text.split_inclusive('\n').filter(|line| !line.starts_with("former_identities")).collect()
 }
 
 /// Changes a file.

@@ -6,10 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use casemate_appliance::clients::Role;
+use casemate_softhsm_tests::ethereum::Transfer;
+use casemate_softhsm_tests::operator::without_former_identities;
 use casemate_softhsm_tests::policy::{publish, unlimited};
 use casemate_softhsm_tests::template::Kind;
 use casemate_softhsm_tests::{Key, Plan, TestLab};
 use casemate_wire::rotation::Auxiliary;
+use casemate_wire::{Code, IdentityKey};
 use serde_json::{Value, json};
 
 use super::keks::{another_token, hsm, lose_keks, recipients, recovery_hsm};
@@ -70,6 +73,29 @@ async fn pinned(lab: &mut TestLab) -> Value {
     status
 }
 
+/// Nobody takes part by the identity that party-1 had: whoever has the old HSM proves nothing by it. And party-1 itself does
+/// not use a key that names it, unless its configuration says that it was its own.
+async fn who_it_was_counts_as_far_as_it_is_written(lab: &mut TestLab, key: &Key, former: &IdentityKey) {
+    let coordinator = lab.lying_coordinator();
+    let signing = || coordinator.convener.sign(key, &[0, 1], &Transfer::allowed(90));
+    let stale = signing().telling_all(|invitation| invitation.claims.participants[0].identity = former.clone());
+    for answer in coordinator.ask(&stale).await {
+        let problem = answer.problem();
+        assert_eq!(problem.code, Code::QuorumMismatch, "{problem}");
+        assert!(problem.detail.contains("another identity than the one pinned here"), "{problem}");
+    }
+    lab.stop(0);
+    let written = fs::read_to_string(&lab.parties[0].config).unwrap();
+    lab.configure(0, |text| without_former_identities(&text));
+    lab.start(0).await;
+    let refused = coordinator.ask(&signing()).await[0].problem();
+    assert_eq!(refused.code, Code::QuorumMismatch, "{refused}");
+    lab.stop(0);
+    lab.configure(0, |_| written);
+    lab.start(0).await;
+    lab.wait_coordinator_healthy(Duration::from_secs(60)).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_signs_on_while_one_party_moves_to_another_hsm_and_another_host_is_replaced() {
     let (mut lab, key, recovery) = with_recovery_hsm().await;
@@ -93,6 +119,7 @@ async fn a_key_signs_on_while_one_party_moves_to_another_hsm_and_another_host_is
     let refused = ordered(&lab, &key, &[0, 1], 2, None).await;
     assert_eq!(refused["error"]["code"], "peer_log_refused", "{refused}");
     lab.accept_log(0, &[1, 2], "moved to another HSM as planned").await;
+    who_it_was_counts_as_far_as_it_is_written(&mut lab, &key, &former).await;
     // The committee of the key still names the old identity.
     assert_eq!(key.certificate.statement.roster.members()[0].identity, former);
     signed(&lab, &key, &[0, 1], 3, None).await;
