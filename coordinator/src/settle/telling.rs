@@ -85,7 +85,8 @@ mod tests {
     /// These parties are not done, and these of them are stuck.
     fn state(due: &[u16], stuck: &[(u16, &'static str, &str)]) -> Unsettled {
         let standing = |index: &u16| Standing { party: party(*index), word: None, done: false };
-        let settling = Settling::new(succession(&[0, 1, 2], &[0, 1], |_| ()), due.iter().map(standing).collect());
+        let settling =
+            Settling::new(succession(&[0, 1, 2], &[0, 1], |_| ()), Vec::new(), due.iter().map(standing).collect());
         let stuck: Vec<_> =
             stuck.iter().map(|(index, kind, why)| (party(*index), Stuck { kind, why: (*why).into() })).collect();
         Unsettled::of(&settling, &stuck)
