@@ -175,7 +175,7 @@ impl<'a> Rewrap<'a> {
         let (written, gone) = written.await?;
         report.renewed = report.renewed.saturating_add(written.rows());
         report.gone = report.gone.saturating_add(gone);
-        changes.extend(written);
+        changes.extend(&written);
         Ok(())
     }
 }

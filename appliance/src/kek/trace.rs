@@ -94,7 +94,7 @@ impl Changes {
     }
 
     /// Counts all that another has counted.
-    pub(super) fn extend(&mut self, other: Self) {
+    pub(super) fn extend(&mut self, other: &Self) {
         self.rows = self.rows.saturating_add(other.rows);
         other.removed.iter().for_each(|(name, rows)| count(&mut self.removed, name, *rows));
         other.added.iter().for_each(|(name, rows)| count(&mut self.added, name, *rows));
@@ -135,7 +135,7 @@ mod tests {
         changes.add(&entries(&["kek/1".into()], &["kek/2", "recovery/ab"]));
         let mut more = Changes::default();
         more.add(&entries(&["kek/1".into()], &["kek/2"]));
-        changes.extend(more);
+        changes.extend(&more);
         assert_eq!(changes.rows(), 2);
         assert_eq!(changes.removed, BTreeMap::from([("kek/1".into(), 2)]));
         assert_eq!(changes.added, BTreeMap::from([("kek/2".into(), 2), ("recovery/ab".into(), 1)]));
