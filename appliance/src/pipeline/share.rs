@@ -87,11 +87,15 @@ impl ShareHeader {
             && key.scheme == <Cggmp21 as Scheme>::ID
     }
 
-    /// The committees that a party with this share knows: the one that it belongs to, and the one that was dealt from.
-    pub(crate) fn committees(&self) -> impl Iterator<Item = Committee> {
+    /// The committee that it belongs to.
+    pub(crate) fn committee(&self) -> Committee {
         let SharedKey { threshold, epoch, roster, .. } = &self.key;
-        let own = Committee { epoch: *epoch, threshold: *threshold, roster: roster.clone() };
-        [Some(own), self.dealt_from.clone()].into_iter().flatten()
+        Committee { epoch: *epoch, threshold: *threshold, roster: roster.clone() }
+    }
+
+    /// The committee that it was dealt from, if as many must agree there as in its own: fewer must not decide for more.
+    pub(crate) fn parent(&self) -> Option<Committee> {
+        self.dealt_from.clone().filter(|parent| parent.threshold.t() >= self.key.threshold.t())
     }
 
     /// What policy sees of the key.
