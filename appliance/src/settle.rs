@@ -67,7 +67,10 @@ pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) 
         Ok::<_, Problem>((proven, standing))
     })?;
     if standing == Standing::Parent {
-        let (epoch, advice) = (proven.succession.certificate.statement.epoch, "compare the logs; then revoke the share that is left here");
+        let (epoch, advice) = (
+            proven.succession.certificate.statement.epoch,
+            "compare the logs; then revoke the share that is left here",
+        );
         tracing::warn!(event = "committee_gives_way", %key, epoch, advice);
     }
     let all = standing == Standing::Own && all_switched(&proven.succession.certificate, &switched).is_ok();

@@ -76,7 +76,8 @@ fn follows(
         return Err(CertificateError::Misshapen("it is about another key".into()));
     }
     certificate.verify(signed_as)?;
-    let mut outcome = Err(CertificateError::Misshapen("no t parties of a committee that is known here endorse it".into()));
+    let mut outcome =
+        Err(CertificateError::Misshapen("no t parties of a committee that is known here endorse it".into()));
     let named = |committee: &&Committee| {
         let named = |member: &&Member| succession.endorsements.iter().any(|one| one.party_id == member.party_id);
         committee.roster.members().iter().filter(named).count() >= usize::from(committee.threshold.t())
