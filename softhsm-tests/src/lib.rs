@@ -13,6 +13,7 @@
 //! | [`relay`] | [`LyingCoordinator`]: convenes sessions itself and does to messages what a test wants |
 //! | [`policy`] | bundles of a test's own |
 //! | [`mount`] | file systems to be filled and broken |
+//! | [`service`] | a daemon under a systemd that the test plays |
 //! | [`ethereum`] | transactions, their hashes and intents |
 
 #![allow(
@@ -32,6 +33,7 @@ pub mod mount;
 pub mod policy;
 pub mod programs;
 pub mod relay;
+pub mod service;
 pub mod stream;
 pub mod template;
 

@@ -24,9 +24,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    daemon::exit_code(if arguments.check_config {
-        daemon::report_config(&arguments.config)
+    if arguments.check_config {
+        daemon::check_exit_code(daemon::report_config(&arguments.config))
     } else {
-        daemon::run(&arguments.config)
-    })
+        daemon::exit_code(daemon::run(&arguments.config))
+    }
 }
