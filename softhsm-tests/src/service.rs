@@ -148,7 +148,7 @@ pub fn faulty_module(lab: &TestLab, index: usize) -> PathBuf {
     assert!(compiler.status().unwrap().success());
     lab.configure(index, |text| {
         let lines = text.lines().map(|line| match line.strip_prefix("module = ") {
-            Some(_) => format!("module = {module:?}\ntimeout = 1\n"),
+            Some(_) => format!("module = \"{}\"\ntimeout = 1\n", module.display()),
             None => format!("{line}\n"),
         });
         lines.collect()

@@ -48,7 +48,11 @@ pub(super) async fn feed_watchdog(node: Arc<Node>, notifier: Arc<Notifier>) {
         match liveness::check(&node, watchdog / 2).await {
             Pulse::Beats => notifier.alive(watchdog * 2),
             Pulse::Missing(why) => {
-                tracing::error!(event = "liveness_missing", why, "the watchdog is not fed; systemd restarts the daemon if this lasts");
+                tracing::error!(
+                    event = "liveness_missing",
+                    why,
+                    "the watchdog is not fed; systemd restarts the daemon if this lasts"
+                );
             }
         }
     }

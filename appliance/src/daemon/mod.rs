@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `mod.rs` | the start, step by step; [`Node`]; the stop |
+//! | `arguments.rs` | the command line |
 //! | `recover.rs` | what a start does about what was cut off |
 //! | `supervise.rs` | tasks, panics, signals |
 //! | `listen.rs` | the listening socket, its own or systemd's |
@@ -10,6 +11,7 @@
 //! | `liveness.rs` | whether every part answers |
 //! | `notify.rs`, `manager.rs` | what systemd is told, and when |
 
+mod arguments;
 mod condition;
 mod listen;
 mod liveness;
@@ -44,6 +46,7 @@ use crate::vault::Vault;
 use crate::witness::Book;
 use crate::{VERSION, http};
 
+pub use arguments::Arguments;
 pub(crate) use condition::Condition;
 use listen::Source;
 use notify::{Notifier, Stage};

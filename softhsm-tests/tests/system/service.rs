@@ -80,7 +80,8 @@ async fn in_quarantine_it_lives_and_is_never_ready() {
 async fn the_watchdog_is_not_fed_while_the_hsm_hangs_and_is_fed_while_it_is_away() {
     let lab = TestLab::new(Kind::Empty).await;
     let faults = faulty_module(&lab, 0);
-    let mut service = Service::start(&lab, 0, Unit { watchdog: Some(WATCHDOG), faults: Some(&faults), ..Unit::default() });
+    let mut service =
+        Service::start(&lab, 0, Unit { watchdog: Some(WATCHDOG), faults: Some(&faults), ..Unit::default() });
     service.wait_for(&[READY]);
     service.wait_for(&[ALIVE]);
 

@@ -36,7 +36,11 @@ fn exposed_at_most(tenths: u32, unit: &str, drop_ins: &[&str]) {
     let done = analyze(&["security", "--no-pager", "--offline=yes", &threshold, &unit], folder.path());
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     let breaches: Vec<&str> = said.lines().filter(|line| !line.starts_with('✓')).collect();
-    assert!(done.status.success(), "{unit} with {drop_ins:?}: {breaches:#?}\n{}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "{unit} with {drop_ins:?}: {breaches:#?}\n{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
     assert!(said.contains("Overall exposure level"), "{said}");
 }
 
@@ -76,7 +80,9 @@ fn systemd_understands_every_line_of_every_unit() {
         for unit in ["casemated.service", "casemate-coordinator.service"] {
             let path = folder.path().join(unit);
             let text = fs::read_to_string(&path).unwrap();
-            let text = text.replace("/usr/sbin/casemated ", "/bin/true ").replace("/usr/sbin/casemate-coordinator ", "/bin/true ");
+            let text = text
+                .replace("/usr/sbin/casemated ", "/bin/true ")
+                .replace("/usr/sbin/casemate-coordinator ", "/bin/true ");
             fs::write(path, text).unwrap();
         }
         let all = ["./casemated.service", "./casemated.socket", "./casemate-coordinator.service"];
@@ -90,6 +96,7 @@ fn systemd_understands_every_line_of_every_unit() {
 #[test]
 fn sysusers_and_tmpfiles_make_the_users_and_folders_with_their_modes() {
     let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
     let at = format!("--root={}", root.path().display());
     for (program, name) in [
         ("systemd-sysusers", "casemate-appliance.sysusers"),
