@@ -73,7 +73,7 @@ pub struct Config {
     /// Where the store lies.
     pub data_dir: PathBuf,
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// TLS files.
     pub tls: TlsFiles,
     /// Who may call.
@@ -100,6 +100,15 @@ pub struct Config {
     pub mpc: Mpc,
     /// Log output.
     pub log: Log,
+}
+
+/// Where the listening socket comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// The daemon makes it, on this address.
+    Address(SocketAddr),
+    /// systemd has made it and hands it over (`casemated.socket`).
+    Systemd,
 }
 
 /// Certificate files, PEM.
@@ -256,7 +265,14 @@ struct PartySection {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListenSection {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
+    socket: Option<SocketSetting>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SocketSetting {
+    Systemd,
 }
 
 #[derive(Deserialize)]
@@ -375,7 +391,7 @@ impl Loader<'_> {
             attestation: file.attestation.check(self.folder, &file.peer).map_err(|(key, why)| self.bad(key, why))?,
             party: file.party.id,
             data_dir: self.folder.join(file.party.data_dir),
-            listen: file.listen.address,
+            listen: self.listen(&file.listen)?,
             tls: TlsFiles {
                 ca: self.existing("tls.ca", &file.tls.ca)?,
                 certificate: self.existing("tls.certificate", &file.tls.certificate)?,
@@ -420,6 +436,14 @@ impl Loader<'_> {
             }
         }
         Ok(())
+    }
+
+    fn listen(&self, section: &ListenSection) -> Result<Listen, ConfigError> {
+        match (section.address, &section.socket) {
+            (Some(address), None) => Ok(Listen::Address(address)),
+            (None, Some(SocketSetting::Systemd)) => Ok(Listen::Systemd),
+            _ => Err(self.bad("listen", "give address, or socket = \"systemd\": exactly one".into())),
+        }
     }
 
     fn hsm(&self, section: HsmSection) -> Result<HsmConfig, ConfigError> {

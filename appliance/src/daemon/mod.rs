@@ -1,5 +1,22 @@
 //! The daemon: how it starts, what it supervises, how it stops.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `mod.rs` | the start, step by step; [`Node`]; the stop |
+//! | `arguments.rs` | the command line |
+//! | `recover.rs` | what a start does about what was cut off |
+//! | `supervise.rs` | tasks, panics, signals |
+//! | `listen.rs` | the listening socket, its own or systemd's |
+//! | `condition.rs` | how every part is: health, readiness |
+//! | `liveness.rs` | whether every part answers |
+//! | `notify.rs`, `manager.rs` | what systemd is told, and when |
 
+mod arguments;
+mod condition;
+mod listen;
+mod liveness;
+mod manager;
+mod notify;
 mod recover;
 mod supervise;
 
@@ -12,7 +29,6 @@ use casemate_attest::{AuditKey, Entry, Op};
 use casemate_hsm::{Hsm, HsmError, KeyPurpose};
 use casemate_mpc::{Engine, MpcError};
 use casemate_wire::IdentityKey;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use crate::attestation::{Measured, MeasuringError};
@@ -30,8 +46,16 @@ use crate::vault::Vault;
 use crate::witness::Book;
 use crate::{VERSION, http};
 
+pub use arguments::Arguments;
+pub(crate) use condition::Condition;
+use listen::Source;
+use notify::{Notifier, Stage};
 pub(crate) use recover::{give_up, intent_of};
 use supervise::Supervisor;
+
+/// Exit code of a daemon that cannot start before a person has mended something (EX_CONFIG of sysexits.h). The unit does not
+/// start it again after that: a refused PIN must not be tried until the token locks itself.
+const NEEDS_MENDING: u8 = 78;
 
 /// Why the daemon did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +86,11 @@ pub enum DaemonError {
         /// Why.
         source: std::io::Error,
     },
+    /// The configuration says that systemd hands the socket over, and it does not.
+    #[error(
+        "[listen] socket is \"systemd\", but {0}; start casemated.socket first, with one ListenStream= that names a port, or give address instead"
+    )]
+    Socket(String),
     /// A task that must not end has ended.
     #[error("the daemon stopped because {0}; the audit log is closed and it can be started again")]
     TaskEnded(String),
@@ -71,6 +100,17 @@ pub enum DaemonError {
     /// Something else that must hold does not.
     #[error("{0}")]
     Other(String),
+}
+
+impl DaemonError {
+    /// Whether starting again can help, as the unit is told.
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Tls(_) | Self::Socket(_) => NEEDS_MENDING.into(),
+            Self::Hsm(error) if error.is_pin_refusal() => NEEDS_MENDING.into(),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 /// Everything that a request may need. One for each daemon.
@@ -155,37 +195,46 @@ pub fn report_config(path: &Path) -> Result<(), DaemonError> {
 /// Why it did not start, or had to stop.
 pub fn run(path: &Path) -> Result<(), DaemonError> {
     let config = check_config(path)?;
+    let source = Source::settle(config.listen)?;
+    let notifier = Notifier::from_env()
+        .map_err(|e| DaemonError::Other(format!("cannot reach systemd at the socket that NOTIFY_SOCKET names: {e}")))?;
     init_logging(&config);
     keep_memory_private()?;
     casemate_mpc::cpu::check_baseline()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("net").enable_all().build()?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, source, Arc::new(notifier)))
 }
 
-/// Maps what [`run`] says to an exit code, and prints it.
+/// Maps what [`run`] says to an exit code, and prints it: 78 where starting again does not help, else 1.
 pub fn exit_code(result: Result<(), DaemonError>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("casemated: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    result.map_or_else(|error| tell(&error, error.exit_code()), |()| ExitCode::SUCCESS)
 }
 
-async fn serve(config: Config) -> Result<(), DaemonError> {
+/// Maps what [`report_config`] says to an exit code, and prints it: 1 for whatever is wrong.
+pub fn check_exit_code(result: Result<(), DaemonError>) -> ExitCode {
+    result.map_or_else(|error| tell(&error, ExitCode::FAILURE), |()| ExitCode::SUCCESS)
+}
+
+fn tell(error: &DaemonError, code: ExitCode) -> ExitCode {
+    eprintln!("casemated: {error}");
+    code
+}
+
+async fn serve(config: Config, source: Source, notifier: Arc<Notifier>) -> Result<(), DaemonError> {
+    notifier.status("Starting: opening the HSM, examining the store");
     let stop = supervise::stop_signals()?;
     let reloads = supervise::reload_signals()?;
     let tls = tls::server_config(&config.tls)?;
     let node = Arc::new(start(config).await?);
     recover::recover(&node).await?;
-    let address = node.config.listen;
-    let listener = TcpListener::bind(address).await.map_err(|source| DaemonError::Listen { address, source })?;
+    let listener = source.open().await?;
     let bound = listener.local_addr()?;
     tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint());
     node.spawn("clock", watch_clock(node.clone()));
-    node.spawn("policy reload", reload_policy(node.clone(), reloads));
+    node.spawn("policy reload", reload_policy(node.clone(), reloads, notifier.clone()));
+    node.spawn("readiness", manager::tell_readiness(node.clone(), notifier.clone()));
+    node.spawn("watchdog", manager::feed_watchdog(node.clone(), notifier.clone()));
     if node.store.quarantine().is_none() {
         node.spawn("prime pool", primes::keep_full(node.clone()));
         node.spawn("checkpoints", checkpoints::keep_signing(node.clone()));
@@ -196,6 +245,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
         () = accepting => Err(DaemonError::TaskEnded("its listener ended".into())),
         why = node.supervisor.failed() => Err(DaemonError::TaskEnded(why)),
     };
+    notifier.stopping("Stopping: ending sessions, closing store and HSM");
     close(&node).await;
     ended
 }
@@ -298,11 +348,13 @@ async fn close(node: &Arc<Node>) {
 }
 
 /// Loads the policy bundle anew at each SIGHUP; the slot keeps, logs and shows what came of it.
-async fn reload_policy(node: Arc<Node>, mut reloads: tokio::signal::unix::Signal) {
+async fn reload_policy(node: Arc<Node>, mut reloads: tokio::signal::unix::Signal, notifier: Arc<Notifier>) {
     while reloads.recv().await.is_some() {
+        notifier.reloading();
         if let Err(ReloadError::Store(error)) = policy_slot::reload(&node, None).await {
             tracing::error!(event = "policy_reload_not_recorded", %error, "the policy bundle was not looked at");
         }
+        notifier.reloaded();
     }
 }
 
