@@ -1,5 +1,6 @@
 //! The daemon: how it starts, what it supervises, how it stops.
 
+mod memory;
 mod recover;
 mod supervise;
 
@@ -22,6 +23,7 @@ use crate::config::{Config, ConfigError, LogFormat};
 use crate::metrics::Metrics;
 use crate::policy_slot::{self, PolicySlot, ReloadError};
 use crate::primes::{self, Pool};
+use crate::sandbox::{self, FilesClosed, SandboxError, Sandboxed};
 use crate::session::Registry;
 use crate::store::{HsmAnchor, Store, StoreError};
 use crate::till::Till;
@@ -30,6 +32,7 @@ use crate::vault::Vault;
 use crate::witness::Book;
 use crate::{VERSION, http};
 
+pub use memory::Locked;
 pub(crate) use recover::{give_up, intent_of};
 use supervise::Supervisor;
 
@@ -62,6 +65,9 @@ pub enum DaemonError {
         /// Why.
         source: std::io::Error,
     },
+    /// The sandbox cannot be closed.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// A task that must not end has ended.
     #[error("the daemon stopped because {0}; the audit log is closed and it can be started again")]
     TaskEnded(String),
@@ -105,6 +111,10 @@ pub struct Node {
     pub clock: Clock,
     /// What attestations say of this process.
     pub measured: Measured,
+    /// How the daemon is closed in; no node is without.
+    pub sandbox: Sandboxed,
+    /// Whether its memory may be swapped out.
+    pub memory: Locked,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -154,11 +164,17 @@ pub fn report_config(path: &Path) -> Result<(), DaemonError> {
 pub fn run(path: &Path) -> Result<(), DaemonError> {
     let config = check_config(path)?;
     init_logging(&config);
-    keep_memory_private()?;
+    memory::keep_private()?;
+    let memory = memory::lock();
+    if let Locked::Not { why } = &memory {
+        tracing::warn!(event = "memory_not_locked", why, "secrets may be written to swap");
+    }
     casemate_mpc::cpu::check_baseline()?;
+    // While there is one thread, and before the HSM's module is loaded: both run inside.
+    let files = sandbox::close_files(&config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("net").enable_all().build()?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, files, memory))
 }
 
 /// Maps what [`run`] says to an exit code, and prints it.
@@ -172,16 +188,15 @@ pub fn exit_code(result: Result<(), DaemonError>) -> ExitCode {
     }
 }
 
-async fn serve(config: Config) -> Result<(), DaemonError> {
+async fn serve(config: Config, files: FilesClosed, memory: Locked) -> Result<(), DaemonError> {
     let stop = supervise::stop_signals()?;
     let reloads = supervise::reload_signals()?;
     let tls = tls::server_config(&config.tls)?;
-    let node = Arc::new(start(config).await?);
+    let (node, listener) = start(config, files, memory).await?;
+    let node = Arc::new(node);
     recover::recover(&node).await?;
-    let address = node.config.listen;
-    let listener = TcpListener::bind(address).await.map_err(|source| DaemonError::Listen { address, source })?;
     let bound = listener.local_addr()?;
-    tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint());
+    tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint(), sandbox = %node.sandbox.verdict(), memory = %node.memory);
     node.spawn("clock", watch_clock(node.clone()));
     node.spawn("policy reload", reload_policy(node.clone(), reloads));
     if node.store.quarantine().is_none() {
@@ -198,7 +213,8 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     ended
 }
 
-async fn start(config: Config) -> Result<Node, DaemonError> {
+/// Opens everything, then closes the sandbox: what comes in is answered inside it alone.
+async fn start(config: Config, files: FilesClosed, memory: Locked) -> Result<(Node, TcpListener), DaemonError> {
     let measured = Measured::now(&config)?;
     let hsm = Hsm::open(config.hsm.clone()).await?;
     let identity = IdentityKey::from_spki(&hsm.public_key(KeyPurpose::Identity))
@@ -231,8 +247,14 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
     let store = opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
     metrics.audit_verdict(store.verdict());
     let threads = (config.mpc.threads > 0).then_some(config.mpc.threads);
-    Ok(Node {
-        engine: Engine::start(threads)?,
+    let engine = Engine::start(threads)?;
+    let address = config.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| DaemonError::Listen { address, source })?;
+    let sandbox = files.close_calls(&config)?;
+    let node = Node {
+        engine,
+        sandbox,
+        memory,
         sessions: Registry::new(config.limits.sessions),
         clock: Clock::new(config.limits.clock_skew()),
         hsm,
@@ -249,15 +271,8 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         checkpoints: Checkpoints::default(),
         witnesses: Book::default(),
         config,
-    })
-}
-
-/// No core dumps, and no other process of the same user may read this one's memory.
-fn keep_memory_private() -> Result<(), DaemonError> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let failed = |e: rustix::io::Errno| DaemonError::Other(format!("cannot turn core dumps off: {e}"));
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(failed)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)
+    };
+    Ok((node, listener))
 }
 
 async fn watch_clock(node: Arc<Node>) {

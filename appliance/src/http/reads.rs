@@ -52,6 +52,8 @@ struct Health {
     checks: Checks,
     primes_ready: Option<u32>,
     active_sessions: usize,
+    sandbox: String,
+    memory: String,
     version: &'static str,
 }
 
@@ -63,6 +65,7 @@ struct Checks {
     policy: Check,
     clock: Check,
     peers: Check,
+    sandbox: Check,
 }
 
 #[derive(Serialize)]
@@ -87,15 +90,20 @@ pub(super) async fn health(State(node): State<Arc<Node>>) -> Response {
         policy: Check::of(node.policy.problem()),
         clock: Check::of(node.clock.check().err()),
         peers: Check::of(refused_peers(&node)),
+        sandbox: Check::of(node.sandbox.problem()),
     };
     let status = match &checks {
         Checks { hsm, store, audit, .. } if !(hsm.ok && store.ok && audit.ok) => "failing",
-        Checks { policy, clock, peers, .. } if !(policy.ok && clock.ok && peers.ok) => "degraded",
+        Checks { policy, clock, peers, sandbox, .. } if !(policy.ok && clock.ok && peers.ok && sandbox.ok) => {
+            "degraded"
+        }
         _ => "ok",
     };
     let code = if status == "failing" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let active_sessions = node.sessions.len();
-    ok(code, &Health { status, checks, primes_ready: primes.ok(), active_sessions, version: VERSION })
+    let (sandbox, memory) = (node.sandbox.verdict().to_string(), node.memory.to_string());
+    let primes_ready = primes.ok();
+    ok(code, &Health { status, checks, primes_ready, active_sessions, sandbox, memory, version: VERSION })
 }
 
 /// Which peers are refused, why, and since when; and which doubt this appliance's own log. No peer's word alone makes the

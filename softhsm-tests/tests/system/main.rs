@@ -32,6 +32,7 @@ mod revoking;
 mod rotating_accounts;
 mod rotation;
 mod rotation_crashes;
+mod sandbox;
 mod spending;
 mod start;
 mod store_trouble;
