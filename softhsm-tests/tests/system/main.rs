@@ -20,6 +20,7 @@ mod keks;
 mod load;
 mod lying_peer;
 mod lying_witness;
+mod memory;
 mod pending_shares;
 mod policy;
 mod policy_reload;
