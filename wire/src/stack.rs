@@ -69,7 +69,7 @@ pub use for_tests::keep;
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::large_stack_arrays, clippy::naive_bytecount)]
 
     use std::cell::Cell;
     use std::fs::File;
