@@ -6,6 +6,7 @@
 mod attestation;
 mod peers;
 mod policy;
+mod sandbox;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use attestation::AttestationSection;
 pub use peers::Peer;
 pub use policy::Policy;
 use policy::{ApprovalsSection, PolicySection};
+pub use sandbox::{Sandbox, SandboxMode};
 
 /// The commented file that a new host starts from.
 pub const TEMPLATE: &str = include_str!("config/casemate.toml");
@@ -98,6 +100,8 @@ pub struct Config {
     pub limits: Limits,
     /// Protocol threads and pools.
     pub mpc: Mpc,
+    /// How the daemon closes itself in.
+    pub sandbox: Sandbox,
     /// Log output.
     pub log: Log,
 }
@@ -249,6 +253,8 @@ struct File {
     limits: Limits,
     #[serde(default)]
     mpc: Mpc,
+    #[serde(default)]
+    sandbox: Sandbox,
     #[serde(default)]
     log: Log,
 }
@@ -408,6 +414,7 @@ impl Loader<'_> {
             audit: file.audit,
             limits: file.limits,
             mpc: file.mpc,
+            sandbox: file.sandbox.check(self.folder).map_err(|(key, why)| self.bad(key, why))?,
             log: file.log,
         })
     }

@@ -9,6 +9,7 @@
 //! | `listen.rs` | the listening socket, its own or systemd's |
 //! | `condition.rs` | how every part is: health, readiness |
 //! | `liveness.rs` | whether every part answers |
+//! | `memory.rs` | no core dumps, no swap |
 //! | `notify.rs`, `manager.rs` | what systemd is told, and when |
 
 mod arguments;
@@ -16,6 +17,7 @@ mod condition;
 mod listen;
 mod liveness;
 mod manager;
+mod memory;
 mod notify;
 mod recover;
 mod supervise;
@@ -29,6 +31,7 @@ use casemate_attest::{AuditKey, Entry, Op};
 use casemate_hsm::{Hsm, HsmError, KeyPurpose};
 use casemate_mpc::{Engine, MpcError};
 use casemate_wire::IdentityKey;
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use crate::attestation::{Measured, MeasuringError};
@@ -38,6 +41,7 @@ use crate::config::{Config, ConfigError, LogFormat};
 use crate::metrics::Metrics;
 use crate::policy_slot::{self, PolicySlot, ReloadError};
 use crate::primes::{self, Pool};
+use crate::sandbox::{self, FilesClosed, SandboxError, Sandboxed};
 use crate::session::Registry;
 use crate::store::{HsmAnchor, Store, StoreError};
 use crate::till::Till;
@@ -49,6 +53,7 @@ use crate::{VERSION, http};
 pub use arguments::Arguments;
 pub(crate) use condition::Condition;
 use listen::Source;
+pub use memory::Locked;
 use notify::{Notifier, Stage};
 pub(crate) use recover::{give_up, intent_of};
 use supervise::Supervisor;
@@ -91,6 +96,9 @@ pub enum DaemonError {
         "[listen] socket is \"systemd\", but {0}; start casemated.socket first, with one ListenStream= that names a port, or give address instead"
     )]
     Socket(String),
+    /// The sandbox cannot be closed.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// A task that must not end has ended.
     #[error("the daemon stopped because {0}; the audit log is closed and it can be started again")]
     TaskEnded(String),
@@ -147,6 +155,10 @@ pub struct Node {
     pub clock: Clock,
     /// What attestations say of this process.
     pub measured: Measured,
+    /// How the daemon is closed in; no node is without.
+    pub sandbox: Sandboxed,
+    /// Whether its memory may be swapped out.
+    pub memory: Locked,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -199,11 +211,17 @@ pub fn run(path: &Path) -> Result<(), DaemonError> {
     let notifier = Notifier::from_env()
         .map_err(|e| DaemonError::Other(format!("cannot reach systemd at the socket that NOTIFY_SOCKET names: {e}")))?;
     init_logging(&config);
-    keep_memory_private()?;
+    memory::keep_private()?;
+    let memory = memory::lock();
+    if let Locked::Not { why } = &memory {
+        tracing::warn!(event = "memory_not_locked", why, "secrets may be written to swap");
+    }
     casemate_mpc::cpu::check_baseline()?;
+    // While there is one thread, and before the HSM's module is loaded: both run inside.
+    let files = sandbox::close_files(&config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("net").enable_all().build()?;
-    runtime.block_on(serve(config, source, Arc::new(notifier)))
+    runtime.block_on(serve(config, source, Arc::new(notifier), Closing { files, memory }))
 }
 
 /// Maps what [`run`] says to an exit code, and prints it: 78 where starting again does not help, else 1.
@@ -221,16 +239,22 @@ fn tell(error: &DaemonError, code: ExitCode) -> ExitCode {
     code
 }
 
-async fn serve(config: Config, source: Source, notifier: Arc<Notifier>) -> Result<(), DaemonError> {
+/// What was closed off while there was one thread.
+struct Closing {
+    files: FilesClosed,
+    memory: Locked,
+}
+
+async fn serve(config: Config, source: Source, notifier: Arc<Notifier>, closing: Closing) -> Result<(), DaemonError> {
     notifier.status("Starting: opening the HSM, examining the store");
     let stop = supervise::stop_signals()?;
     let reloads = supervise::reload_signals()?;
     let tls = tls::server_config(&config.tls)?;
-    let node = Arc::new(start(config).await?);
+    let (node, listener) = start(config, source, closing).await?;
+    let node = Arc::new(node);
     recover::recover(&node).await?;
-    let listener = source.open().await?;
     let bound = listener.local_addr()?;
-    tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint());
+    tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint(), sandbox = %node.sandbox.verdict(), memory = %node.memory);
     node.spawn("clock", watch_clock(node.clone()));
     node.spawn("policy reload", reload_policy(node.clone(), reloads, notifier.clone()));
     node.spawn("readiness", manager::tell_readiness(node.clone(), notifier.clone()));
@@ -250,7 +274,8 @@ async fn serve(config: Config, source: Source, notifier: Arc<Notifier>) -> Resul
     ended
 }
 
-async fn start(config: Config) -> Result<Node, DaemonError> {
+/// Opens everything, then closes the sandbox: what comes in is answered inside it alone.
+async fn start(config: Config, source: Source, closing: Closing) -> Result<(Node, TcpListener), DaemonError> {
     let measured = Measured::now(&config)?;
     let hsm = Hsm::open(config.hsm.clone()).await?;
     let identity = IdentityKey::from_spki(&hsm.public_key(KeyPurpose::Identity))
@@ -283,8 +308,13 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
     let store = opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
     metrics.audit_verdict(store.verdict());
     let threads = (config.mpc.threads > 0).then_some(config.mpc.threads);
-    Ok(Node {
-        engine: Engine::start(threads)?,
+    let engine = Engine::start(threads)?;
+    let listener = source.open().await?;
+    let sandbox = closing.files.close_calls(&config)?;
+    let node = Node {
+        engine,
+        sandbox,
+        memory: closing.memory,
         sessions: Registry::new(config.limits.sessions),
         clock: Clock::new(config.limits.clock_skew()),
         hsm,
@@ -302,15 +332,8 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         checkpoints: Checkpoints::default(),
         witnesses: Book::default(),
         config,
-    })
-}
-
-/// No core dumps, and no other process of the same user may read this one's memory.
-fn keep_memory_private() -> Result<(), DaemonError> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let failed = |e: rustix::io::Errno| DaemonError::Other(format!("cannot turn core dumps off: {e}"));
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(failed)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)
+    };
+    Ok((node, listener))
 }
 
 async fn watch_clock(node: Arc<Node>) {

@@ -50,6 +50,8 @@ struct Health {
     checks: Checks,
     primes_ready: Option<u32>,
     active_sessions: usize,
+    sandbox: String,
+    memory: String,
     version: &'static str,
 }
 
@@ -61,6 +63,7 @@ struct Checks {
     policy: Check,
     clock: Check,
     peers: Check,
+    sandbox: Check,
 }
 
 #[derive(Serialize)]
@@ -85,15 +88,19 @@ pub(super) async fn health(State(node): State<Arc<Node>>) -> Response {
         policy: Check::of(policy),
         clock: Check::of(clock),
         peers: Check::of(peers),
+        sandbox: Check::of(node.sandbox.problem()),
     };
     let status = match &checks {
         Checks { hsm, store, audit, .. } if !(hsm.ok && store.ok && audit.ok) => "failing",
-        Checks { policy, clock, peers, .. } if !(policy.ok && clock.ok && peers.ok) => "degraded",
+        Checks { policy, clock, peers, sandbox, .. } if !(policy.ok && clock.ok && peers.ok && sandbox.ok) => {
+            "degraded"
+        }
         _ => "ok",
     };
     let code = if status == "failing" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let active_sessions = node.sessions.len();
-    ok(code, &Health { status, checks, primes_ready, active_sessions, version: VERSION })
+    let (sandbox, memory) = (node.sandbox.verdict().to_string(), node.memory.to_string());
+    ok(code, &Health { status, checks, primes_ready, active_sessions, sandbox, memory, version: VERSION })
 }
 
 pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {
