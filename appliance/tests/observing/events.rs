@@ -19,7 +19,7 @@ type Events = BTreeMap<String, Event>;
 
 /// The events of one source. Whatever is logged in another way than `tracing::LEVEL!(event = "name", …)` is refused.
 fn logged(place: &str, text: &str, into: &mut Events) {
-    for unnamed in ["use tracing", "tracing::event!", "_span!", "tracing::instrument", "log::", "dbg!"] {
+    for unnamed in ["use tracing:", "tracing::event!", "_span!", "tracing::instrument", "use log", "dbg!"] {
         assert!(!text.contains(unnamed), "{place}: {unnamed}: its lines would have no event");
     }
     for level in LEVELS {
