@@ -93,18 +93,23 @@ fn breaches(logs: &[(String, String)], texts: &[(String, String)], bytes: &[Stri
         let forms = if name.ends_with("programs.log") { &[][..] } else { &forms };
         for (what, secret) in sought.iter().chain(forms) {
             if let Some(line) = log.lines().find(|line| line.contains(secret)) {
-                found.push(format!("{name}: {what}: {}", &line.chars().take(300).collect::<String>()));
+                found.push(format!("{name}: {what}: {}", line.chars().take(300).collect::<String>()));
             }
         }
     }
     found
 }
 
-/// All logs of a lab, as plain text.
+/// All logs of a lab, as plain text: line by line, and once more joined, since some are told over many lines.
 fn logs(lab: &TestLab) -> Vec<(String, String)> {
     let mut all = Vec::new();
     files(&lab.root.join("logs"), &mut all);
-    all.into_iter().map(|(name, bytes)| (name, String::from_utf8_lossy(&bytes).replace("\\\"", "\""))).collect()
+    let plain = |(name, bytes): (String, Vec<u8>)| {
+        let text = String::from_utf8_lossy(&bytes).replace("\\\"", "\"");
+        let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        [(format!("joined {name}"), joined), (name, text)]
+    };
+    all.into_iter().flat_map(plain).collect()
 }
 
 /// Searches the logs of a lab that has ended, and shows of each secret that it would have been found.
@@ -118,7 +123,7 @@ fn holds_no_secret(lab: &TestLab, opened: &[String]) {
     }
     assert!(texts.len() > 10, "{}: too little is sought", texts.len());
     // A DEK, a scalar and two primes of each share.
-    assert!(opened.len() >= 4 && opened.len() % 4 == 0, "{}: shares are not opened as a whole", opened.len());
+    assert!(opened.len() >= 4 && opened.len().is_multiple_of(4), "{}: shares are not opened as a whole", opened.len());
     let found = breaches(&logs, &texts, opened);
     assert!(found.is_empty(), "{} lines hold secrets:\n{}", found.len(), found.join("\n"));
     for (what, secret) in &texts {
@@ -127,7 +132,9 @@ fn holds_no_secret(lab: &TestLab, opened: &[String]) {
     }
     for secret in opened {
         let bytes = hex::decode(secret).unwrap();
-        for line in [secret.clone(), format!("{bytes:?}"), STANDARD_NO_PAD.encode(&bytes), secret.to_uppercase()] {
+        let told = format!("{bytes:#?}").split_whitespace().collect::<Vec<_>>().join(" ");
+        for line in [secret.clone(), format!("{bytes:?}"), told, STANDARD_NO_PAD.encode(&bytes), secret.to_uppercase()]
+        {
             let planted = [("planted.log".to_owned(), line)];
             assert!(!breaches(&planted, &[], opened).is_empty(), "an opened secret would not be found");
         }
