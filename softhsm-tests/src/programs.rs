@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     "casemated",
     "casemate",
     "casemate-coordinator",
     "seed-primes",
     "anchor-contract",
+    "open-shares",
     "sandbox-probe",
     "casemated-unwiped",
     "secrets-of",

@@ -21,6 +21,7 @@ mod join_tokens;
 mod keks;
 mod lineage;
 mod load;
+mod logged;
 mod lying_peer;
 mod lying_witness;
 mod memory;
