@@ -66,22 +66,34 @@ pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) 
         let standing = check_standing(node, &proven, &known)?;
         Ok::<_, Problem>((proven, standing))
     })?;
-    if standing == Standing::Parent {
-        let (epoch, advice) = (
-            proven.succession.certificate.statement.epoch,
-            "compare the logs; then revoke the share that is left here",
-        );
-        tracing::warn!(event = "committee_gives_way", %key, epoch, advice);
-    }
     let all = standing == Standing::Own && all_switched(&proven.succession.certificate, &switched).is_ok();
     let certificate = proven.succession.certificate.clone();
-    let written =
-        node.store.write(Urgency::Record, move |transaction| carry_out(transaction, &proven, all, origin)).await;
+    let written = node
+        .store
+        .write(Urgency::Record, move |transaction| {
+            let judged = || known.iter().map(|share| (&share.id, share.status));
+            let now = ShareRow::all_of_key(transaction.sql(), &key)?;
+            // Between judging and writing a rotation may have ended here: then it rests on what is no more.
+            if !judged().eq(now.iter().map(|share| (&share.id, share.status))) {
+                return Ok(None);
+            }
+            carry_out(transaction, &proven, all, origin).map(Some)
+        })
+        .await;
     let (left, done) = match written {
-        Ok(written) => written,
+        Ok(Some(written)) => written,
+        Ok(None) => {
+            let detail = "the shares of this key changed while the succession was looked at; settle again";
+            return Err(Problem::new(Code::Overloaded, detail));
+        }
         Err(StoreError::Outdated(why)) => return Err(late(node, key, &why).await),
         Err(error) => return Err(unavailable(&error)),
     };
+    if standing == Standing::Parent && !done.is_empty() {
+        let (epoch, advice) =
+            (certificate.statement.epoch, "compare the logs; then revoke the share that is left here");
+        tracing::warn!(event = "committee_gives_way", %key, epoch, advice);
+    }
     for change in done {
         let (share, state) = (change.id, change.to.as_ref().map(Text::as_str).unwrap_or_default());
         tracing::info!(event = "share_settled", %share, state, epoch = certificate.statement.epoch);

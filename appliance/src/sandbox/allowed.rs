@@ -186,7 +186,7 @@ pub(super) fn rules(settings: &Sandbox) -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-/// Memory is written or run, never both, and what was written is not made runnable: libraries that are loaded later are
+/// Memory is written or run, never both, and no page's protection is changed to runnable: libraries that are loaded later are
 /// mapped from their files.
 fn not_written_and_run(call: c_long) -> Result<Vec<SeccompRule>, BackendError> {
     let harmless = when([lacks(2, number(libc::PROT_EXEC))?])?;
@@ -206,8 +206,8 @@ fn sockets(settings: &Sandbox) -> Result<Vec<SeccompRule>, BackendError> {
     if settings.local_sockets {
         sockets.push(socket(libc::AF_UNIX, libc::SOCK_STREAM)?);
     }
-    // systemd is told of the daemon's state by datagrams that name their receiver.
-    if settings.local_sockets || std::env::var_os("NOTIFY_SOCKET").is_some() {
+    // systemd is told of the daemon's state through a socket that is open and connected by now.
+    if settings.local_sockets {
         sockets.push(socket(libc::AF_UNIX, libc::SOCK_DGRAM)?);
     }
     if !settings.connect_ports.is_empty() {

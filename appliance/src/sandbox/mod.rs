@@ -114,6 +114,10 @@ pub fn close_files(config: &Config) -> Result<FilesClosed, SandboxError> {
     let files = files::close(config)?;
     match (&files, config.sandbox.mode) {
         (Files::Open { why }, SandboxMode::Enforce) => Err(SandboxError::NoLandlock(why)),
+        // Ports are limited from version 4 on (Linux 6.7).
+        (Files::Closed { abi: ..4 }, SandboxMode::Enforce) if !config.sandbox.connect_ports.is_empty() => {
+            Err(SandboxError::NoLandlock("this kernel's limits no ports, and [sandbox] connect_ports opens some"))
+        }
         _ => Ok(FilesClosed { files }),
     }
 }

@@ -15,8 +15,9 @@ use crate::store::StoreError;
 /// By then a party that took part in a session which ended here has ended it too.
 const LAG: SignedDuration = SignedDuration::from_secs(60);
 
-/// The most by which one party's word may raise the epoch at once: a lying party must not use all of them up.
-const LEAP: u64 = 1000;
+/// The most by which parties' words may raise the epoch above the one that is certified: half of what an appliance takes, so that no
+/// liar brings the key to where honest parties no longer follow.
+const LEAP: u64 = 500;
 
 /// What the parties say of one key.
 #[derive(Debug, Default)]
@@ -60,7 +61,7 @@ impl Discovery {
 
 /// An epoch that a party says is taken, if that can be.
 pub(crate) fn credible(account: &Account, epoch: u64) -> Option<u64> {
-    (epoch <= account.epoch_tried.saturating_add(LEAP)).then_some(epoch)
+    (epoch <= account.epoch().saturating_add(LEAP)).then_some(epoch)
 }
 
 /// Whether this is the account's key, every party of its new committee is configured here and has signed, and t parties of a

@@ -176,14 +176,17 @@ async fn a_lying_party_cannot_use_all_epochs_up() {
     let lab = Lab::new(Setup::default()).await;
     let coordinator = lab.start().await;
     let key = coordinator.key().await;
-    let progress = KeyProgress { party_id: keys::party(1), newest_epoch: u64::MAX, succession: None };
-    *lab.appliances[1].inside.pretends.lock().unwrap() = Some(progress);
-    assert_eq!(rotated(&coordinator, &refresh(&key)).await["epoch"], 2);
+    // The second is what appliances would no longer follow.
+    for (lie, next) in [(u64::MAX, 2), (1_001, 3)] {
+        let progress = KeyProgress { party_id: keys::party(1), newest_epoch: lie, succession: None };
+        *lab.appliances[1].inside.pretends.lock().unwrap() = Some(progress);
+        assert_eq!(rotated(&coordinator, &refresh(&key)).await["epoch"], next);
+    }
     let refusal = Problem::new(Code::EpochTaken, "taken").with("epoch", i64::MAX);
     lab.appliances[1].behave(Behaviour::Refuse(refusal));
     let failed = coordinator.caller.waiting(ROTATE, &refresh(&key)).await.body;
     assert_eq!(failed["status"], "failed", "{failed}");
-    assert_eq!(rotated(&coordinator, &refresh(&key)).await["epoch"], 4);
+    assert_eq!(rotated(&coordinator, &refresh(&key)).await["epoch"], 5);
     coordinator.stop().await;
 }
 
