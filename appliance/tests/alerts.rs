@@ -3,8 +3,13 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
+use casemate_appliance::config::TlsFiles;
 use casemate_appliance::metrics::Metrics;
+use casemate_appliance::tls::{Material, TlsSlot};
+use jiff::Timestamp;
 
 const ALERTS: &str = include_str!("../../packaging/monitoring/alerts.yml");
 const RUNBOOK: &str = include_str!("../../docs/runbook.md");
@@ -57,11 +62,27 @@ fn anchor(heading: &str) -> String {
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
+/// What a daemon measures that has TLS files.
+fn measured() -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let files = TlsFiles { ca: path("pem"), certificate: path("pem"), key: path("key"), crl: None };
+    fs::write(&files.ca, certificate.pem()).unwrap();
+    fs::write(&files.key, key.serialize_pem()).unwrap();
+    fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
+    let metrics = Metrics::new();
+    let material = Material::load(&files, Timestamp::now()).unwrap();
+    metrics.tls(&TlsSlot::new(files, material), Timestamp::now());
+    metrics.text(0, 0)
+}
+
 #[test]
 fn every_alert_names_metrics_that_are_measured() {
-    let measured = Metrics::new().text(0, 0);
+    let measured = measured();
     let rules = rules(ALERTS);
-    assert_eq!(rules.len(), 4);
+    assert_eq!(rules.len(), 7);
     let mut named = BTreeSet::new();
     for rule in &rules {
         let found = metrics(&rule["expr"]);
@@ -72,7 +93,14 @@ fn every_alert_names_metrics_that_are_measured() {
         }
         named.extend(found);
     }
-    for metric in ["mpc_backup_age_seconds", "mpc_backup_missing", "mpc_rotation_age_seconds", "mpc_old_shares"] {
+    for metric in [
+        "mpc_backup_age_seconds",
+        "mpc_backup_missing",
+        "mpc_rotation_age_seconds",
+        "mpc_old_shares",
+        "mpc_tls_expiry_seconds",
+        "mpc_tls_refused_seconds",
+    ] {
         assert!(named.contains(metric), "nobody is alerted by {metric}");
     }
 }

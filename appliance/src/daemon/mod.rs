@@ -12,6 +12,7 @@ use casemate_attest::{AuditKey, Entry, Op};
 use casemate_hsm::{Hsm, HsmError, KeyPurpose};
 use casemate_mpc::{Engine, MpcError};
 use casemate_wire::IdentityKey;
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
@@ -25,7 +26,7 @@ use crate::primes::{self, Pool};
 use crate::session::Registry;
 use crate::store::{HsmAnchor, Store, StoreError};
 use crate::till::Till;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Material, TlsError, TlsSlot};
 use crate::vault::Vault;
 use crate::witness::Book;
 use crate::{VERSION, http};
@@ -105,6 +106,8 @@ pub struct Node {
     pub(crate) rewrapping: tokio::sync::Mutex<()>,
     /// The wall clock's guard.
     pub clock: Clock,
+    /// The TLS material in use.
+    pub tls: TlsSlot,
     /// What attestations say of this process.
     pub measured: Measured,
     /// Metrics.
@@ -125,7 +128,7 @@ impl Node {
 /// What keeps the daemon from starting, as far as files can tell.
 pub fn check_config(path: &Path) -> Result<Config, DaemonError> {
     let config = Config::load(path)?;
-    tls::server_config(&config.tls)?;
+    Material::load(&config.tls, Timestamp::now())?;
     config.hsm.pin.read().map_err(HsmError::from)?;
     Ok(config)
 }
@@ -177,7 +180,7 @@ pub fn exit_code(result: Result<(), DaemonError>) -> ExitCode {
 async fn serve(config: Config) -> Result<(), DaemonError> {
     let stop = supervise::stop_signals()?;
     let reloads = supervise::reload_signals()?;
-    let tls = tls::server_config(&config.tls)?;
+    let renewals = supervise::reload_signals()?;
     let node = Arc::new(start(config).await?);
     recover::recover(&node).await?;
     let address = node.config.listen;
@@ -186,11 +189,12 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint());
     node.spawn("clock", watch_clock(node.clone()));
     node.spawn("policy reload", reload_policy(node.clone(), reloads));
+    node.spawn("TLS renewal", tls::keep_fresh(node.clone(), renewals));
     if node.store.quarantine().is_none() {
         node.spawn("prime pool", primes::keep_full(node.clone()));
         node.spawn("checkpoints", checkpoints::keep_signing(node.clone()));
     }
-    let accepting = http::serve(node.clone(), listener, tls);
+    let accepting = http::serve(node.clone(), listener);
     let ended = tokio::select! {
         () = stop => Ok(()),
         () = accepting => Err(DaemonError::TaskEnded("its listener ended".into())),
@@ -201,7 +205,8 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
 }
 
 async fn start(config: Config) -> Result<Node, DaemonError> {
-    let measured = Measured::now(&config)?;
+    let measured = Measured::now()?;
+    let tls = TlsSlot::new(config.tls.clone(), Material::load(&config.tls, Timestamp::now())?);
     let hsm = Hsm::open(config.hsm.clone()).await?;
     let identity = IdentityKey::from_spki(&hsm.public_key(KeyPurpose::Identity))
         .map_err(|e| DaemonError::Other(format!("the HSM's identity key cannot be used: {e}")))?;
@@ -244,6 +249,7 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         rewrapping: tokio::sync::Mutex::default(),
         supervisor: Supervisor::new(),
         measured,
+        tls,
         policy: PolicySlot::default(),
         till: Till::default(),
         store,

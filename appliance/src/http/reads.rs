@@ -63,6 +63,7 @@ struct Checks {
     policy: Check,
     clock: Check,
     peers: Check,
+    tls: Check,
 }
 
 #[derive(Serialize)]
@@ -87,10 +88,11 @@ pub(super) async fn health(State(node): State<Arc<Node>>) -> Response {
         policy: Check::of(node.policy.problem()),
         clock: Check::of(node.clock.check().err()),
         peers: Check::of(refused_peers(&node)),
+        tls: Check::of(node.tls.problem(jiff::Timestamp::now())),
     };
     let status = match &checks {
         Checks { hsm, store, audit, .. } if !(hsm.ok && store.ok && audit.ok) => "failing",
-        Checks { policy, clock, peers, .. } if !(policy.ok && clock.ok && peers.ok) => "degraded",
+        Checks { policy, clock, peers, tls, .. } if !(policy.ok && clock.ok && peers.ok && tls.ok) => "degraded",
         _ => "ok",
     };
     let code = if status == "failing" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
@@ -129,6 +131,7 @@ pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {
         Ok(figures) => node.metrics.shares(&figures),
         Err(error) => tracing::warn!(event = "shares_not_counted", %error, "metrics show what was last counted"),
     }
+    node.metrics.tls(&node.tls, jiff::Timestamp::now());
     let text = node.metrics.text(node.sessions.len(), node.store.audit_head().size());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
