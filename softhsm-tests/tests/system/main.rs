@@ -39,5 +39,6 @@ mod session_commands;
 mod spending;
 mod start;
 mod store_trouble;
+mod tls_renewal;
 mod transport;
 mod witnesses;
