@@ -6,6 +6,7 @@
 mod attestation;
 mod peers;
 mod policy;
+mod sandbox;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use attestation::AttestationSection;
 pub use peers::Peer;
 pub use policy::Policy;
 use policy::{ApprovalsSection, PolicySection};
+pub use sandbox::{Sandbox, SandboxMode};
 
 /// The commented file that a new host starts from.
 pub const TEMPLATE: &str = include_str!("config/casemate.toml");
@@ -73,7 +75,7 @@ pub struct Config {
     /// Where the store lies.
     pub data_dir: PathBuf,
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// TLS files.
     pub tls: TlsFiles,
     /// Who may call.
@@ -98,8 +100,19 @@ pub struct Config {
     pub limits: Limits,
     /// Protocol threads and pools.
     pub mpc: Mpc,
+    /// How the daemon closes itself in.
+    pub sandbox: Sandbox,
     /// Log output.
     pub log: Log,
+}
+
+/// Where the listening socket comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// The daemon makes it, on this address.
+    Address(SocketAddr),
+    /// systemd has made it and hands it over (`casemated.socket`).
+    Systemd,
 }
 
 /// Certificate files, PEM.
@@ -241,6 +254,8 @@ struct File {
     #[serde(default)]
     mpc: Mpc,
     #[serde(default)]
+    sandbox: Sandbox,
+    #[serde(default)]
     log: Log,
 }
 
@@ -256,7 +271,14 @@ struct PartySection {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListenSection {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
+    socket: Option<SocketSetting>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SocketSetting {
+    Systemd,
 }
 
 #[derive(Deserialize)]
@@ -375,7 +397,7 @@ impl Loader<'_> {
             attestation: file.attestation.check(self.folder, &file.peer).map_err(|(key, why)| self.bad(key, why))?,
             party: file.party.id,
             data_dir: self.folder.join(file.party.data_dir),
-            listen: file.listen.address,
+            listen: self.listen(&file.listen)?,
             tls: TlsFiles {
                 ca: self.existing("tls.ca", &file.tls.ca)?,
                 certificate: self.existing("tls.certificate", &file.tls.certificate)?,
@@ -392,6 +414,7 @@ impl Loader<'_> {
             audit: file.audit,
             limits: file.limits,
             mpc: file.mpc,
+            sandbox: file.sandbox.check(self.folder).map_err(|(key, why)| self.bad(key, why))?,
             log: file.log,
         })
     }
@@ -420,6 +443,14 @@ impl Loader<'_> {
             }
         }
         Ok(())
+    }
+
+    fn listen(&self, section: &ListenSection) -> Result<Listen, ConfigError> {
+        match (section.address, &section.socket) {
+            (Some(address), None) => Ok(Listen::Address(address)),
+            (None, Some(SocketSetting::Systemd)) => Ok(Listen::Systemd),
+            _ => Err(self.bad("listen", "give address, or socket = \"systemd\": exactly one".into())),
+        }
     }
 
     fn hsm(&self, section: HsmSection) -> Result<HsmConfig, ConfigError> {

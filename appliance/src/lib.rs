@@ -18,6 +18,7 @@
 //! | [`backup`] | all shares in one file, whose key is split among custodians; and back |
 //! | [`primes`] | the pool of safe primes |
 //! | [`daemon`] | start, supervise, stop |
+//! | [`sandbox`] | which files and system calls the daemon can still use |
 //! | [`clock`] | jumps of the wall clock |
 //! | [`config`] | `casemate.toml` |
 //! | [`metrics`] | what Prometheus reads |
@@ -41,6 +42,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod policy_slot;
 pub mod primes;
+pub mod sandbox;
 pub mod sealing;
 pub mod session;
 mod settle;

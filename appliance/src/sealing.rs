@@ -5,9 +5,11 @@
 //! authenticated by both: by the body (AAD = SHA-256(header)) and by each wrapped DEK. Whoever changes a header makes
 //! the object unreadable.
 
+use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use casemate_hsm::{HsmError, Secret32};
+use casemate_wire::stack;
 use rand::RngCore;
 use rand::rngs::OsRng;
 use serde::Serialize;
@@ -124,8 +126,21 @@ pub fn kek_of(sealed: &SealedColumns) -> String {
     entries.keks().next().map(|entry| entry.kek_id.clone()).unwrap_or_default()
 }
 
-fn cipher(dek: &Secret32) -> Aes256Gcm {
-    Aes256Gcm::new(dek.expose().into())
+/// AES-256-GCM under a key, of which nothing stays on the stack.
+pub(crate) struct Cipher<'a>(&'a Secret32);
+
+pub(crate) fn cipher(key: &Secret32) -> Cipher<'_> {
+    Cipher(key)
+}
+
+impl Cipher<'_> {
+    pub(crate) fn encrypt(&self, nonce: &Nonce<U12>, payload: Payload<'_, '_>) -> aes_gcm::aead::Result<Vec<u8>> {
+        stack::wiped(|| Aes256Gcm::new(self.0.expose().into()).encrypt(nonce, payload))
+    }
+
+    pub(crate) fn decrypt(&self, nonce: &Nonce<U12>, payload: Payload<'_, '_>) -> aes_gcm::aead::Result<Vec<u8>> {
+        stack::wiped(|| Aes256Gcm::new(self.0.expose().into()).decrypt(nonce, payload))
+    }
 }
 
 fn cbor<T: Serialize>(value: &T) -> Result<Vec<u8>, SealError> {

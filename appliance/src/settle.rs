@@ -11,11 +11,12 @@ use casemate_attest::life::{ShareState, Transition};
 use casemate_attest::{Entry, GuardChange, Op, Origin, Text};
 use casemate_hsm::KeyPurpose;
 use casemate_wire::api::{SettleAnswer, SettleRequest};
-use casemate_wire::certificate::IdentitySignature;
+use casemate_wire::certificate::{CertificateError, IdentitySignature};
 use casemate_wire::lineage::leads_on;
 use casemate_wire::rotation::{Switched, all_switched, switched_text};
 use casemate_wire::{Code, Committee, KeyCertificate, Member, Problem, PublicKey, Succession};
 use rusqlite::Connection;
+use tokio::task::block_in_place;
 
 use crate::daemon::Node;
 use crate::pipeline::{ShareHeader, unavailable};
@@ -49,10 +50,9 @@ struct Plan {
 /// party has gone on to a later epoch, `hsm_unavailable`, or that nothing can be recorded.
 pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) -> Result<SettleAnswer, Problem> {
     let SettleRequest { succession, earlier, switched } = request;
-    let proven = prove(node, succession, earlier)?;
-    let all = all_switched(&proven.succession.certificate, &switched).is_ok();
-    let key = proven.succession.certificate.statement.public_key;
-    let known = node.store.read(move |store| ShareRow::all_of_key(store, &key)).await.map_err(|e| unavailable(&e))?;
+    let key = succession.certificate.statement.public_key;
+    let shares = node.store.read_anchored(move |store| ShareRow::all_of_key(store, &key));
+    let known = shares.await.map_err(|e| unavailable(&e))?;
     if known.is_empty() {
         let detail = format!("there is no share of key {key} here, so there is nothing to settle");
         return Err(Problem::new(Code::ShareNotFound, detail));
@@ -60,7 +60,20 @@ pub(crate) async fn settle(node: &Node, origin: Origin, request: SettleRequest) 
     if known.iter().all(|share| share.status.is_final()) {
         return Ok(SettleAnswer { party_id: node.config.party.clone(), switched: None, old_shares: 0 });
     }
-    check_standing(node, &proven, &known)?;
+    // Some hundred signatures at most: enough to hold up others on this thread.
+    let (proven, standing) = block_in_place(|| {
+        let proven = prove(node, succession, earlier)?;
+        let standing = check_standing(node, &proven, &known)?;
+        Ok::<_, Problem>((proven, standing))
+    })?;
+    if standing == Standing::Parent {
+        let (epoch, advice) = (
+            proven.succession.certificate.statement.epoch,
+            "compare the logs; then revoke the share that is left here",
+        );
+        tracing::warn!(event = "committee_gives_way", %key, epoch, advice);
+    }
+    let all = standing == Standing::Own && all_switched(&proven.succession.certificate, &switched).is_ok();
     let certificate = proven.succession.certificate.clone();
     let written =
         node.store.write(Urgency::Record, move |transaction| carry_out(transaction, &proven, all, origin)).await;
@@ -100,33 +113,54 @@ fn prove(node: &Node, succession: Succession, earlier: Vec<Succession>) -> Resul
     Ok(Proven { succession, path })
 }
 
-/// A party that holds no share of the new epoch believes that the key has moved on only if t parties of a committee say so that it
-/// knows, its own or the one that its share was dealt from, or of one that these have led to: the new parties alone might be
-/// strangers to it.
-fn check_standing(node: &Node, proven: &Proven, shares: &[ShareRow]) -> Result<(), Problem> {
+/// On whose word a succession is believed, and so what may follow from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// This party's own signature is in it, or t parties of its own committee stand behind it: old shares may be destroyed.
+    Own,
+    /// t parties of the committee that its share was dealt from do: it gives way, and what it has is kept. Those parties may have
+    /// left long ago, and identity keys alone must not destroy what may be the only shares.
+    Parent,
+}
+
+/// A party that holds no share of the new epoch believes that the key has moved on only if t parties of its own committee say so, or of
+/// the one that its share was dealt from, or of one that these have led to: the new parties alone might be strangers to it.
+fn check_standing(node: &Node, proven: &Proven, shares: &[ShareRow]) -> Result<Standing, Problem> {
     let statement = &proven.succession.certificate.statement;
     if shares.iter().any(|share| share.statement == *statement) {
-        return Ok(());
+        return Ok(Standing::Own);
     }
-    let mut known = Vec::new();
-    for share in shares.iter().filter(|share| !share.status.is_final()) {
-        let header: ShareHeader = sealing::header("share", share.material.header())
-            .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-        // A pending share proves nothing of its own committee, which may never have come to be.
-        let certain =
-            |committee: &Committee| share.status != ShareState::Pending || committee.epoch != header.key.epoch;
-        known.extend(header.committees().filter(certain));
-    }
+    let live = |share: &&ShareRow| matches!(share.status, ShareState::Active | ShareState::Restored);
+    let kept = |share: &&ShareRow| !share.status.is_final();
+    // They are in order: the newest first.
+    let Some(share) = shares.iter().find(live).or_else(|| shares.iter().find(kept)) else {
+        return Ok(Standing::Own);
+    };
+    let header: ShareHeader = sealing::header("share", share.material.header())
+        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
     let signed_as = |member: &Member| node.config.known_member(member, &node.identity);
     let endorses_as = |member: &Member| {
         // Who has moved to another HSM since endorses by the identity that it has now.
         let pinned = signed_as(member).is_some_and(|known| known == member.identity);
         if pinned { node.config.identity_of(&member.party_id, &node.identity) } else { None }
     };
-    leads_on(&statement.public_key, &known, &proven.path, signed_as, endorses_as).map_err(|error| {
-        let detail = format!("the succession to epoch {} proves nothing here: {error}", statement.epoch);
-        Problem::new(Code::QuorumMismatch, detail)
-    })
+    let follows = |known: Option<Committee>| {
+        leads_on(&statement.public_key, known.as_slice(), &proven.path, signed_as, endorses_as)
+    };
+    // A pending share proves nothing of its own committee, which may never have come to be; nor does anything rest on it.
+    if share.status == ShareState::Pending {
+        let proven = follows(header.dealt_from).map(|()| Standing::Own);
+        return proven.map_err(|error| not_proven(statement.epoch, &error));
+    }
+    let Err(why) = follows(Some(header.committee())) else { return Ok(Standing::Own) };
+    match follows(header.parent()) {
+        Ok(()) => Ok(Standing::Parent),
+        Err(_) => Err(not_proven(statement.epoch, &why)),
+    }
+}
+
+fn not_proven(epoch: u64, why: &CertificateError) -> Problem {
+    Problem::new(Code::QuorumMismatch, format!("the succession to epoch {epoch} proves nothing here: {why}"))
 }
 
 /// What follows from a proven succession for the shares that are here.

@@ -1,7 +1,7 @@
 //! The HSM as the appliance uses it: every call is measured.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use casemate_hsm::{Anchor, Hsm, HsmError, HsmState, HsmStatus, KeyPurpose, RecoveryEntry, Secret32, WrappedKey};
 use casemate_wire::RecoveryKey;
@@ -113,6 +113,11 @@ impl Vault {
     /// Whether calls can be made now.
     pub fn state(&self) -> HsmState {
         self.hsm.state()
+    }
+
+    /// For how long every HSM thread has been inside a call that does not end: see [`Hsm::stuck`].
+    pub fn stuck(&self) -> Option<Duration> {
+        self.hsm.stuck()
     }
 
     /// Ends the HSM's threads.

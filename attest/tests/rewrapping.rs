@@ -1,6 +1,6 @@
 //! What a log may tell of a re-wrapping: begun before it ends, one at a time, with rows that add up. Whoever forges lines is held to
 //! the same rules as the writer.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_wrap)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_wrap)]
 
 mod common;
 

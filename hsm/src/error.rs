@@ -396,7 +396,7 @@ impl HsmError {
     }
 
     /// Whether no login may be tried again by itself.
-    pub(crate) fn is_pin_refusal(&self) -> bool {
+    pub fn is_pin_refusal(&self) -> bool {
         matches!(self, Self::PinRefused { .. } | Self::PinFinalTry { .. } | Self::PinLocked { .. })
     }
 }

@@ -200,6 +200,12 @@ impl Hsm {
         self.shared.state.now(self.shared.config.timeout)
     }
 
+    /// For how long every thread has been inside a call that does not end, if that is longer than the time limit of a call.
+    /// Nothing but a new process frees such threads. It makes no call.
+    pub fn stuck(&self) -> Option<Duration> {
+        self.shared.state.stuck(self.shared.config.timeout)
+    }
+
     /// Refuses further calls, lets the threads end after the call that each is in, and joins them. The module is
     /// finalised with its last user. Doing this again is fine.
     ///

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use casemate_wire::stack;
 use cryptoki::context::Pkcs11;
 use cryptoki::error::RvError;
 use cryptoki::session::{Session, SessionState, UserType};
@@ -43,6 +44,11 @@ pub(crate) fn log_in(
     source: &PinSource,
     occasion: Occasion,
 ) -> Result<(), HsmError> {
+    // The PIN goes through the module's frames, too.
+    stack::wiped(|| log_in_once(session, target, source, occasion))
+}
+
+fn log_in_once(session: &Session, target: &Target<'_>, source: &PinSource, occasion: Occasion) -> Result<(), HsmError> {
     let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
     if is_logged_in(session)? {
         return Ok(());

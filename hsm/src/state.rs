@@ -67,6 +67,11 @@ impl StateCell {
         }
     }
 
+    /// How long every thread has been inside a call, if all of them are for longer than `limit`.
+    pub(crate) fn stuck(&self, limit: Duration) -> Option<Duration> {
+        stuck_since(&self.lock().calls, limit)
+    }
+
     /// Lets a call through, or says why not.
     pub(crate) fn admit(&self, limit: Duration) -> Result<(), HsmError> {
         self.refusal(self.now(limit)).map_or(Ok(()), Err)

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use casemate_wire::stack;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
 use crate::config::HsmConfig;
@@ -116,7 +117,7 @@ impl Worker {
         let _alarm = PanicAlarm(Arc::clone(&self.shared));
         while let Some(job) = self.shared.queue.next() {
             self.shared.state.enter_call(self.thread);
-            job.run(&mut self);
+            stack::wiped(|| job.run(&mut self));
             self.shared.state.leave_call(self.thread);
         }
         self.close();

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use casemate_wire::stack;
 use tokio::sync::oneshot;
 
 use crate::engine::lower_priority;
@@ -48,7 +49,10 @@ impl Compute {
             if done.is_closed() {
                 return;
             }
-            if let Ok(value) = catch_unwind(AssertUnwindSafe(work)) {
+            let result = stack::wiped(|| catch_unwind(AssertUnwindSafe(work)));
+            // Parts of the work may have run on the pool's other threads.
+            rayon::spawn_broadcast(|_| stack::overwrite());
+            if let Ok(value) = result {
                 // The session may have ended meanwhile; then nobody needs the value.
                 drop(done.send(value));
             }

@@ -13,8 +13,9 @@ use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use casemate_wire::stack;
 use futures::FutureExt;
-use futures::future::LocalBoxFuture;
+use futures::future::{LocalBoxFuture, poll_fn};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
@@ -171,7 +172,9 @@ impl Worker {
                 lower_priority();
                 LocalSet::new().block_on(&runtime, async move {
                     while let Some(job) = queue.recv().await {
-                        tokio::task::spawn_local(job());
+                        let mut session = job();
+                        // Many sessions share this thread's stack, one step after the other.
+                        tokio::task::spawn_local(poll_fn(move |context| stack::wiped(|| session.poll_unpin(context))));
                     }
                 });
             })

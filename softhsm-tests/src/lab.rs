@@ -1,8 +1,8 @@
 //! One lab of a test: its folder, its processes, its clients, its audit logs.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io::Read;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -227,7 +227,27 @@ impl TestLab {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        finished(child, name)
+        let done = finished(child, name);
+        self.keep_output(&done);
+        done
+    }
+
+    /// Adds what a program said to the lab's logs; not what a test opens on purpose.
+    fn keep_output(&self, done: &Output) {
+        let path = self.lab.root.join("logs").join("programs.log");
+        fs::create_dir_all(self.lab.root.join("logs")).unwrap();
+        let mut log = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        log.write_all(&[done.stderr.as_slice(), &done.stdout, b"\n"].concat()).unwrap();
+    }
+
+    /// The secrets of a key's shares at an appliance that does not run, in hex.
+    pub fn secrets(&self, index: usize, key: &PublicKey) -> Vec<String> {
+        let party = &self.lab.parties[index];
+        let mut program = Command::new(programs::folder().join("open-shares"));
+        program.arg(&party.config).arg(key.to_string()).env("SOFTHSM2_CONF", &party.softhsm_conf);
+        let done = program.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 
     /// A party's audit log, verified line by line, whether its daemon runs or not.

@@ -14,6 +14,7 @@
 //! | [`policy`] | bundles of a test's own |
 //! | [`operator`] | what operators write and accept when a host has another HSM |
 //! | [`mount`] | file systems to be filled and broken |
+//! | [`service`] | a daemon under a systemd that the test plays |
 //! | [`ethereum`] | transactions, their hashes and intents |
 
 #![allow(
@@ -34,6 +35,7 @@ pub mod operator;
 pub mod policy;
 pub mod programs;
 pub mod relay;
+pub mod service;
 pub mod stream;
 pub mod template;
 

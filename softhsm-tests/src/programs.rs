@@ -5,7 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-const PROGRAMS: [&str; 5] = ["casemated", "casemate", "casemate-coordinator", "seed-primes", "anchor-contract"];
+const PROGRAMS: [&str; 9] = [
+    "casemated",
+    "casemate",
+    "casemate-coordinator",
+    "seed-primes",
+    "anchor-contract",
+    "open-shares",
+    "sandbox-probe",
+    "casemated-unwiped",
+    "secrets-of",
+];
 
 /// The folder of the programs, beside the test program's own folder: what cargo built in the same profile.
 ///

@@ -12,6 +12,7 @@
 //! | [`envelope`] | hello, transcript, signed and sealed session messages |
 //! | [`signature`] | an ECDSA signature with its recovery id, and its verification |
 //! | [`certificate`] | the key certificate: n identity signatures over one public key |
+//! | [`stack`] | overwrites what work with secrets leaves on the stack |
 //! | [`rotation`] | rotations: dealers and their places, what proves that a key has moved on |
 
 pub mod api;
@@ -26,6 +27,7 @@ mod recovery_key;
 pub mod roster;
 pub mod rotation;
 pub mod signature;
+pub mod stack;
 #[cfg(test)]
 mod testing;
 pub mod token;

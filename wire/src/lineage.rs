@@ -76,8 +76,15 @@ fn follows(
         return Err(CertificateError::Misshapen("it is about another key".into()));
     }
     certificate.verify(signed_as)?;
-    let mut outcome = Err(CertificateError::Misshapen("no committee before its epoch is known".into()));
-    for committee in known.iter().filter(|committee| committee.epoch < certificate.statement.epoch) {
+    let mut outcome =
+        Err(CertificateError::Misshapen("no t parties of a committee that is known here endorse it".into()));
+    let named = |committee: &&Committee| {
+        let named = |member: &&Member| succession.endorsements.iter().any(|one| one.party_id == member.party_id);
+        committee.roster.members().iter().filter(named).count() >= usize::from(committee.threshold.t())
+    };
+    // The latest first: it is most often the one that dealt. Where too few of a committee are named no signature is looked at.
+    let before = known.iter().rev().filter(|committee| committee.epoch < certificate.statement.epoch);
+    for committee in before.filter(named) {
         outcome = succession.is_endorsed_by(&committee.roster, committee.threshold, &endorses_as);
         if outcome.is_ok() {
             break;

@@ -12,8 +12,8 @@
 
 use std::fmt;
 
-use aes_gcm::aead::{Aead, KeyInit, Payload};
-use aes_gcm::{Aes256Gcm, Nonce};
+use aes_gcm::Nonce;
+use aes_gcm::aead::Payload;
 use casemate_attest::life::ShareState;
 use casemate_attest::{At, Place};
 use casemate_hsm::Secret32;
@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf, Bytes};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+use crate::sealing::cipher;
 
 /// The one value of `format`.
 const FORMAT: &str = "casemate/backup/v1";
@@ -374,10 +376,6 @@ fn fresh() -> [u8; 12] {
     let mut nonce = [0; 12];
     OsRng.fill_bytes(&mut nonce);
     nonce
-}
-
-fn cipher(key: &Secret32) -> Aes256Gcm {
-    Aes256Gcm::new(key.expose().into())
 }
 
 pub(super) fn encoded<T: Serialize>(value: &T) -> Result<Vec<u8>, FormatError> {

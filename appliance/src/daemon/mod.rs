@@ -1,5 +1,24 @@
 //! The daemon: how it starts, what it supervises, how it stops.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `mod.rs` | the start, step by step; [`Node`]; the stop |
+//! | `arguments.rs` | the command line |
+//! | `recover.rs` | what a start does about what was cut off |
+//! | `supervise.rs` | tasks, panics, signals |
+//! | `listen.rs` | the listening socket, its own or systemd's |
+//! | `condition.rs` | how every part is: health, readiness |
+//! | `liveness.rs` | whether every part answers |
+//! | `memory.rs` | no core dumps, no swap |
+//! | `notify.rs`, `manager.rs` | what systemd is told, and when |
 
+mod arguments;
+mod condition;
+mod listen;
+mod liveness;
+mod manager;
+mod memory;
+mod notify;
 mod recover;
 mod supervise;
 
@@ -23,6 +42,7 @@ use crate::config::{Config, ConfigError, LogFormat};
 use crate::metrics::Metrics;
 use crate::policy_slot::{self, PolicySlot, ReloadError};
 use crate::primes::{self, Pool};
+use crate::sandbox::{self, FilesClosed, SandboxError, Sandboxed};
 use crate::session::Registry;
 use crate::store::{HsmAnchor, Store, StoreError};
 use crate::till::Till;
@@ -31,8 +51,17 @@ use crate::vault::Vault;
 use crate::witness::Book;
 use crate::{VERSION, http};
 
+pub use arguments::Arguments;
+pub(crate) use condition::Condition;
+use listen::Source;
+pub use memory::Locked;
+use notify::{Notifier, Stage};
 pub(crate) use recover::{give_up, intent_of};
 use supervise::Supervisor;
+
+/// Exit code of a daemon that cannot start before a person has mended something (EX_CONFIG of sysexits.h). The unit does not
+/// start it again after that: a refused PIN must not be tried until the token locks itself.
+const NEEDS_MENDING: u8 = 78;
 
 /// Why the daemon did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +92,14 @@ pub enum DaemonError {
         /// Why.
         source: std::io::Error,
     },
+    /// The configuration says that systemd hands the socket over, and it does not.
+    #[error(
+        "[listen] socket is \"systemd\", but {0}; start casemated.socket first, with one ListenStream= that names a port, or give address instead"
+    )]
+    Socket(String),
+    /// The sandbox cannot be closed.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// A task that must not end has ended.
     #[error("the daemon stopped because {0}; the audit log is closed and it can be started again")]
     TaskEnded(String),
@@ -72,6 +109,17 @@ pub enum DaemonError {
     /// Something else that must hold does not.
     #[error("{0}")]
     Other(String),
+}
+
+impl DaemonError {
+    /// Whether starting again can help, as the unit is told.
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Tls(_) | Self::Socket(_) => NEEDS_MENDING.into(),
+            Self::Hsm(error) if error.is_pin_refusal() => NEEDS_MENDING.into(),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 /// Everything that a request may need. One for each daemon.
@@ -110,6 +158,10 @@ pub struct Node {
     pub tls: TlsSlot,
     /// What attestations say of this process.
     pub measured: Measured,
+    /// How the daemon is closed in; no node is without.
+    pub sandbox: Sandboxed,
+    /// Whether its memory may be swapped out.
+    pub memory: Locked,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -158,38 +210,59 @@ pub fn report_config(path: &Path) -> Result<(), DaemonError> {
 /// Why it did not start, or had to stop.
 pub fn run(path: &Path) -> Result<(), DaemonError> {
     let config = check_config(path)?;
+    let source = Source::settle(config.listen)?;
+    let notifier = Notifier::from_env()
+        .map_err(|e| DaemonError::Other(format!("cannot reach systemd at the socket that NOTIFY_SOCKET names: {e}")))?;
     init_logging(&config);
-    keep_memory_private()?;
+    memory::keep_private()?;
+    let memory = memory::lock();
+    if let Locked::Not { why } = &memory {
+        tracing::warn!(event = "memory_not_locked", why, "secrets may be written to swap");
+    }
     casemate_mpc::cpu::check_baseline()?;
+    // While there is one thread, and before the HSM's module is loaded: both run inside.
+    let files = sandbox::close_files(&config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("net").enable_all().build()?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, source, Arc::new(notifier), Closing { files, memory }))
 }
 
-/// Maps what [`run`] says to an exit code, and prints it.
+/// Maps what [`run`] says to an exit code, and prints it: 78 where starting again does not help, else 1.
 pub fn exit_code(result: Result<(), DaemonError>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("casemated: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    result.map_or_else(|error| tell(&error, error.exit_code()), |()| ExitCode::SUCCESS)
 }
 
-async fn serve(config: Config) -> Result<(), DaemonError> {
+/// Maps what [`report_config`] says to an exit code, and prints it: 1 for whatever is wrong.
+pub fn check_exit_code(result: Result<(), DaemonError>) -> ExitCode {
+    result.map_or_else(|error| tell(&error, ExitCode::FAILURE), |()| ExitCode::SUCCESS)
+}
+
+fn tell(error: &DaemonError, code: ExitCode) -> ExitCode {
+    eprintln!("casemated: {error}");
+    code
+}
+
+/// What was closed off while there was one thread.
+struct Closing {
+    files: FilesClosed,
+    memory: Locked,
+}
+
+async fn serve(config: Config, source: Source, notifier: Arc<Notifier>, closing: Closing) -> Result<(), DaemonError> {
+    notifier.status("Starting: opening the HSM, examining the store");
     let stop = supervise::stop_signals()?;
     let reloads = supervise::reload_signals()?;
     let renewals = supervise::reload_signals()?;
-    let node = Arc::new(start(config).await?);
+    let (node, listener) = start(config, source, closing).await?;
+    let node = Arc::new(node);
     recover::recover(&node).await?;
-    let address = node.config.listen;
-    let listener = TcpListener::bind(address).await.map_err(|source| DaemonError::Listen { address, source })?;
     let bound = listener.local_addr()?;
-    tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint());
+    tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint(), sandbox = %node.sandbox.verdict(), memory = %node.memory);
     node.spawn("clock", watch_clock(node.clone()));
-    node.spawn("policy reload", reload_policy(node.clone(), reloads));
+    node.spawn("policy reload", reload_policy(node.clone(), reloads, notifier.clone()));
     node.spawn("TLS renewal", tls::keep_fresh(node.clone(), renewals));
+    node.spawn("readiness", manager::tell_readiness(node.clone(), notifier.clone()));
+    node.spawn("watchdog", manager::feed_watchdog(node.clone(), notifier.clone()));
     if node.store.quarantine().is_none() {
         node.spawn("prime pool", primes::keep_full(node.clone()));
         node.spawn("checkpoints", checkpoints::keep_signing(node.clone()));
@@ -200,11 +273,13 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
         () = accepting => Err(DaemonError::TaskEnded("its listener ended".into())),
         why = node.supervisor.failed() => Err(DaemonError::TaskEnded(why)),
     };
+    notifier.stopping("Stopping: ending sessions, closing store and HSM");
     close(&node).await;
     ended
 }
 
-async fn start(config: Config) -> Result<Node, DaemonError> {
+/// Opens everything, then closes the sandbox: what comes in is answered inside it alone.
+async fn start(config: Config, source: Source, closing: Closing) -> Result<(Node, TcpListener), DaemonError> {
     let measured = Measured::now()?;
     let tls = TlsSlot::new(config.tls.clone(), Material::load(&config.tls, Timestamp::now())?);
     let hsm = Hsm::open(config.hsm.clone()).await?;
@@ -238,8 +313,13 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
     let store = opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
     metrics.audit_verdict(store.verdict());
     let threads = (config.mpc.threads > 0).then_some(config.mpc.threads);
-    Ok(Node {
-        engine: Engine::start(threads)?,
+    let engine = Engine::start(threads)?;
+    let listener = source.open().await?;
+    let sandbox = closing.files.close_calls(&config)?;
+    let node = Node {
+        engine,
+        sandbox,
+        memory: closing.memory,
         sessions: Registry::new(config.limits.sessions),
         clock: Clock::new(config.limits.clock_skew()),
         hsm,
@@ -258,15 +338,8 @@ async fn start(config: Config) -> Result<Node, DaemonError> {
         checkpoints: Checkpoints::default(),
         witnesses: Book::default(),
         config,
-    })
-}
-
-/// No core dumps, and no other process of the same user may read this one's memory.
-fn keep_memory_private() -> Result<(), DaemonError> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let failed = |e: rustix::io::Errno| DaemonError::Other(format!("cannot turn core dumps off: {e}"));
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(failed)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)
+    };
+    Ok((node, listener))
 }
 
 async fn watch_clock(node: Arc<Node>) {
@@ -304,11 +377,13 @@ async fn close(node: &Arc<Node>) {
 }
 
 /// Loads the policy bundle anew at each SIGHUP; the slot keeps, logs and shows what came of it.
-async fn reload_policy(node: Arc<Node>, mut reloads: tokio::signal::unix::Signal) {
+async fn reload_policy(node: Arc<Node>, mut reloads: tokio::signal::unix::Signal, notifier: Arc<Notifier>) {
     while reloads.recv().await.is_some() {
+        notifier.reloading();
         if let Err(ReloadError::Store(error)) = policy_slot::reload(&node, None).await {
             tracing::error!(event = "policy_reload_not_recorded", %error, "the policy bundle was not looked at");
         }
+        notifier.reloaded();
     }
 }
 

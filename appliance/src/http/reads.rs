@@ -6,7 +6,6 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use casemate_hsm::HsmState;
 use casemate_wire::api::SessionView;
 use casemate_wire::{Code, Problem, SessionId};
 use serde::Serialize;
@@ -15,10 +14,9 @@ use super::participate::view_of;
 use super::reply::{Failed, ok};
 use crate::VERSION;
 use crate::clients::{Client, Role};
-use crate::daemon::Node;
+use crate::daemon::{Condition, Node};
 use crate::shares::Figures;
 use crate::store::SessionRow;
-use crate::witness::Refusal;
 
 type Reply = Result<Response, Failed>;
 
@@ -52,6 +50,8 @@ struct Health {
     checks: Checks,
     primes_ready: Option<u32>,
     active_sessions: usize,
+    sandbox: String,
+    memory: String,
     version: &'static str,
 }
 
@@ -64,6 +64,7 @@ struct Checks {
     clock: Check,
     peers: Check,
     tls: Check,
+    sandbox: Check,
 }
 
 #[derive(Serialize)]
@@ -80,49 +81,30 @@ impl Check {
 }
 
 pub(super) async fn health(State(node): State<Arc<Node>>) -> Response {
-    let primes = node.store.read(crate::store::count_primes).await;
+    let Condition { hsm, store, audit, policy, clock, peers, tls, primes_ready } = Condition::of(&node).await;
     let checks = Checks {
-        hsm: Check::of(hsm_problem(&node.hsm.state())),
-        store: Check::of(primes.as_ref().err().map(ToString::to_string)),
-        audit: Check::of(node.store.problem().or_else(|| node.checkpoints.problem())),
-        policy: Check::of(node.policy.problem()),
-        clock: Check::of(node.clock.check().err()),
-        peers: Check::of(refused_peers(&node)),
-        tls: Check::of(node.tls.problem(jiff::Timestamp::now())),
+        hsm: Check::of(hsm),
+        store: Check::of(store),
+        audit: Check::of(audit),
+        policy: Check::of(policy),
+        clock: Check::of(clock),
+        peers: Check::of(peers),
+        tls: Check::of(tls),
+        sandbox: Check::of(node.sandbox.problem()),
     };
     let status = match &checks {
         Checks { hsm, store, audit, .. } if !(hsm.ok && store.ok && audit.ok) => "failing",
-        Checks { policy, clock, peers, tls, .. } if !(policy.ok && clock.ok && peers.ok && tls.ok) => "degraded",
+        Checks { policy, clock, peers, tls, sandbox, .. }
+            if !(policy.ok && clock.ok && peers.ok && tls.ok && sandbox.ok) =>
+        {
+            "degraded"
+        }
         _ => "ok",
     };
     let code = if status == "failing" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let active_sessions = node.sessions.len();
-    ok(code, &Health { status, checks, primes_ready: primes.ok(), active_sessions, version: VERSION })
-}
-
-/// Which peers are refused, why, and since when; and which doubt this appliance's own log. No peer's word alone makes the
-/// appliance fail.
-fn refused_peers(node: &Node) -> Option<String> {
-    let refused = node.witnesses.refusals().into_iter();
-    let lines: Vec<String> = refused
-        .map(|(party, Refusal { code, why, since })| format!("{party} is refused since {since} ({code}): {why}"))
-        .chain(node.witnesses.own_doubts())
-        .collect();
-    (!lines.is_empty()).then(|| lines.join("; "))
-}
-
-fn hsm_problem(state: &HsmState) -> Option<String> {
-    let since = |time: &std::time::SystemTime| {
-        jiff::Timestamp::try_from(*time).map_or_else(|_| "an unknown time".into(), |time| time.to_string())
-    };
-    match state {
-        HsmState::Ready => None,
-        HsmState::Unavailable { since: at, reason } => Some(format!("unavailable since {}: {reason}", since(at))),
-        HsmState::PinRefused { since: at, reason } => {
-            Some(format!("no login since {}: {reason}; correct the PIN and restart the daemon", since(at)))
-        }
-        HsmState::Closed => Some("the HSM is closed; the daemon is stopping".into()),
-    }
+    let (sandbox, memory) = (node.sandbox.verdict().to_string(), node.memory.to_string());
+    ok(code, &Health { status, checks, primes_ready, active_sessions, sandbox, memory, version: VERSION })
 }
 
 pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {

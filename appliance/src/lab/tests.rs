@@ -7,7 +7,7 @@ use rustls_pki_types::pem::PemObject;
 use super::authority::{Authority, Usage};
 use super::settings::{Appliance, Pins, client_san};
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::tls;
 
 fn spki(seed: u8) -> Vec<u8> {
@@ -60,7 +60,7 @@ fn the_daemon_loads_the_settings_of_an_appliance() {
     let config = Config::load(&appliance(root.path(), &limits)).unwrap();
     tls::Material::load(&config.tls, jiff::Timestamp::now()).unwrap();
     assert_eq!((config.limits.attach, config.limits.sessions, config.limits.session_ttl), (7, 5, 600));
-    assert_eq!((config.mpc.prime_pool, config.listen), (3, local(20_001)));
+    assert_eq!((config.mpc.prime_pool, config.listen), (3, Listen::Address(local(20_001))));
     assert_eq!(config.policy.anchors.quorum().to_string(), "2 of 3");
     assert_eq!(config.approvers.keys().count(), 3);
     let pinned: Vec<_> = config.peers.iter().map(|peer| (&peer.party_id, &peer.identity, &peer.audit)).collect();

@@ -168,7 +168,7 @@ impl Writes {
             Act::Keygen { .. } => (None, None, None),
             Act::Sign(act) => (Some((act.share.id.clone(), act.share.status)), act.adopt.clone(), None),
             Act::Rotate(act) => {
-                let held = act.held.as_ref().map(|held| (held.share.id.clone(), held.share.status));
+                let held = act.live().map(|held| (held.share.id.clone(), held.share.status));
                 (held, None, Some((act.key, act.rotation.epoch)))
             }
         };

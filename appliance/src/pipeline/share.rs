@@ -87,11 +87,15 @@ impl ShareHeader {
             && key.scheme == <Cggmp21 as Scheme>::ID
     }
 
-    /// The committees that a party with this share knows: the one that it belongs to, and the one that was dealt from.
-    pub(crate) fn committees(&self) -> impl Iterator<Item = Committee> {
+    /// The committee that it belongs to.
+    pub(crate) fn committee(&self) -> Committee {
         let SharedKey { threshold, epoch, roster, .. } = &self.key;
-        let own = Committee { epoch: *epoch, threshold: *threshold, roster: roster.clone() };
-        [Some(own), self.dealt_from.clone()].into_iter().flatten()
+        Committee { epoch: *epoch, threshold: *threshold, roster: roster.clone() }
+    }
+
+    /// The committee that it was dealt from, if as many must agree there as in its own: fewer must not decide for more.
+    pub(crate) fn parent(&self) -> Option<Committee> {
+        self.dealt_from.clone().filter(|parent| parent.threshold.t() >= self.key.threshold.t())
     }
 
     /// What policy sees of the key.
@@ -107,6 +111,44 @@ impl ShareHeader {
             },
             age_days: u32::try_from(age).unwrap_or(u32::MAX),
             restored: self.restored,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use casemate_wire::{IdentityKey, Member};
+    use p256::ecdsa::SigningKey;
+    use p256::pkcs8::EncodePublicKey;
+
+    /// Two captured parties of a former 2-of-3 must not make a 3-of-5 give way.
+    #[test]
+    fn the_committee_before_has_a_say_only_where_as_many_had_to_agree() {
+        let member = |index: u16| {
+            let key = SigningKey::from_slice(&[u8::try_from(index).unwrap() + 1; 32]).unwrap();
+            let identity = IdentityKey::from_spki(key.verifying_key().to_public_key_der().unwrap().as_bytes()).unwrap();
+            Member { party_id: format!("party-{index}").parse().unwrap(), party_index: index, identity }
+        };
+        let roster: Roster = (0..3).map(member).collect::<Vec<_>>().try_into().unwrap();
+        let threshold = |t, n| Threshold::new(t, n).unwrap();
+        let public_key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap();
+        let dealt = |from: Threshold, to: Threshold| ShareHeader {
+            version: ShareHeader::VERSION,
+            share_id: "a".into(),
+            party_id: "party-0".parse().unwrap(),
+            key: SharedKey { public_key, scheme: "s".into(), threshold: to, epoch: 2, roster: roster.clone() },
+            share_type: ShareType::Wallet,
+            label: None,
+            created: 0,
+            restored: false,
+            joined: None,
+            dealt_from: Some(Committee { epoch: 1, threshold: from, roster: roster.clone() }),
+        };
+        assert!(dealt(threshold(2, 3), threshold(3, 5)).parent().is_none());
+        for (from, to) in [((2, 3), (2, 3)), ((3, 5), (2, 3)), ((2, 3), (2, 5))] {
+            assert!(dealt(threshold(from.0, from.1), threshold(to.0, to.1)).parent().is_some());
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct RotateAct {
     pub(super) committee: Roster,
     /// The own share of the epoch that is dealt from; a party that joins has none.
     pub(super) held: Option<Held>,
+    /// The own share of an earlier epoch, at a party that missed rotations: it takes part as one that joins.
+    pub(super) stale: Option<Held>,
     /// What the token says of a key that this party does not know; its dealers must prove it.
     pub(super) claimed: SlotFacts,
 }
@@ -41,12 +43,19 @@ pub(super) struct Held {
 }
 
 impl RotateAct {
+    /// The live share that lies here, of whatever epoch.
+    pub(super) fn live(&self) -> Option<&Held> {
+        self.held.as_ref().or(self.stale.as_ref())
+    }
+
     /// What policy sees of the key. Of a share that is held here it is the authenticated header; a party that joins has only
     /// the token's word, which the dealers must prove before anything comes of it.
     pub(super) fn facts(&self, now: Timestamp) -> KeyFacts {
-        match &self.held {
-            Some(held) => held.header.facts(now),
-            None => KeyFacts { public_key: self.key, slot: self.claimed.clone(), age_days: 0, restored: false },
+        match (&self.held, &self.stale) {
+            (Some(held), _) => held.header.facts(now),
+            // What the key is split into now only its dealers know; the rest is known here.
+            (None, Some(stale)) => KeyFacts { slot: self.claimed.clone(), ..stale.header.facts(now) },
+            (None, None) => KeyFacts { public_key: self.key, slot: self.claimed.clone(), age_days: 0, restored: false },
         }
     }
 }
@@ -75,13 +84,19 @@ pub(super) async fn rotation(node: &Arc<Node>, token: &VerifiedToken) -> Result<
         );
         return Err(Problem::new(Code::EpochTaken, detail).with("epoch", newest));
     }
-    if rotation.epoch > newest.max(rotation.from_epoch).saturating_add(LEAP) {
+    // The token's own word counts only where nothing is known.
+    let base = if newest == 0 { rotation.from_epoch } else { newest };
+    if rotation.epoch > base.saturating_add(LEAP) {
         let detail = format!("epoch {} is out of all reach: this party knows of epoch {newest}", rotation.epoch);
         return Err(Problem::new(Code::InvalidJoinToken, detail).with("epoch", newest));
     }
     let held = shares.into_iter().find(|share| matches!(share.status, ShareState::Active | ShareState::Restored));
-    let held = held.map(|share| held_here(node, share, &rotation, &claimed)).transpose()?.flatten();
-    let act = RotateAct { key, rotation, dealers, committee, held, claimed };
+    let live = held.map(|share| held_here(node, share, &rotation, &claimed)).transpose()?;
+    let (stale, held) = match live {
+        Some(live) if live.header.key.epoch < rotation.from_epoch => (Some(live), None),
+        live => (None, live),
+    };
+    let act = RotateAct { key, rotation, dealers, committee, held, stale, claimed };
     check_dealers(node, token, &act)?;
     if let Some(problem) = unready(node, token, &act).await? {
         return Err(problem);
@@ -91,7 +106,7 @@ pub(super) async fn rotation(node: &Arc<Node>, token: &VerifiedToken) -> Result<
 
 /// The own share must be the one that the token would have dealt from. A party that still has one of an earlier epoch takes part as
 /// one that joins, if the key is the same: what it has signs nothing with those who have moved on, and the new share supersedes it.
-fn held_here(node: &Node, share: ShareRow, rotation: &Rotation, claimed: &SlotFacts) -> Result<Option<Held>, Problem> {
+fn held_here(node: &Node, share: ShareRow, rotation: &Rotation, claimed: &SlotFacts) -> Result<Held, Problem> {
     let header: ShareHeader = sealing::header("share", share.material.header())
         .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
     let stale = header.key.epoch < rotation.from_epoch;
@@ -106,7 +121,7 @@ fn held_here(node: &Node, share: ShareRow, rotation: &Rotation, claimed: &SlotFa
     .into_iter()
     .find_map(|(name, differs)| differs.then_some(name));
     match difference {
-        None => Ok((!stale).then_some(Held { share, header })),
+        None => Ok(Held { share, header }),
         Some(name) => {
             let detail = format!("the key has another {name} here than the one that the join token would rotate from");
             Err(Problem::new(Code::QuorumMismatch, detail).with("epoch", header.key.epoch))

@@ -55,6 +55,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use casemate_attest::{Anchored, At, Finding, Head, Standing, Text};
 use jiff::Timestamp;
@@ -382,6 +383,19 @@ impl Store {
     /// Writes that came to nothing since the start, by reason.
     pub fn writes_refused(&self) -> Vec<(Reason, u64)> {
         self.readers.disk.as_ref().map(|disk| disk.refused()).unwrap_or_default()
+    }
+
+    /// Makes a durable write that changes nothing: whether the writer answers.
+    ///
+    /// # Errors
+    /// Why the write came to nothing.
+    pub async fn try_write(&self) -> Result<(), StoreError> {
+        self.write(Urgency::Record, |transaction| transaction.write_nothing_new()).await
+    }
+
+    /// For how long the writer has been inside the present group of writes, its anchor included, if it is in one.
+    pub fn writing_for(&self) -> Option<Duration> {
+        self.readers.disk.as_ref().and_then(|disk| disk.writing_for())
     }
 
     /// Commits what waits, closes the database and joins the writer. It blocks.

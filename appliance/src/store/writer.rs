@@ -64,6 +64,13 @@ impl Transaction<'_> {
         self.destroyed.set(true);
     }
 
+    /// Writes what is there already, to learn whether writing works.
+    pub(super) fn write_nothing_new(&self) -> Result<(), StoreError> {
+        let failed = StoreError::sqlite("try to write");
+        let version: i64 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
+        self.connection.pragma_update(None, "user_version", version).map_err(&failed)
+    }
+
     /// Appends a leaf; it becomes durable with everything else that this job writes.
     ///
     /// # Errors
@@ -213,12 +220,7 @@ impl Message {
         let failed = Arc::new(AtomicBool::new(false));
         let mark = failed.clone();
         let job: Job = Box::new(move |transaction| {
-            let written = transaction.and_then(|transaction| {
-                let failed = StoreError::sqlite("try to write");
-                let sql = transaction.sql();
-                let version: i64 = sql.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&failed)?;
-                sql.pragma_update(None, "user_version", version).map_err(&failed)
-            });
+            let written = transaction.and_then(|transaction| transaction.write_nothing_new());
             mark.store(written.is_err(), Ordering::Relaxed);
             Box::new(|_| {})
         });

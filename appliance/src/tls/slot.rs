@@ -150,10 +150,10 @@ pub(crate) async fn keep_fresh(node: Arc<Node>, mut signals: Signal) {
                 let current = node.tls.current();
                 let ends = current.lifetimes().iter().map(|life| format!("{} {}", life.what().as_str(), life.ends()));
                 let ends: Vec<String> = ends.collect();
-                tracing::info!(event = "tls_loaded", spki = %current.spki(), ends = ends.join(", "));
+                tracing::info!(event = "tls_files_loaded", spki = %current.spki(), ends = ends.join(", "));
             }
             Looked::Refused(why) => {
-                tracing::error!(event = "tls_refused", error = why, "what was loaded before stays in use");
+                tracing::error!(event = "tls_files_refused", error = why, "what was loaded before stays in use");
             }
         }
     }

@@ -9,6 +9,8 @@ mod tss;
 #[cfg(feature = "tss")]
 mod tss;
 
+use std::path::Path;
+
 use casemate_attest::attestation::{AttestKey, Nonces, Quote, QuoteError, qualifying_data};
 
 /// PCRs that a PC's TPM has.
@@ -62,6 +64,11 @@ impl Tpm {
         }
         tss::check_name(tcti)?;
         Ok(Self { tcti: tcti.to_owned(), pcrs: sorted })
+    }
+
+    /// The device file that it is reached by, if it is reached by one.
+    pub fn device(&self) -> Option<&Path> {
+        self.tcti.strip_prefix("device:").map(Path::new)
     }
 
     /// Has the TPM sign its PCRs for one token: the one with these nonces, by the owner of `key`. Blocks for as long as

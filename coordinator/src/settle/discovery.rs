@@ -21,8 +21,8 @@ const LEAP: u64 = 1000;
 /// What the parties say of one key.
 #[derive(Debug, Default)]
 pub(crate) struct Discovery {
-    /// The committees that the key is known to have had before the present one.
-    past: Vec<Committee>,
+    /// The committee that the present one was dealt from, if its word counts.
+    parent: Option<Committee>,
     /// What proves the latest epoch, if that is later than the one that is known.
     pub(crate) succession: Option<Succession>,
     /// The latest epoch that any of them has taken part in.
@@ -51,7 +51,7 @@ impl Discovery {
         if epoch <= known || credible(account, epoch).is_none() {
             return;
         }
-        match check(config, &self.past, &account.certificate, &succession) {
+        match check(config, self.parent.as_ref(), &account.certificate, &succession) {
             Ok(()) => self.succession = Some(succession),
             Err(why) => liar(&why),
         }
@@ -64,9 +64,14 @@ pub(crate) fn credible(account: &Account, epoch: u64) -> Option<u64> {
 }
 
 /// Whether this is the account's key, every party of its new committee is configured here and has signed, and t parties of a
-/// committee that is known have given it on: of the present one, or of an earlier one from which the key went on twice. Without
+/// committee that is known have given it on: of the present one, or of the one before, from which the key went on twice. Without
 /// that, any two appliances could take the account over.
-fn check(config: &Config, past: &[Committee], known: &KeyCertificate, succession: &Succession) -> Result<(), String> {
+fn check(
+    config: &Config,
+    parent: Option<&Committee>,
+    known: &KeyCertificate,
+    succession: &Succession,
+) -> Result<(), String> {
     let (known, present) = (&known.statement, Committee::of(known).map_err(|e| e.to_string())?);
     let stated = &succession.certificate.statement;
     let difference = [
@@ -81,7 +86,7 @@ fn check(config: &Config, past: &[Committee], known: &KeyCertificate, succession
     if let Some(name) = difference {
         return Err(format!("its certificate has another {name} than the account's"));
     }
-    let committees: Vec<Committee> = past.iter().cloned().chain([present]).collect();
+    let committees: Vec<Committee> = parent.cloned().into_iter().chain([present]).collect();
     let endorses_as =
         |member: &Member| config.identity(&member.party_id).filter(|_| config.is_same_party(member)).cloned();
     let path = std::slice::from_ref(succession);
@@ -103,7 +108,7 @@ impl Coordinator {
             Some(session) => self.stage.store.session(session).await?,
             None => None,
         };
-        let mut found = Discovery { past: self.stage.store.past_committees(id).await?, ..Discovery::default() };
+        let mut found = Discovery { parent: self.stage.store.parent_committee(id).await?, ..Discovery::default() };
         for (party, answer) in self.ask_all(&account.public_key).await {
             match answer {
                 Ok(progress) => found.hear(&self.stage.config, &account, &party, progress),

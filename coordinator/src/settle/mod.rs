@@ -93,7 +93,12 @@ impl Coordinator {
         let Some(mut settling) = self.stage.store.settling(account).await? else {
             return Ok(());
         };
-        if settling.dismiss(|party| self.dialer.to(party).is_some()) == Heard::Onward {
+        let dismissed = settling.dismiss(|party| self.dialer.to(party).is_some());
+        for party in &dismissed {
+            let advice = "it is configured here no more and is not told; if it comes back, settle with it by hand";
+            tracing::warn!(event = "party_dismissed", %account, %party, epoch = settling.epoch(), advice);
+        }
+        if !dismissed.is_empty() {
             self.stage.store.keep_settling(account, &settling).await?;
         }
         let mut stuck: Vec<(PartyId, Stuck)> = Vec::new();

@@ -71,17 +71,17 @@ impl Settling {
 
     /// Takes out who is configured here no more, and has left the committee: operators have put it out of service, and nobody can be
     /// told there.
-    pub(crate) fn dismiss(&mut self, reachable: impl Fn(&PartyId) -> bool) -> Heard {
+    pub(crate) fn dismiss(&mut self, reachable: impl Fn(&PartyId) -> bool) -> Vec<PartyId> {
         let roster = &self.succession.certificate.statement.roster;
         let gone = |standing: &&mut Standing| {
             !standing.done && roster.position(&standing.party).is_none() && !reachable(&standing.party)
         };
-        let mut heard = Heard::Nothing;
+        let mut dismissed = Vec::new();
         for standing in self.parties.iter_mut().filter(gone) {
             standing.done = true;
-            heard = Heard::Onward;
+            dismissed.push(standing.party.clone());
         }
-        heard
+        dismissed
     }
 
     /// Takes a party's answer to `told`.
@@ -117,6 +117,9 @@ impl Settling {
             }
             // Signatures of one text differ from time to time; the first is as good as any.
             standing.word.get_or_insert_with(|| word.clone());
+        }
+        if member.is_some() && answer.switched.is_none() {
+            return stuck("not_switched", "it holds no live share of the new epoch, and will give no word".into());
         }
         standing.done = told_all && answer.old_shares == 0;
         if *standing == before { Heard::Nothing } else { Heard::Onward }

@@ -1,8 +1,8 @@
 //! The way that a key has come, in the store: its earlier epochs, and who took part in rotations that ended nowhere.
 
 use casemate_wire::lineage::MAX_EARLIER;
-use casemate_wire::{Committee, KeyCertificate, Succession};
-use rusqlite::{Connection, params};
+use casemate_wire::{Committee, KeyCertificate, Member, Succession};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Store, StoreError, corrupt};
 use crate::account::AccountId;
@@ -12,21 +12,33 @@ use crate::session::Session;
 const ROOM: usize = 40 * 1024;
 
 impl Store {
-    /// All committees that the key of an account is known to have had before the present one.
-    pub(crate) async fn past_committees(&self, account: AccountId) -> Result<Vec<Committee>, StoreError> {
+    /// The committee that the key's present one was dealt from, if it is known and as many had to agree there as do now: fewer must
+    /// not decide for more.
+    pub(crate) async fn parent_committee(&self, account: AccountId) -> Result<Option<Committee>, StoreError> {
         let id = account.to_string();
-        let sql = "SELECT certificate FROM past_epochs WHERE account_id = ?1 ORDER BY epoch";
-        let found: Vec<String> = self
+        let found = self
             .call("look up a key's committees", move |db| {
-                db.prepare_cached(sql)?.query_map([id], |row| row.get(0))?.collect()
+                let sql = "SELECT succession FROM accounts WHERE id = ?1";
+                let present: Option<Option<String>> = db.query_row(sql, [&id], |row| row.get(0)).optional()?;
+                let sql = "SELECT certificate FROM past_epochs WHERE account_id = ?1 ORDER BY epoch DESC";
+                let past = db.prepare_cached(sql)?.query_map([&id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+                Ok((present.flatten(), past))
             })
             .await?;
-        let committee = |text: &String| {
-            let bad = |e: &dyn std::fmt::Display| corrupt("a past epoch", e);
-            let certificate: KeyCertificate = serde_json::from_str(text).map_err(|e| bad(&e))?;
-            Committee::of(&certificate).map_err(|e| bad(&e))
-        };
-        found.iter().map(committee).collect()
+        let (Some(present), past): (Option<String>, Vec<String>) = found else { return Ok(None) };
+        let bad = |e: &dyn std::fmt::Display| corrupt("a past epoch", e);
+        let present: Succession = serde_json::from_str(&present).map_err(|e| bad(&e))?;
+        for text in past {
+            let certificate: KeyCertificate = serde_json::from_str(&text).map_err(|e| bad(&e))?;
+            let committee = Committee::of(&certificate).map_err(|e| bad(&e))?;
+            // Whose identities these were was looked at when it was recorded.
+            let named = |member: &Member| Some(member.identity.clone());
+            if present.is_endorsed_by(&committee.roster, committee.threshold, named).is_ok() {
+                let enough = committee.threshold.t() >= present.certificate.statement.threshold_t;
+                return Ok(enough.then_some(committee));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -60,10 +72,11 @@ pub(super) fn leave(db: &Connection, account: &str, next: u64) -> rusqlite::Resu
 }
 
 /// Notes who is asked to take part in a rotation.
-pub(super) fn attempt(db: &Connection, session: &Session, account: AccountId) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO tried (account_id, session_id, party_id) VALUES (?1, ?2, ?3)";
+pub(super) fn attempt(db: &Connection, session: &Session, (account, epoch): (AccountId, u64)) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO tried (account_id, session_id, party_id, epoch) VALUES (?1, ?2, ?3, ?4)";
     for participant in session.participants() {
-        db.execute(sql, [&account.to_string(), session.id().as_str(), participant.member.party_id.as_str()])?;
+        let party = participant.member.party_id.as_str();
+        db.execute(sql, params![account.to_string(), session.id().as_str(), party, epoch])?;
     }
     Ok(())
 }
@@ -73,10 +86,10 @@ pub(super) fn forget_attempt(db: &Connection, session: &Session) -> rusqlite::Re
     db.execute("DELETE FROM tried WHERE session_id = ?1", [session.id().as_str()]).map(drop)
 }
 
-/// Those who took part in earlier attempts are to be told where the key has come to.
-pub(super) fn settle_attempts(db: &Connection, account: &str) -> rusqlite::Result<()> {
+/// Those who took part in attempts up to this epoch are to be told where the key has come to.
+pub(super) fn settle_attempts(db: &Connection, account: &str, epoch: u64) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO settling (account_id, party_id)
-               SELECT DISTINCT account_id, party_id FROM tried WHERE account_id = ?1";
-    db.execute(sql, [account])?;
-    db.execute("DELETE FROM tried WHERE account_id = ?1", [account]).map(drop)
+               SELECT DISTINCT account_id, party_id FROM tried WHERE account_id = ?1 AND epoch <= ?2";
+    db.execute(sql, params![account, epoch])?;
+    db.execute("DELETE FROM tried WHERE account_id = ?1 AND epoch <= ?2", params![account, epoch]).map(drop)
 }

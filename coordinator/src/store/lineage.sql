@@ -13,5 +13,6 @@ CREATE TABLE tried (
     account_id TEXT NOT NULL REFERENCES accounts (id),
     session_id TEXT NOT NULL REFERENCES sessions (session_id),
     party_id   TEXT NOT NULL,
+    epoch      INTEGER NOT NULL,
     PRIMARY KEY (account_id, session_id, party_id)
 ) STRICT;

@@ -119,7 +119,7 @@ pub(super) fn begin(db: &Connection, session: &Session) -> rusqlite::Result<()> 
     if changed == 0 {
         return Err(rusqlite::Error::QueryReturnedNoRows);
     }
-    lineage::attempt(db, session, new.account_id)
+    lineage::attempt(db, session, (new.account_id, new.rotation.epoch))
 }
 
 /// Records, with a rotation's end, that nothing is unclear about it: it completed, or it never began.
@@ -181,7 +181,7 @@ impl Step {
             let sql = "INSERT OR IGNORE INTO settling (account_id, party_id) VALUES (?1, ?2)";
             db.execute(sql, [&self.account, party.as_str()])?;
         }
-        lineage::settle_attempts(db, &self.account)?;
+        lineage::settle_attempts(db, &self.account, self.epoch)?;
         db.execute("DELETE FROM account_shares WHERE account_id = ?1", [&self.account])?;
         for share in &self.shares {
             share.insert(db, &self.account)?;

@@ -292,7 +292,7 @@ async fn the_way_of_a_key_is_kept_and_told_and_so_is_who_took_part_in_vain() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let (_, account) = recorded(&store, 4).await;
-    assert!(store.past_committees(account.id).await.unwrap().is_empty());
+    assert!(store.parent_committee(account.id).await.unwrap().is_none());
     // Nobody was reached by the first attempt; what came of the second is not known.
     let unheard = failed(begun(&store, &account, 2).await);
     store.end_session(&unheard, false, None).await.unwrap();
@@ -307,11 +307,15 @@ async fn the_way_of_a_key_is_kept_and_told_and_so_is_who_took_part_in_vain() {
     for epoch in 6..100 {
         assert!(store.advance(&advance(&account, &[0, 1, 2], epoch)).await.unwrap());
     }
-    let past = store.past_committees(account.id).await.unwrap();
-    assert_eq!((past.len(), past[0].epoch, past[1].epoch, past.last().unwrap().epoch), (96, 1, 3, 98));
+    assert_eq!(store.parent_committee(account.id).await.unwrap().unwrap().epoch, 98);
+    // Where more must agree now than in the committee before, that one has no say any more.
+    let raised = testing::succession(&[0, 1, 2], &[0, 1], |s| (s.epoch, s.threshold_t) = (100, 3));
+    assert!(store.advance(&Advance::new(account.id, raised, |_| None)).await.unwrap());
+    assert_eq!(store.parent_committee(account.id).await.unwrap(), None);
+    assert!(store.advance(&advance(&account, &[0, 1, 2], 101)).await.unwrap());
     let request = store.settling(account.id).await.unwrap().unwrap().request();
     let told: Vec<u64> = request.earlier.iter().map(|step| step.certificate.statement.epoch).collect();
-    assert_eq!((told.first() > Some(&60), told.last(), told.is_sorted()), (true, Some(&98), true), "{told:?}");
+    assert_eq!((told.first() > Some(&60), told.last(), told.is_sorted()), (true, Some(&100), true), "{told:?}");
     let size = serde_json::to_vec(&request).unwrap().len();
     assert!(size < casemate_wire::api::MAX_BODY, "{size} bytes");
 }

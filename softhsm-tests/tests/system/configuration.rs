@@ -85,6 +85,11 @@ async fn a_configuration_with_a_mistake_is_refused_by_the_mistakes_name() {
         ("an algorithm that does not fit the key", replaced("\"ES256\"", "\"EdDSA\""), "coordinator_key"),
         ("an unknown algorithm", replaced("\"ES256\"", "\"HS256\""), "HS256"),
         ("a missing token key", replaced("../coordinator/token.pub.pem", "none.pem"), "none.pem"),
+        (
+            "an address and a socket of systemd's",
+            replaced("[listen]\n", "[listen]\nsocket = \"systemd\"\n"),
+            "exactly one",
+        ),
         ("too many sessions", with("[limits]\nsessions = 1000000"), "limits.sessions"),
         ("a skew of an hour", with("[limits]\nclock_skew = 3600"), "limits.clock_skew"),
         ("no primes at all", replaced("prime_pool = 1", "prime_pool = 0"), "mpc.prime_pool"),

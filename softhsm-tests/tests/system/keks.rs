@@ -1,6 +1,7 @@
 //! The life of a KEK on a real appliance, by the commands and routes that operators have: it signs before and after each step.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use casemate_appliance::clients::Role;
 use casemate_attest::{Guard, Leaf, Op, Rewrap};
@@ -8,7 +9,9 @@ use casemate_softhsm_tests::ethereum::Transfer;
 use casemate_softhsm_tests::policy::publish;
 use casemate_softhsm_tests::template::Kind;
 use casemate_softhsm_tests::{Key, LyingCoordinator, TestLab};
+use casemate_wire::Code;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 /// `casemate hsm COMMAND --config …` of party-1; its exit code, result and complaint.
 pub(super) fn hsm(lab: &TestLab, command: &[&str]) -> (i32, Value, String) {
@@ -99,6 +102,40 @@ fn told_of_both_runs(lab: &TestLab, leaves: &[Leaf], rewrapped: &Value) {
         shown.contains("run begins: ") && shown.contains(&format!("; from kek/1 {renewed}; to kek/2 {renewed}")),
         "{shown}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_at_once_and_callers_that_hang_up_leave_a_log_in_which_every_run_has_its_end() {
+    let (lab, _) = TestLab::keyed().await;
+    let operator = lab.client(0, Role::Operator);
+    let nothing = json!({});
+    let all = (0..6).map(|_| operator.post("kek/rewrap", &nothing));
+    let mut done = 0;
+    for answer in futures::future::join_all(all).await {
+        match answer.status {
+            200 => done += 1,
+            _ => assert_eq!(answer.problem().code, Code::Overloaded, "{answer}"),
+        }
+    }
+    assert!(done > 0);
+    // The audit log is found good: no two runs were on at once.
+    let runs = || {
+        let (leaves, report) = lab.audit(0);
+        let stages = leaves.iter().filter_map(|leaf| leaf.rewrap.as_ref());
+        let (begun, ended): (Vec<_>, Vec<_>) = stages.partition(|stage| matches!(stage, Rewrap::Begun { .. }));
+        (begun.len(), ended.len(), report.open_rewrap)
+    };
+    assert_eq!(runs(), (done, done, None));
+    for patience in 1..=20 {
+        let _ = timeout(Duration::from_millis(5 * patience), operator.post("kek/rewrap", &nothing)).await;
+    }
+    let begun = Instant::now();
+    while runs().2.is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "a run has no end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (begun, ended, _) = runs();
+    assert!(begun == ended && begun > done, "{begun} begun, {ended} ended");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -94,7 +94,7 @@ async fn a_renewed_certificate_is_served_after_a_hangup_and_running_sessions_go_
         .run(&proposal, |from, to, frame| {
             if renewed.is_empty() {
                 renewed = renew(&lab);
-                hang_up(&lab, "tls_loaded");
+                hang_up(&lab, "tls_files_loaded");
             }
             pass(from, to, frame)
         })
@@ -120,7 +120,7 @@ async fn a_key_that_does_not_fit_leaves_the_old_certificate_in_use_and_health_sa
     let before = served(&lab).await;
     let own = fs::read(file(&lab, "tls/server.key")).unwrap();
     fs::write(file(&lab, "tls/server.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
-    hang_up(&lab, "tls_refused");
+    hang_up(&lab, "tls_files_refused");
     assert_eq!(served(&lab).await, before);
     let shown = health(&lab).await;
     assert_eq!(shown["status"], "degraded", "{shown}");
@@ -132,7 +132,7 @@ async fn a_key_that_does_not_fit_leaves_the_old_certificate_in_use_and_health_sa
 
     fs::write(file(&lab, "tls/server.key"), own).unwrap();
     let renewed = renew(&lab);
-    hang_up(&lab, "tls_loaded");
+    hang_up(&lab, "tls_files_loaded");
     assert_eq!((served(&lab).await, health(&lab).await["status"].as_str()), (renewed, Some("ok")));
     // The same loader judges at the start.
     lab.stop(0);
@@ -189,12 +189,12 @@ async fn a_new_list_bites_without_a_restart_and_a_bad_list_frees_nobody() {
 
     // A list that has expired, or that another key signed, would free the client.
     put_list(&lab, &ca, 2026, &[]);
-    hang_up(&lab, "tls_refused");
+    hang_up(&lab, "tls_files_refused");
     let detail = health(&lab).await["checks"]["tls"]["detail"].as_str().unwrap().to_owned();
     assert!(detail.contains("expired at"), "{detail}");
     let impostor = Issuer::new(super::transport::lab_ca_params(), KeyPair::generate().unwrap());
     put_list(&lab, &impostor, 2090, &[]);
-    hang_up(&lab, "tls_refused");
+    hang_up(&lab, "tls_files_refused");
     let shown = health(&lab).await;
     assert!(shown["checks"]["tls"]["detail"].as_str().unwrap().contains("did not sign it"), "{shown}");
     assert!(new.call(Method::GET, "health", None).await.is_err(), "the list before stays in force");

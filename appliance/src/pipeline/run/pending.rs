@@ -13,14 +13,22 @@ use crate::sealing;
 use crate::session::Failure;
 use crate::store::{Material, ShareRow, StoreError, Urgency, newest_epoch};
 
-/// Seals and stores the share; `held` is the one that it follows at this party.
+/// The share that a new one follows at this party, by its id.
+pub(super) enum Followed {
+    /// Of the epoch that is dealt from: nothing else may have taken its place.
+    Dealt(String),
+    /// Of an earlier epoch: it may step back meanwhile, and must not be withdrawn.
+    Stale(String),
+}
+
+/// Seals and stores the share; `followed` is the one that it follows at this party.
 pub(super) async fn store(
     node: &Node,
     header: &ShareHeader,
     share: &KeyShare,
     statement: &KeyStatement,
     session_id: SessionId,
-    held: Option<String>,
+    followed: Option<Followed>,
 ) -> Result<(), Failure> {
     // Before it can be found, so that whoever withdraws it finds this session too.
     node.sessions.makes(&session_id, header.key.public_key);
@@ -40,7 +48,8 @@ pub(super) async fn store(
     };
     node.store
         .write(Urgency::Record, move |transaction| {
-            if let Some(why) = overtaken(transaction.sql(), (&row.public_key, row.statement.epoch), held.as_deref())? {
+            if let Some(why) = overtaken(transaction.sql(), (&row.public_key, row.statement.epoch), followed.as_ref())?
+            {
                 return Ok(Err(why));
             }
             let change = row.insert(transaction)?;
@@ -56,13 +65,20 @@ pub(super) async fn store(
 pub(super) fn overtaken(
     store: &Connection,
     (key, epoch): (&PublicKey, u64),
-    held: Option<&str>,
+    followed: Option<&Followed>,
 ) -> Result<Option<&'static str>, StoreError> {
     if newest_epoch(store, key)? > epoch {
         return Ok(Some("another rotation of the key was begun while this one ran"));
     }
-    let Some(held) = held else { return Ok(None) };
-    let signs = |row: ShareRow| matches!(row.status, ShareState::Active | ShareState::Restored);
-    let gone = !ShareRow::find(store, held)?.is_some_and(signs);
+    let gone = match followed {
+        None => false,
+        Some(Followed::Dealt(share)) => {
+            let signs = |row: ShareRow| matches!(row.status, ShareState::Active | ShareState::Restored);
+            !ShareRow::find(store, share)?.is_some_and(signs)
+        }
+        Some(Followed::Stale(share)) => {
+            ShareRow::find(store, share)?.is_none_or(|row| row.status == ShareState::Revoked)
+        }
+    };
     Ok(gone.then_some("the share that is rotated was withdrawn or superseded while the session ran"))
 }

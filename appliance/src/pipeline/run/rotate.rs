@@ -19,6 +19,7 @@ use super::super::share::KeyShare;
 use super::super::share::{ShareHeader, SharedKey};
 use super::super::succeed::RotateAct;
 use super::auxiliary::{self, Auxiliary};
+use super::pending::Followed;
 use super::{Rotated, internal, pending};
 use crate::daemon::Node;
 use crate::session::{Failure, Link, Phase, read_body, to_body};
@@ -119,7 +120,7 @@ pub(super) async fn run(
                 roster: origin.from_roster.clone(),
             });
             let header = ShareHeader { joined, dealt_from, ..header(node, &stated, view.threshold, heritage.created) };
-            pending::store(node, &header, &share, &stated, session, held(act)).await?;
+            pending::store(node, &header, &share, &stated, session, followed(act)).await?;
             // It may become active by whatever way: from now on it counts what was spent before.
             if let Some(joined) = &header.joined {
                 node.till.inherit(act.key, joined);
@@ -141,9 +142,10 @@ enum Prepared {
     NotOurs,
 }
 
-/// The id of the own share that is rotated.
-fn held(act: &RotateAct) -> Option<String> {
-    act.held.as_ref().map(|held| held.share.id.clone())
+/// The own share that the new one follows.
+fn followed(act: &RotateAct) -> Option<Followed> {
+    let live = act.live()?.share.id.clone();
+    Some(if act.held.is_some() { Followed::Dealt(live) } else { Followed::Stale(live) })
 }
 
 /// What follows from all that the parties bring.
@@ -183,11 +185,12 @@ async fn open(node: &Arc<Node>, link: &mut Link, act: &RotateAct, share: Option<
     };
     let told = |dealer: &DealerPlace| openings.get(usize::from(dealer.position))?.heritage.as_ref()?.spent.clone();
     let joins = act.held.is_none() && usize::from(link.position()) < committee;
-    let inherited = act.held.as_ref().and_then(|held| held.header.joined.clone());
+    let inherited = act.live().and_then(|live| live.header.joined.clone());
     let inherited = inherited.filter(|joined| joined.counts_at(Timestamp::now()));
-    let joined = joins.then(|| Inheritance::of(&act.key, act.dealers.iter().map(told).collect(), Timestamp::now()));
-    // What this party inherited goes on to count until its windows have passed.
-    let joined = joined.or(inherited);
+    // What this party inherited goes on to count until its windows have passed, beside what it is told now.
+    let mut sources: Vec<_> = act.dealers.iter().map(told).collect();
+    sources.extend(inherited.clone().map(|before| before.spent));
+    let joined = if joins { Some(Inheritance::of(&act.key, sources, Timestamp::now())) } else { inherited };
     Ok(Opened { heritage, aux: prepared, joined })
 }
 
@@ -225,9 +228,11 @@ fn agreed(link: &Link, act: &RotateAct, own: Option<Heritage>, openings: &[Openi
 fn unfit(act: &RotateAct, said: &Heritage) -> Option<&'static str> {
     let Heritage { statement, old, .. } = said;
     let RotateAct { rotation, claimed, .. } = act;
+    let known = act.live().map(|live| &live.share.statement);
     [
         ("public key", statement.public_key != act.key || &old.public_key() != act.key.as_bytes()),
         ("chain code", old.chain_code() != statement.chain_code),
+        ("chain code than is known here", known.is_some_and(|own| own.chain_code != statement.chain_code)),
         ("epoch", statement.epoch != rotation.from_epoch || old.epoch() != rotation.from_epoch),
         ("committee", statement.roster != rotation.from_roster),
         ("threshold", statement.threshold_t != rotation.from_threshold.t() || old.t() != rotation.from_threshold.t()),
@@ -324,8 +329,8 @@ async fn endorse(
     let committee = act.committee.size();
     let leaves = link.position() >= committee;
     if leaves {
-        let (place, own) = ((act.key, act.rotation.epoch), held(act));
-        let look = node.store.read(move |store| pending::overtaken(store, (&place.0, place.1), own.as_deref()));
+        let (place, own) = ((act.key, act.rotation.epoch), followed(act));
+        let look = node.store.read(move |store| pending::overtaken(store, (&place.0, place.1), own.as_ref()));
         look.await?.map_or(Ok(()), |why| Err(Failure::overtaken(why)))?;
     }
     let own = if leaves { Some(sign(node, &certificate.statement).await?.signature) } else { None };

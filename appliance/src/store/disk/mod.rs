@@ -119,6 +119,11 @@ impl Disk {
         seen.noticed = None;
     }
 
+    /// For how long the present group of writes has been going on, if there is one.
+    pub(super) fn writing_for(&self) -> Option<Duration> {
+        self.seen().group.map(|since| since.elapsed())
+    }
+
     /// A read or a write has failed.
     pub(super) fn failed(&self, error: &StoreError) {
         let StoreError::Disk { trouble, .. } = error else { return };

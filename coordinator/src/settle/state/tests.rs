@@ -98,9 +98,9 @@ fn who_holds_nothing_of_the_key_is_done_only_if_it_has_left() {
 fn who_has_left_and_is_configured_no_more_is_waited_for_no_longer() {
     let mut settling = settling(&[0, 1, 3], &[0, 1, 2, 3]);
     let reachable = |out: &'static [u16]| move |name: &PartyId| !out.iter().any(|index| &party(*index) == name);
-    assert_eq!(settling.dismiss(reachable(&[])), Heard::Nothing);
-    assert_eq!(settling.dismiss(reachable(&[3])), Heard::Nothing, "the new committee must switch");
-    assert_eq!(settling.dismiss(reachable(&[2, 3])), Heard::Onward);
+    assert_eq!(settling.dismiss(reachable(&[])), []);
+    assert_eq!(settling.dismiss(reachable(&[3])), [], "the new committee must switch");
+    assert_eq!(settling.dismiss(reachable(&[2, 3])), [party(2)]);
     assert_eq!(settling.due(), [party(0), party(1), party(3)]);
-    assert_eq!(settling.dismiss(reachable(&[2])), Heard::Nothing);
+    assert_eq!(settling.dismiss(reachable(&[2])), []);
 }

@@ -1,18 +1,12 @@
 //! The alert rules: every metric that they name is measured, every paragraph that they link to is in the runbook.
 
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "tests")]
-
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
-use casemate_appliance::config::TlsFiles;
-use casemate_appliance::metrics::Metrics;
-use casemate_appliance::tls::{Material, TlsSlot};
-use jiff::Timestamp;
+use super::metrics::{named, series};
 
-const ALERTS: &str = include_str!("../../packaging/monitoring/alerts.yml");
-const RUNBOOK: &str = include_str!("../../docs/runbook.md");
+const ALERTS: &str = include_str!("../../../packaging/monitoring/alerts.yml");
+const TESTS: &str = include_str!("../../../packaging/monitoring/alerts_test.yml");
+const RUNBOOK: &str = include_str!("../../../docs/runbook.md");
 
 /// Reads the part of YAML in which the file is written: nested `key: value` lines, lists of such, comments. Each rule becomes a map of
 /// its fields, with the fields of `labels` and `annotations` by their own names. Anything else is refused.
@@ -50,58 +44,34 @@ fn rules(text: &str) -> Vec<BTreeMap<String, String>> {
     rules
 }
 
-/// The words of an expression that look like our metrics.
-fn metrics(expression: &str) -> BTreeSet<&str> {
-    let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    words.filter(|word| word.starts_with("mpc_")).collect()
-}
-
 /// A heading's anchor, as forges make it.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
-/// What a daemon measures that has TLS files.
-fn measured() -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let files = TlsFiles { ca: path("pem"), certificate: path("pem"), key: path("key"), crl: None };
-    fs::write(&files.ca, certificate.pem()).unwrap();
-    fs::write(&files.key, key.serialize_pem()).unwrap();
-    fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
-    let metrics = Metrics::new();
-    let material = Material::load(&files, Timestamp::now()).unwrap();
-    metrics.tls(&TlsSlot::new(files, material), Timestamp::now());
-    metrics.text(0, 0)
-}
-
 #[test]
 fn every_alert_names_metrics_that_are_measured() {
-    let measured = measured();
-    let rules = rules(ALERTS);
-    assert_eq!(rules.len(), 7);
-    let mut named = BTreeSet::new();
-    for rule in &rules {
-        let found = metrics(&rule["expr"]);
+    let measured = series();
+    for rule in rules(ALERTS) {
+        let found = named(&rule["expr"]);
         assert!(!found.is_empty(), "{rule:?}");
-        for metric in &found {
-            let family = metric.strip_suffix("_total").unwrap_or(metric);
-            assert!(measured.contains(&format!("# TYPE {family} ")), "{metric} is not measured");
+        for metric in found {
+            assert!(measured.contains_key(metric), "{metric} is not measured: {rule:?}");
         }
-        named.extend(found);
     }
-    for metric in [
-        "mpc_backup_age_seconds",
-        "mpc_backup_missing",
-        "mpc_rotation_age_seconds",
-        "mpc_old_shares",
-        "mpc_tls_expiry_seconds",
-        "mpc_tls_refused_seconds",
-    ] {
-        assert!(named.contains(metric), "nobody is alerted by {metric}");
+}
+
+/// What promtool runs; here it only stands that no rule is left out of it, in either direction.
+#[test]
+fn every_alert_is_shown_to_fire_and_to_be_silent() {
+    for rule in rules(ALERTS) {
+        let name = &rule["alert"];
+        let asked = format!("ALERTS{{alertname=\"{name}\", alertstate=\"firing\"}})");
+        let tests = TESTS.split(&asked).skip(1);
+        let outcomes: BTreeSet<bool> =
+            tests.map(|test| test.lines().nth(2).unwrap().ends_with("exp_samples: []")).collect();
+        assert_eq!(outcomes.len(), 2, "{name}: alerts_test.yml shows it only one way");
     }
 }
 
