@@ -1,6 +1,7 @@
 //! TLS files that are renewed under a running daemon.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,14 @@ fn file(lab: &TestLab, name: &str) -> PathBuf {
     lab.parties[0].folder.join(name)
 }
 
+/// Puts a file in place as the runbook says, by a move: it is another file than the one that the daemon's sandbox saw at its start.
+fn put(lab: &TestLab, name: &str, text: &str) {
+    let beside = file(lab, &format!("{name}.new"));
+    fs::write(&beside, text).unwrap();
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(&beside, file(lab, name)).unwrap();
+}
+
 /// Sends SIGHUP and waits until the log has the event once more. Blocks its thread, so that it can be called while frames wait.
 fn hang_up(lab: &TestLab, event: &str) {
     let word = format!("event=\"{event}\"");
@@ -52,8 +61,8 @@ fn renew(lab: &TestLab) -> Vec<u8> {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2089, 1, 1));
     let certificate = params.signed_by(&key, &lab_ca(lab)).unwrap();
-    fs::write(file(lab, "tls/server.pem"), certificate.pem()).unwrap();
-    fs::write(file(lab, "tls/server.key"), key.serialize_pem()).unwrap();
+    put(lab, "tls/server.pem", &certificate.pem());
+    put(lab, "tls/server.key", &key.serialize_pem());
     certificate.der().to_vec()
 }
 
@@ -118,8 +127,7 @@ async fn a_key_that_does_not_fit_leaves_the_old_certificate_in_use_and_health_sa
     let mut lab = TestLab::new(Kind::Empty).await;
     lab.start(0).await;
     let before = served(&lab).await;
-    let own = fs::read(file(&lab, "tls/server.key")).unwrap();
-    fs::write(file(&lab, "tls/server.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    put(&lab, "tls/server.key", &KeyPair::generate().unwrap().serialize_pem());
     hang_up(&lab, "tls_files_refused");
     assert_eq!(served(&lab).await, before);
     let shown = health(&lab).await;
@@ -130,13 +138,12 @@ async fn a_key_that_does_not_fit_leaves_the_old_certificate_in_use_and_health_sa
     assert!(text.contains("mpc_tls_loads_total{result=\"refused\"} 1\n"), "{text}");
     assert!(!text.contains("mpc_tls_refused_seconds 0\n"), "{text}");
 
-    fs::write(file(&lab, "tls/server.key"), own).unwrap();
     let renewed = renew(&lab);
     hang_up(&lab, "tls_files_loaded");
     assert_eq!((served(&lab).await, health(&lab).await["status"].as_str()), (renewed, Some("ok")));
     // The same loader judges at the start.
     lab.stop(0);
-    fs::write(file(&lab, "tls/server.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    put(&lab, "tls/server.key", &KeyPair::generate().unwrap().serialize_pem());
     assert!(start_refused(&lab).contains("KeyMismatch"));
 }
 
@@ -155,7 +162,7 @@ fn put_list(lab: &TestLab, ca: &Issuer<'_, KeyPair>, until: i32, revoked: &[u64]
         revoked_certs: revoked.collect(),
         key_identifier_method: KeyIdMethod::Sha256,
     };
-    fs::write(file(lab, "clients.crl"), list.signed_by(ca).unwrap().pem().unwrap()).unwrap();
+    put(lab, "clients.crl", &list.signed_by(ca).unwrap().pem().unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
