@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::shares::Figures;
 use crate::store::{Reason, SessionRow};
+use crate::tls::{Looked, TlsSlot};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SessionLabels {
@@ -58,6 +59,11 @@ struct StatusLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct VerdictLabels {
     verdict: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WhatLabels {
+    what: String,
 }
 
 /// How long HSM calls take.
@@ -113,6 +119,32 @@ impl ShareMetrics {
     }
 }
 
+/// How the TLS material stands.
+#[derive(Default)]
+struct TlsMetrics {
+    left: Family<WhatLabels, Gauge>,
+    whole: Family<WhatLabels, Gauge>,
+    refused: Gauge,
+    loads: Family<ResultLabels, Counter>,
+}
+
+impl TlsMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "mpc_tls_expiry_seconds",
+            "Until the server certificate, the client CA or the list of revoked certificates ends; negative afterwards",
+            self.left.clone(),
+        );
+        registry.register("mpc_tls_lifetime_seconds", "For which each of them was made", self.whole.clone());
+        registry.register(
+            "mpc_tls_refused_seconds",
+            "Since the TLS files on disk are refused and older ones stay in use; 0 while they are not",
+            self.refused.clone(),
+        );
+        registry.register("mpc_tls_loads", "TLS files that were loaded or refused", self.loads.clone());
+    }
+}
+
 /// All metrics of one daemon.
 pub struct Metrics {
     registry: Registry,
@@ -135,6 +167,7 @@ pub struct Metrics {
     policy_loads: Family<ResultLabels, Counter>,
     policy_version: Gauge,
     shares: ShareMetrics,
+    tls: TlsMetrics,
     ended: std::sync::Mutex<(f64, f64)>,
 }
 
@@ -163,6 +196,7 @@ impl Metrics {
             policy_loads: Family::default(),
             policy_version: Gauge::default(),
             shares: ShareMetrics::default(),
+            tls: TlsMetrics::default(),
             ended: std::sync::Mutex::new((0.0, 0.0)),
         };
         let registry = &mut metrics.registry;
@@ -221,6 +255,7 @@ impl Metrics {
         registry.register("mpc_policy_version", "Version of the active policy bundle", metrics.policy_version.clone());
         registry.register("mpc_primes_ready", "Pairs of safe primes that lie ready", metrics.primes.clone());
         metrics.shares.register(registry);
+        metrics.tls.register(registry);
         Arc::new(metrics)
     }
 
@@ -304,6 +339,27 @@ impl Metrics {
         self.shares.backup_missing.set(gauge(figures.backup_missing));
         self.shares.rotation_age.set(figures.rotation_age);
         self.shares.old.set(gauge(figures.old));
+    }
+
+    /// How the TLS material in use stands, and whether its files are refused.
+    pub fn tls(&self, slot: &TlsSlot, now: jiff::Timestamp) {
+        for lifetime in slot.current().lifetimes() {
+            let labels = WhatLabels { what: lifetime.what().as_str().into() };
+            self.tls.left.get_or_create(&labels).set(lifetime.left(now));
+            self.tls.whole.get_or_create(&labels).set(lifetime.whole());
+        }
+        // A second at least, so that a scrape right afterwards shows it.
+        self.tls.refused.set(slot.refused_for(now).map_or(0, |seconds| seconds.max(1)));
+    }
+
+    /// The TLS files were looked at: a change of them is counted, and each new reason to refuse them.
+    pub(crate) fn tls_looked(&self, looked: &Looked) {
+        let result = match looked {
+            Looked::Same | Looked::StillRefused(_) => return,
+            Looked::Loaded => "loaded",
+            Looked::Refused(_) => "refused",
+        };
+        self.tls.loads.get_or_create(&ResultLabels { result: result.into() }).inc();
     }
 
     /// How the audit log stood at the start: 1 for that verdict.

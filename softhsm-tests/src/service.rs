@@ -151,7 +151,8 @@ pub fn faulty_module(lab: &TestLab, index: usize) -> PathBuf {
             Some(_) => format!("module = \"{}\"\ntimeout = 1\n", module.display()),
             None => format!("{line}\n"),
         });
-        lines.collect()
+        // The sandbox knows SoftHSM by its file name alone, and so not that this one has its tokens in files.
+        lines.chain([format!("\n[sandbox]\npaths = [\"{}\"]\n", folder.join("tokens").display())]).collect()
     });
     faults
 }

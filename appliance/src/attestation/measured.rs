@@ -1,4 +1,4 @@
-//! What is measured once, when the daemon starts: its program file and its TLS certificate.
+//! What is measured: the program file, once, when the daemon starts; the public key in a TLS certificate.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,8 +12,6 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::config::Config;
-
 /// The program file of this process, also after it was replaced on disk.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
@@ -22,8 +20,6 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 pub struct Measured {
     /// SHA-256 of the program file.
     pub(super) binary: Digest32,
-    /// SHA-256 of the SubjectPublicKeyInfo in the TLS server certificate.
-    pub(super) tls_spki: Digest32,
     /// Whose turn it is to ask the TPM.
     pub(super) tpm: Arc<Mutex<()>>,
 }
@@ -54,12 +50,8 @@ impl Measured {
     ///
     /// # Errors
     /// A file cannot be read.
-    pub fn now(config: &Config) -> Result<Self, MeasuringError> {
-        Ok(Self {
-            binary: program(Path::new(OWN_PROGRAM))?,
-            tls_spki: tls_spki(&config.tls.certificate)?,
-            tpm: Arc::default(),
-        })
+    pub fn now() -> Result<Self, MeasuringError> {
+        Ok(Self { binary: program(Path::new(OWN_PROGRAM))?, tpm: Arc::default() })
     }
 }
 

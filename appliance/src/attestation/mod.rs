@@ -115,7 +115,7 @@ fn claims(node: &Node, nonces: Nonces, quote: Option<Quote>, place: &Checkpoint,
             firmware: Text::fitted(&hsm.token.firmware),
         },
         kek: KekClaim { label: Text::fitted(&hsm.kek_id), epoch: hsm.kek_epoch },
-        tls_spki: measured.tls_spki,
+        tls_spki: node.tls.current().spki(),
         quote,
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use casemate_hsm::HsmState;
+use jiff::Timestamp;
 
 use super::Node;
 use crate::store::{StoreError, count_primes};
@@ -22,6 +23,8 @@ pub(crate) struct Condition {
     pub(crate) clock: Option<String>,
     /// The peers' audit logs.
     pub(crate) peers: Option<String>,
+    /// The TLS files, and when what is in use ends.
+    pub(crate) tls: Option<String>,
     /// Pairs of safe primes in the pool, if the store could be read.
     pub(crate) primes_ready: Option<u32>,
 }
@@ -47,11 +50,13 @@ impl Condition {
             policy: node.policy.problem(),
             clock: node.clock.check().err(),
             peers: refused_peers(node),
+            tls: node.tls.problem(Timestamp::now()),
             primes_ready: primes.ok(),
         }
     }
 
-    /// Whether all that a signature needs is there. Clock and peers can change it for a while and are no part of it.
+    /// Whether all that a signature needs is there. Clock and peers can change it for a while, and with older TLS files it serves
+    /// on: they are no part of it.
     pub(crate) fn readiness(&self) -> Readiness {
         let parts = [("hsm", &self.hsm), ("store", &self.store), ("audit", &self.audit), ("policy", &self.policy)];
         named(&parts).map_or(Readiness::Ready, Readiness::Waiting)
@@ -66,6 +71,7 @@ impl Condition {
             ("policy", &self.policy),
             ("clock", &self.clock),
             ("peers", &self.peers),
+            ("tls", &self.tls),
         ])
     }
 }
@@ -89,7 +95,7 @@ fn refused_peers(node: &Node) -> Option<String> {
 
 fn hsm_problem(state: &HsmState) -> Option<String> {
     let since = |time: &std::time::SystemTime| {
-        jiff::Timestamp::try_from(*time).map_or_else(|_| "an unknown time".into(), |time| time.to_string())
+        Timestamp::try_from(*time).map_or_else(|_| "an unknown time".into(), |time| time.to_string())
     };
     match state {
         HsmState::Ready => None,
@@ -106,7 +112,16 @@ mod tests {
     use super::*;
 
     fn fine() -> Condition {
-        Condition { hsm: None, store: None, audit: None, policy: None, clock: None, peers: None, primes_ready: Some(2) }
+        Condition {
+            hsm: None,
+            store: None,
+            audit: None,
+            policy: None,
+            clock: None,
+            peers: None,
+            tls: None,
+            primes_ready: Some(2),
+        }
     }
 
     #[test]
@@ -124,10 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn clock_and_peers_are_told_and_keep_nobody_waiting() {
-        let condition = Condition { clock: Some("behind".into()), peers: Some("party-2".into()), ..fine() };
+    fn clock_peers_and_tls_files_are_told_and_keep_nobody_waiting() {
+        let [clock, peers, tls] = ["behind", "party-2", "ends"].map(|problem| Some(problem.to_owned()));
+        let condition = Condition { clock, peers, tls, ..fine() };
         assert_eq!(condition.readiness(), Readiness::Ready);
-        assert_eq!(condition.troubles().as_deref(), Some("clock: behind; peers: party-2"));
+        assert_eq!(condition.troubles().as_deref(), Some("clock: behind; peers: party-2; tls: ends"));
         assert_eq!(fine().troubles(), None);
     }
 }

@@ -31,6 +31,7 @@ use casemate_attest::{AuditKey, Entry, Op};
 use casemate_hsm::{Hsm, HsmError, KeyPurpose};
 use casemate_mpc::{Engine, MpcError};
 use casemate_wire::IdentityKey;
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
@@ -45,7 +46,7 @@ use crate::sandbox::{self, FilesClosed, SandboxError, Sandboxed};
 use crate::session::Registry;
 use crate::store::{HsmAnchor, Store, StoreError};
 use crate::till::Till;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Material, TlsError, TlsSlot};
 use crate::vault::Vault;
 use crate::witness::Book;
 use crate::{VERSION, http};
@@ -153,6 +154,8 @@ pub struct Node {
     pub(crate) rewrapping: tokio::sync::Mutex<()>,
     /// The wall clock's guard.
     pub clock: Clock,
+    /// The TLS material in use.
+    pub tls: TlsSlot,
     /// What attestations say of this process.
     pub measured: Measured,
     /// How the daemon is closed in; no node is without.
@@ -177,7 +180,7 @@ impl Node {
 /// What keeps the daemon from starting, as far as files can tell.
 pub fn check_config(path: &Path) -> Result<Config, DaemonError> {
     let config = Config::load(path)?;
-    tls::server_config(&config.tls)?;
+    Material::load(&config.tls, Timestamp::now())?;
     config.hsm.pin.read().map_err(HsmError::from)?;
     Ok(config)
 }
@@ -249,7 +252,7 @@ async fn serve(config: Config, source: Source, notifier: Arc<Notifier>, closing:
     notifier.status("Starting: opening the HSM, examining the store");
     let stop = supervise::stop_signals()?;
     let reloads = supervise::reload_signals()?;
-    let tls = tls::server_config(&config.tls)?;
+    let renewals = supervise::reload_signals()?;
     let (node, listener) = start(config, source, closing).await?;
     let node = Arc::new(node);
     recover::recover(&node).await?;
@@ -257,13 +260,14 @@ async fn serve(config: Config, source: Source, notifier: Arc<Notifier>, closing:
     tracing::info!(event = "started", version = VERSION, party = %node.config.party, address = %bound, identity = %node.identity.fingerprint(), sandbox = %node.sandbox.verdict(), memory = %node.memory);
     node.spawn("clock", watch_clock(node.clone()));
     node.spawn("policy reload", reload_policy(node.clone(), reloads, notifier.clone()));
+    node.spawn("TLS renewal", tls::keep_fresh(node.clone(), renewals));
     node.spawn("readiness", manager::tell_readiness(node.clone(), notifier.clone()));
     node.spawn("watchdog", manager::feed_watchdog(node.clone(), notifier.clone()));
     if node.store.quarantine().is_none() {
         node.spawn("prime pool", primes::keep_full(node.clone()));
         node.spawn("checkpoints", checkpoints::keep_signing(node.clone()));
     }
-    let accepting = http::serve(node.clone(), listener, tls);
+    let accepting = http::serve(node.clone(), listener);
     let ended = tokio::select! {
         () = stop => Ok(()),
         () = accepting => Err(DaemonError::TaskEnded("its listener ended".into())),
@@ -276,7 +280,8 @@ async fn serve(config: Config, source: Source, notifier: Arc<Notifier>, closing:
 
 /// Opens everything, then closes the sandbox: what comes in is answered inside it alone.
 async fn start(config: Config, source: Source, closing: Closing) -> Result<(Node, TcpListener), DaemonError> {
-    let measured = Measured::now(&config)?;
+    let measured = Measured::now()?;
+    let tls = TlsSlot::new(config.tls.clone(), Material::load(&config.tls, Timestamp::now())?);
     let hsm = Hsm::open(config.hsm.clone()).await?;
     let identity = IdentityKey::from_spki(&hsm.public_key(KeyPurpose::Identity))
         .map_err(|e| DaemonError::Other(format!("the HSM's identity key cannot be used: {e}")))?;
@@ -324,6 +329,7 @@ async fn start(config: Config, source: Source, closing: Closing) -> Result<(Node
         rewrapping: tokio::sync::Mutex::default(),
         supervisor: Supervisor::new(),
         measured,
+        tls,
         policy: PolicySlot::default(),
         till: Till::default(),
         store,

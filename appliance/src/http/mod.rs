@@ -35,7 +35,7 @@ use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -45,6 +45,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::clients::Client;
 use crate::daemon::Node;
+use crate::tls;
 
 /// The longest wait for a TLS handshake or for a request's header.
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
@@ -62,9 +63,9 @@ const GREETINGS: usize = 128;
 /// How long somebody may stay whom the configuration does not name: long enough to be told so.
 const STRANGER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Accepts connections for as long as the process runs.
-pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, tls: Arc<ServerConfig>) {
-    let acceptor = TlsAcceptor::from(tls);
+/// Accepts connections for as long as the process runs. Each is greeted with the TLS material of its moment, and closed when other material
+/// comes into use with which its client would be refused.
+pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) {
     let greetings = Arc::new(Semaphore::new(GREETINGS));
     let places = Arc::new(Semaphore::new(node.config.limits.connections));
     let router = routes::router(node.clone());
@@ -78,16 +79,25 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, tls: Arc<Serve
                 continue;
             }
         };
-        let (node, acceptor, router, places) = (node.clone(), acceptor.clone(), router.clone(), places.clone());
+        let (node, router, places) = (node.clone(), router.clone(), places.clone());
         node.clone().spawn("connection", async move {
+            let mut material = node.tls.subscribe();
+            let acceptor = TlsAcceptor::from(material.borrow_and_update().config());
             let Some((tls, client)) = greet(&node, stream, acceptor).await else { return };
-            let named = client.is_some();
+            let name = client.as_ref().map(|client| client.name().to_owned());
+            let shown = shown(&tls);
             let serving = connection(tls, router.layer(axum::Extension(Connected(client))));
-            if named {
+            if let Some(name) = name {
                 // Only who is named gets a lasting place; when none is left the connection is closed.
                 let Ok(_place) = places.try_acquire_owned() else { return };
                 drop(greeting);
-                serving.await;
+                tokio::select! {
+                    () = serving => {}
+                    why = tls::distrusted(material, &shown) => {
+                        node.metrics.auth_failed("tls_withdrawn");
+                        tracing::warn!(event = "connection_withdrawn", client = name, why, "its certificate is good no longer");
+                    }
+                }
             } else {
                 // Time out or not, a stranger is gone then.
                 drop(timeout(STRANGER_LIMIT, serving).await);
@@ -111,8 +121,7 @@ async fn greet(node: &Node, stream: TcpStream, acceptor: TlsAcceptor) -> Option<
     });
     match greeted.await {
         Ok(Ok(tls)) => {
-            let certificate = tls.get_ref().get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let client = certificate.and_then(|certificate| node.config.clients.identify(certificate));
+            let client = shown(&tls).first().and_then(|certificate| node.config.clients.identify(certificate));
             Some((tls, client))
         }
         Ok(Err(error)) => {
@@ -125,6 +134,11 @@ async fn greet(node: &Node, stream: TcpStream, acceptor: TlsAcceptor) -> Option<
             None
         }
     }
+}
+
+/// The chain that the client showed.
+fn shown(tls: &Tls) -> Vec<CertificateDer<'static>> {
+    tls.get_ref().get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default()
 }
 
 async fn connection(tls: Tls, router: Router) {

@@ -63,6 +63,7 @@ struct Checks {
     policy: Check,
     clock: Check,
     peers: Check,
+    tls: Check,
     sandbox: Check,
 }
 
@@ -80,7 +81,7 @@ impl Check {
 }
 
 pub(super) async fn health(State(node): State<Arc<Node>>) -> Response {
-    let Condition { hsm, store, audit, policy, clock, peers, primes_ready } = Condition::of(&node).await;
+    let Condition { hsm, store, audit, policy, clock, peers, tls, primes_ready } = Condition::of(&node).await;
     let checks = Checks {
         hsm: Check::of(hsm),
         store: Check::of(store),
@@ -88,11 +89,14 @@ pub(super) async fn health(State(node): State<Arc<Node>>) -> Response {
         policy: Check::of(policy),
         clock: Check::of(clock),
         peers: Check::of(peers),
+        tls: Check::of(tls),
         sandbox: Check::of(node.sandbox.problem()),
     };
     let status = match &checks {
         Checks { hsm, store, audit, .. } if !(hsm.ok && store.ok && audit.ok) => "failing",
-        Checks { policy, clock, peers, sandbox, .. } if !(policy.ok && clock.ok && peers.ok && sandbox.ok) => {
+        Checks { policy, clock, peers, tls, sandbox, .. }
+            if !(policy.ok && clock.ok && peers.ok && tls.ok && sandbox.ok) =>
+        {
             "degraded"
         }
         _ => "ok",
@@ -109,6 +113,7 @@ pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {
         Ok(figures) => node.metrics.shares(&figures),
         Err(error) => tracing::warn!(event = "shares_not_counted", %error, "metrics show what was last counted"),
     }
+    node.metrics.tls(&node.tls, jiff::Timestamp::now());
     let text = node.metrics.text(node.sessions.len(), node.store.audit_head().size());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

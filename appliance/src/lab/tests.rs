@@ -58,7 +58,7 @@ fn the_daemon_loads_the_settings_of_an_appliance() {
     let root = tempfile::tempdir().unwrap();
     let limits = LabLimits { attach: Some(7), sessions: Some(5), ..LabLimits::default() };
     let config = Config::load(&appliance(root.path(), &limits)).unwrap();
-    tls::server_config(&config.tls).unwrap();
+    tls::Material::load(&config.tls, jiff::Timestamp::now()).unwrap();
     assert_eq!((config.limits.attach, config.limits.sessions, config.limits.session_ttl), (7, 5, 600));
     assert_eq!((config.mpc.prime_pool, config.listen), (3, Listen::Address(local(20_001))));
     assert_eq!(config.policy.anchors.quorum().to_string(), "2 of 3");

@@ -154,7 +154,7 @@ async fn making_using_refusing_and_rotating_a_key_leaves_no_secret_in_any_log() 
     let pin = fs::read_to_string(&pin_file).unwrap();
     fs::write(&pin_file, WRONG_PIN).unwrap();
     let config = text(&lab.parties[0].config).to_owned();
-    assert_eq!(lab.program(0, "casemated", &["--config", &config]).status.code(), Some(1));
+    assert_eq!(lab.program(0, "casemated", &["--config", &config]).status.code(), Some(78));
     fs::write(&pin_file, &pin).unwrap();
     lab.start_appliances().await;
     lab.start_coordinator().await;

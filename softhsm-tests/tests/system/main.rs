@@ -44,6 +44,7 @@ mod session_commands;
 mod spending;
 mod start;
 mod store_trouble;
+mod tls_renewal;
 mod transport;
 mod units;
 mod witnesses;

@@ -28,13 +28,18 @@ async fn one_appliance() -> TestLab {
 }
 
 /// The lab's own CA, to issue what the lab would not.
-fn lab_ca(lab: &TestLab) -> Issuer<'static, KeyPair> {
+pub(super) fn lab_ca(lab: &TestLab) -> Issuer<'static, KeyPair> {
     let key = std::fs::read_to_string(lab.root.join("ca/ca.key")).unwrap();
+    Issuer::new(lab_ca_params(), KeyPair::from_pem(&key).unwrap())
+}
+
+/// What the lab's CA says of itself.
+pub(super) fn lab_ca_params() -> CertificateParams {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name.push(DnType::CommonName, "Casemate lab CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Issuer::new(params, KeyPair::from_pem(&key).unwrap())
+    params
 }
 
 /// A client certificate of good form for the coordinator's name.
